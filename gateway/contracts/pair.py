@@ -1,0 +1,54 @@
+"""What serving hands to training: for one prompt, somebody preferred one completion to another."""
+
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PositiveFloat
+
+from gateway.contracts.message import Message
+
+Origin = Literal["model", "human", "import"]
+RaterKind = Literal["end_user", "annotator", "judge", "code"]
+
+
+class Side(BaseModel):
+    """One of the two completions of a pair, and where it came from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    message: Message
+    origin: Origin
+    completion_id: str | None = None
+    index: int | None = Field(default=None, ge=0)
+    """Which choice of the completion."""
+    release_id: str | None = None
+    """The release that wrote it, where a model did."""
+
+
+class Rater(BaseModel):
+    """Who judged: never a name, only a keyed hash."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id_hash: str
+    kind: RaterKind
+
+
+class FeedbackPair(BaseModel):
+    """For one prompt, somebody preferred `chosen` to `rejected`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    id: str
+    project_id: str
+    prompt: tuple[Message, ...] = Field(min_length=1)
+    tools: tuple[dict[str, Any], ...] = ()
+    prompt_hash: str
+    chosen: Side
+    rejected: Side
+    weight: PositiveFloat
+    """Trust in the vote times its recency; see `gateway/feedback/pairing.py`."""
+    rater: Rater
+    feedback_ids: tuple[str, ...] = Field(min_length=1)
+    judged_at: AwareDatetime
+    """A time without its zone is refused."""

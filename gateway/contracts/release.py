@@ -1,0 +1,78 @@
+"""What training hands back to serving: an immutable, sealed folder and the manifest in it."""
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+MANIFEST_FILE = "release.json"
+ADAPTER_FOLDER = "adapter"
+MERGED_FOLDER = "merged"
+CARD_FILE = "card.md"
+
+ReleaseState = Literal["staged", "published", "rejected", "retired"]
+
+
+class BaseModelRef(BaseModel):
+    """The frozen weights a release stands on: by name and revision, never by a path of one machine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    revision: str
+    weights_sha256: str
+    """Over the names and bytes of the base's safetensors files; see `gateway/contracts/seal.py`."""
+
+
+class Interval(BaseModel):
+    """A measured value with its 95 % interval."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: float
+    low: float
+    high: float
+
+
+class GateResult(BaseModel):
+    """One gate's verdict on a candidate, with the figure and the limit it was held to."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gate: str
+    verdict: Literal["pass", "warn", "block"]
+    value: float
+    limit: float
+    reason: str
+
+
+class Release(BaseModel):
+    """The manifest of a release folder (`release.json`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    id: str
+    name: str
+    """`<alias>-<yyyymmdd>-<n>`: the `model` of the answers it writes."""
+    alias: str
+    parent_id: str | None
+    """The incumbent it was measured against."""
+    base: BaseModelRef
+    adapter_rank: int = Field(ge=1)
+    method: str
+    dataset_id: str | None
+    run_id: str | None
+    created_at: AwareDatetime
+    metrics: dict[str, Any] = {}
+    gates: tuple[GateResult, ...] = ()
+
+    @property
+    def blocked_by(self) -> tuple[GateResult, ...]:
+        """The gates that keep this release from serving."""
+        return tuple(gate for gate in self.gates if gate.verdict == "block")
+
+
+def release_name(alias: str, created_at: datetime, number: int) -> str:
+    """`assistant-20261123-2`: the alias, the UTC day, and how many releases of the alias came before on that day."""
+    return f"{alias}-{created_at.astimezone(UTC):%Y%m%d}-{number}"

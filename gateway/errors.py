@@ -1,0 +1,112 @@
+"""The error tree. Each error has a name, a cause, and an answer for the client: status, type, code, what to do.
+
+One handler (`gateway/routes/errors.py`) turns them into OpenAI's error body. Nothing here knows HTTP beyond numbers.
+"""
+
+
+class AlignwayError(Exception):
+    """Any error that a user may meet. Its text says what happened and what to do."""
+
+    status = 500
+    type = "server_error"
+    code: str = "internal_error"
+    param: str | None = None
+    retry_after_seconds: float | None = None
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param if param is not None else self.param
+        self.code = code or self.code
+
+
+class InvalidRequest(AlignwayError):
+    """The client asked for something that cannot be; asking again will not help."""
+
+    status, type, code = 400, "invalid_request_error", "invalid_request"
+
+
+class NotAuthenticated(AlignwayError):
+    """No key, or one that is unknown, expired or revoked."""
+
+    status, type, code = 401, "authentication_error", "invalid_api_key"
+
+
+class NotPermitted(AlignwayError):
+    """The key is good, but not for this."""
+
+    status, type, code = 403, "permission_error", "missing_scope"
+
+
+class NotFound(AlignwayError):
+    """Unknown, or belonging to another project: the answer is the same for both."""
+
+    status, type, code = 404, "invalid_request_error", "not_found"
+
+
+class ModelNotFound(NotFound):
+    """No alias or release goes by this name."""
+
+    code, param = "model_not_found", "model"
+
+
+class Conflict(AlignwayError):
+    """The state has moved on, or another call is in the way."""
+
+    status, type, code = 409, "conflict_error", "conflict"
+
+
+class TooLarge(AlignwayError):
+    """A body over the limit."""
+
+    status, type, code = 413, "invalid_request_error", "request_too_large"
+
+
+class Overloaded(AlignwayError):
+    """More work than the queue holds; trying again later helps."""
+
+    status, type, code = 429, "rate_limit_error", "queue_full"
+    retry_after_seconds = 2.0
+
+
+class Unavailable(AlignwayError):
+    """Something behind the gateway is down; trying again later can help."""
+
+    status, type, code = 503, "server_error", "unavailable"
+    retry_after_seconds = 2.0
+
+
+class NoReplicaReady(Unavailable):
+    """Every replica of the model is starting, draining, loading or out of reach."""
+
+    code = "no_replica_ready"
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database is locked, full or out of reach; nothing was written."""
+
+    code = "database_unavailable"
+
+
+class UpstreamError(AlignwayError):
+    """An engine failed or answered nonsense."""
+
+    status, type, code = 502, "server_error", "upstream_error"
+
+
+class UpstreamRefused(InvalidRequest):
+    """An engine refused the request for a reason that lies in the request."""
+
+    code = "invalid_request"
+
+
+class SwapFailed(AlignwayError):
+    """An engine could not take new weights."""
+
+    code = "swap_failed"
+
+
+class StartupFailed(AlignwayError):
+    """Alignway cannot start as it is set up."""
+
+    code = "startup_failed"

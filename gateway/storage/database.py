@@ -1,0 +1,107 @@
+"""Connections, transactions and durability. Knows the two databases apart; knows nothing of what is stored.
+
+Two write paths over one database: `durable` commits survive power loss (votes, desired state), `relaxed` commits
+survive kill -9 and are made power-safe by the next durable commit (completions: SQLite's log and PostgreSQL's are
+both written in order).
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+from sqlalchemy import event, make_url
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from gateway.errors import DatabaseUnavailable
+
+Durability = Literal["durable", "relaxed"]
+SQLITE_BUSY_SECONDS = 10.0
+
+
+class Database:
+    """One database by URL: `sqlite+aiosqlite:///FILE` or `postgresql+asyncpg://...`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._engines: dict[Durability, AsyncEngine] = {
+            "durable": _create_engine(url, "durable"),
+            "relaxed": _create_engine(url, "relaxed"),
+        }
+
+    @property
+    def dialect(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return make_url(self.url).get_backend_name()
+
+    def engine(self, durability: Durability = "durable") -> AsyncEngine:
+        """The underlying engine, for migrations and bulk work."""
+        return self._engines[durability]
+
+    @asynccontextmanager
+    async def write(self, durability: Durability = "durable") -> AsyncIterator[AsyncSession]:
+        """A transaction that may write: committed on leaving the block, rolled back on an exception."""
+        async with self._session(durability, read_only=False) as session:
+            yield session
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncSession]:
+        """A transaction that only reads; on SQLite it waits for no writer."""
+        async with self._session("relaxed", read_only=True) as session:
+            yield session
+
+    @asynccontextmanager
+    async def _session(self, durability: Durability, read_only: bool) -> AsyncIterator[AsyncSession]:
+        engine = self._engines[durability].execution_options(alignway_read_only=read_only)
+        try:
+            async with AsyncSession(engine, expire_on_commit=False) as session, session.begin():
+                yield session
+        except OperationalError as error:
+            raise DatabaseUnavailable(f"the database did not take the call: {error.orig}") from error
+        except (OSError, DBAPIError) as error:
+            if isinstance(error, DBAPIError) and not error.connection_invalidated:
+                raise
+            raise DatabaseUnavailable(f"the database cannot be reached: {error}") from error
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for engine in self._engines.values():
+            await engine.dispose()
+
+
+def _create_engine(url: str, durability: Durability) -> AsyncEngine:
+    if make_url(url).get_backend_name() == "sqlite":
+        return _create_sqlite_engine(url, durability)
+    commit = {"synchronous_commit": "on" if durability == "durable" else "off"}
+    return create_async_engine(
+        url, pool_size=5, max_overflow=10, pool_pre_ping=True, connect_args={"server_settings": commit}
+    )
+
+
+def _create_sqlite_engine(url: str, durability: Durability) -> AsyncEngine:
+    engine = create_async_engine(
+        url,
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=5,
+        max_overflow=5,
+        connect_args={"timeout": SQLITE_BUSY_SECONDS},
+    )
+    synchronous = "FULL" if durability == "durable" else "NORMAL"
+
+    def prepare(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # transactions are begun below, not by the driver
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    def begin(connection: Connection) -> None:
+        # A writer takes its lock at once: upgrading a read lock later could fail with "database is locked".
+        read_only = connection.get_execution_options().get("alignway_read_only", False)
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    event.listen(engine.sync_engine, "connect", prepare)
+    event.listen(engine.sync_engine, "begin", begin)
+    return engine

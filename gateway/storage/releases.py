@@ -1,0 +1,53 @@
+"""Releases as rows: announce, find, list."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from gateway.contracts.release import Release, release_name
+from gateway.storage.tables import Alias, ReleaseRow
+
+
+async def announce_release(session: AsyncSession, release: Release, location: str, state: str) -> ReleaseRow:
+    """Record a sealed release; `location` is its folder, relative to the release store."""
+    alias = await session.get_one(Alias, release.alias)
+    row = ReleaseRow(
+        id=release.id,
+        alias=release.alias,
+        name=release.name,
+        kind="aligned",
+        state=state,
+        parent_id=release.parent_id,
+        base_release_id=alias.base_release_id,
+        location=location,
+        adapter_rank=release.adapter_rank,
+        manifest=release.model_dump(mode="json"),
+        tainted=False,
+        created_at=release.created_at.timestamp(),
+    )
+    session.add(row)
+    await session.flush()
+    return row
+
+
+async def next_release_name(session: AsyncSession, alias: str, created_at: datetime) -> str:
+    """The name of the alias's next release made on the day of `created_at` (UTC)."""
+    prefix = f"{alias}-{created_at.astimezone(UTC):%Y%m%d}-"
+    statement = select(func.count()).select_from(ReleaseRow).where(ReleaseRow.name.startswith(prefix, autoescape=True))
+    return release_name(alias, created_at, (await session.scalar(statement) or 0) + 1)
+
+
+async def find_release(session: AsyncSession, id_or_name: str) -> ReleaseRow | None:
+    """The release with this id or name."""
+    statement = select(ReleaseRow).where(or_(ReleaseRow.id == id_or_name, ReleaseRow.name == id_or_name))
+    return await session.scalar(statement)
+
+
+async def list_releases(session: AsyncSession, alias: str | None = None) -> Sequence[ReleaseRow]:
+    """Releases, newest first; of one alias, or of all."""
+    statement = select(ReleaseRow).order_by(ReleaseRow.created_at.desc(), ReleaseRow.id.desc())
+    if alias is not None:
+        statement = statement.where(ReleaseRow.alias == alias)
+    return (await session.scalars(statement)).all()

@@ -1,0 +1,355 @@
+"""Every record of Alignway as a table. Columns only: no decision lives here.
+
+Times are unix seconds (float, UTC). Ids are those of `gateway/contracts/ids.py`.
+"""
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, MetaData, String, Text, UniqueConstraint
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+Json = JSON().with_variant(JSONB(), "postgresql")
+
+
+class Table(DeclarativeBase):
+    """Base of all tables; dictionaries and lists are stored as JSON, text has no length limit."""
+
+    metadata = MetaData(naming_convention=NAMES)
+    type_annotation_map = {  # noqa: RUF012  (read by SQLAlchemy when the class is made)
+        dict[str, Any]: Json,
+        list[Any]: Json,
+        str: String(),
+        float: Float(53),
+        int: BigInteger(),
+    }
+
+
+class Project(Table):
+    """An owner of keys, completions and feedback; nothing crosses projects unless an alias says so."""
+
+    __tablename__ = "project"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[float]
+
+
+class ApiKey(Table):
+    """A bearer key; only its SHA-256 is kept."""
+
+    __tablename__ = "api_key"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
+    name: Mapped[str]
+    secret_sha256: Mapped[str] = mapped_column(unique=True)
+    scopes: Mapped[list[Any]]
+    created_at: Mapped[float]
+    expires_at: Mapped[float | None]
+    revoked_at: Mapped[float | None]
+
+
+class Secret(Table):
+    """The root secret from which all keyed hashes and tokens are derived; backed up with the database."""
+
+    __tablename__ = "secret"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
+
+
+class Counter(Table):
+    """A number that only grows: `routing` is the epoch of the desired state."""
+
+    __tablename__ = "counter"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[int]
+
+
+class Lease(Table):
+    """Who may do a job that one process at a time does; `epoch` fences the writes of a holder that lost it."""
+
+    __tablename__ = "lease"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    holder: Mapped[str]
+    epoch: Mapped[int]
+    expires_at: Mapped[float]
+
+
+class Alias(Table):
+    """A public model name and the release it serves."""
+
+    __tablename__ = "alias"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
+    base_release_id: Mapped[str]
+    serving_release_id: Mapped[str]
+    canary_release_id: Mapped[str | None]
+    canary_share: Mapped[float] = mapped_column(default=0.0)
+    swap: Mapped[str] = mapped_column(default="merged")
+    """`merged` or `adapter`: how a promoted release is held by the engine."""
+    created_at: Mapped[float]
+    updated_at: Mapped[float]
+
+
+class ReleaseRow(Table):
+    """A release as announced by the aligner, or the base model an alias began with (`kind` `base`)."""
+
+    __tablename__ = "release"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    alias: Mapped[str] = mapped_column(ForeignKey("alias.name"), index=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    kind: Mapped[str]
+    """`base` or `aligned`."""
+    state: Mapped[str]
+    """staged, published, rejected or retired."""
+    parent_id: Mapped[str | None]
+    base_release_id: Mapped[str | None]
+    """The release whose weights the adapter was trained on; none for a base."""
+    location: Mapped[str] = mapped_column(Text)
+    """Folder: inside the release store for `aligned`, the model's own for `base`."""
+    adapter_rank: Mapped[int | None]
+    manifest: Mapped[dict[str, Any]]
+    tainted: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[float]
+
+
+class Rollout(Table):
+    """The step from incumbent to candidate under one alias."""
+
+    __tablename__ = "rollout"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    alias: Mapped[str] = mapped_column(ForeignKey("alias.name"), index=True)
+    candidate_id: Mapped[str]
+    incumbent_id: Mapped[str]
+    state: Mapped[str]
+    strategy: Mapped[str]
+    """`immediate` or `canary`."""
+    canary_share: Mapped[float] = mapped_column(default=0.0)
+    actor: Mapped[str]
+    reason: Mapped[str] = mapped_column(Text)
+    detail: Mapped[str] = mapped_column(Text, default="")
+    """What it waits for, or why it ended."""
+    created_at: Mapped[float]
+    updated_at: Mapped[float]
+
+
+class RolloutStep(Table):
+    """One transition of a rollout; append-only."""
+
+    __tablename__ = "rollout_step"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    rollout_id: Mapped[str] = mapped_column(ForeignKey("rollout.id"), index=True)
+    from_state: Mapped[str]
+    to_state: Mapped[str]
+    actor: Mapped[str]
+    reason: Mapped[str] = mapped_column(Text)
+    at: Mapped[float]
+
+
+class Replica(Table):
+    """One running engine: what it should hold (written by the reconciler) and what it does hold (by its agent)."""
+
+    __tablename__ = "replica"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    alias: Mapped[str] = mapped_column(ForeignKey("alias.name"), index=True)
+    engine: Mapped[str]
+    """vllm, lmdeploy, scripted or url."""
+    managed: Mapped[bool]
+    """Whether an agent can load into it; false for an engine given by bare URL."""
+    url: Mapped[str | None]
+    phase: Mapped[str]
+    """starting, ready, failed or stopped."""
+    weights_release_id: Mapped[str | None]
+    """Whose full weights the engine holds."""
+    adapters: Mapped[list[Any]]
+    """Ids of the releases whose adapters are loaded."""
+    max_adapter_rank: Mapped[int] = mapped_column(default=0)
+    """0: the engine cannot load adapters at run time."""
+    desired_weights_id: Mapped[str]
+    desired_adapters: Mapped[list[Any]]
+    swap_state: Mapped[str | None]
+    """None, `draining` (fenced; can still be called off) or `loading` (the agent is at it)."""
+    swap_deadline: Mapped[float | None]
+    epoch: Mapped[int]
+    """Routing epoch at which the desired state last changed."""
+    seen_at: Mapped[float]
+    """When the agent last wrote."""
+    restarts: Mapped[int] = mapped_column(default=0)
+    detail: Mapped[str] = mapped_column(Text, default="")
+
+
+class GatewayWorker(Table):
+    """A gateway worker's heartbeat, and the newest routing epoch that it obeys."""
+
+    __tablename__ = "gateway_worker"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    pid: Mapped[int]
+    epoch: Mapped[int]
+    started_at: Mapped[float]
+    seen_at: Mapped[float]
+
+
+class FenceAck(Table):
+    """`worker` sends nothing to `replica` since `epoch`, and nothing it sent is still in flight."""
+
+    __tablename__ = "fence_ack"
+    worker_id: Mapped[str] = mapped_column(primary_key=True)
+    replica_id: Mapped[str] = mapped_column(primary_key=True)
+    epoch: Mapped[int]
+
+
+class Completion(Table):
+    """What a release wrote for a prompt."""
+
+    __tablename__ = "completion"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str]
+    key_id: Mapped[str]
+    alias: Mapped[str]
+    release_id: Mapped[str]
+    status: Mapped[str]
+    """finished, failed (the engine broke off) or aborted (the client left)."""
+    prompt_hash: Mapped[str]
+    messages: Mapped[list[Any]]
+    parameters: Mapped[dict[str, Any]]
+    """Everything of the request but its messages: sampling, tools, response format."""
+    choices: Mapped[list[Any]]
+    """Per choice: index, message, finish_reason."""
+    usage: Mapped[dict[str, Any]]
+    end_user_hash: Mapped[str | None]
+    created_at: Mapped[float]
+    first_chunk_seconds: Mapped[float | None]
+    total_seconds: Mapped[float]
+    call_metadata: Mapped[dict[str, Any]]
+
+    __table_args__ = (Index(None, "project_id", "created_at"), Index(None, "alias", "prompt_hash"))
+
+
+class Feedback(Table):
+    """One voter's current word on one thing; `natural_key` makes a repeated vote the same record."""
+
+    __tablename__ = "feedback"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str]
+    alias: Mapped[str | None]
+    natural_key: Mapped[str]
+    type: Mapped[str]
+    status: Mapped[str]
+    """active, held, superseded or retracted."""
+    revision: Mapped[int]
+    rater_hash: Mapped[str]
+    rater_kind: Mapped[str]
+    body: Mapped[dict[str, Any]]
+    target: Mapped[dict[str, Any]]
+    created_at: Mapped[float]
+    updated_at: Mapped[float]
+
+    __table_args__ = (UniqueConstraint("project_id", "natural_key"), Index(None, "project_id", "created_at"))
+
+
+class FeedbackRevision(Table):
+    """Every body a feedback ever had; append-only."""
+
+    __tablename__ = "feedback_revision"
+    feedback_id: Mapped[str] = mapped_column(ForeignKey("feedback.id"), primary_key=True)
+    revision: Mapped[int] = mapped_column(primary_key=True)
+    body: Mapped[dict[str, Any]]
+    at: Mapped[float]
+
+
+class PairRow(Table):
+    """A pair derived from feedback, and whether it may train."""
+
+    __tablename__ = "feedback_pair"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    feedback_id: Mapped[str] = mapped_column(ForeignKey("feedback.id"), index=True)
+    project_id: Mapped[str]
+    alias: Mapped[str]
+    prompt_hash: Mapped[str]
+    state: Mapped[str]
+    """eligible, held or excluded."""
+    reason: Mapped[str | None]
+    body: Mapped[dict[str, Any]]
+    """A `FeedbackPair`."""
+    created_at: Mapped[float]
+
+    __table_args__ = (Index(None, "alias", "state", "created_at"),)
+
+
+class PromptSide(Table):
+    """On which side of the split a prompt lies; written once, never changed."""
+
+    __tablename__ = "prompt_side"
+    alias: Mapped[str] = mapped_column(primary_key=True)
+    prompt_hash: Mapped[str] = mapped_column(primary_key=True)
+    side: Mapped[str]
+    """train or holdout."""
+
+
+class Dataset(Table):
+    """A frozen set of pairs in the release store."""
+
+    __tablename__ = "dataset"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    alias: Mapped[str] = mapped_column(ForeignKey("alias.name"), index=True)
+    location: Mapped[str] = mapped_column(Text)
+    card: Mapped[dict[str, Any]]
+    created_at: Mapped[float]
+
+
+class Run(Table):
+    """A training run: asked for by a trigger, carried out by an aligner that holds its lease."""
+
+    __tablename__ = "run"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    alias: Mapped[str] = mapped_column(ForeignKey("alias.name"), index=True)
+    state: Mapped[str]
+    trigger: Mapped[str]
+    actor: Mapped[str]
+    options: Mapped[dict[str, Any]]
+    dataset_id: Mapped[str | None]
+    release_id: Mapped[str | None]
+    stage: Mapped[str] = mapped_column(default="")
+    progress: Mapped[float] = mapped_column(default=0.0)
+    """Share of the whole run that is done, 0 to 1."""
+    error: Mapped[str | None] = mapped_column(Text)
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    holder: Mapped[str | None]
+    lease_expires_at: Mapped[float | None]
+    attempts: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[float]
+    started_at: Mapped[float | None]
+    finished_at: Mapped[float | None]
+
+
+class RunEvent(Table):
+    """What happened in a run, in order; metrics carry `data`."""
+
+    __tablename__ = "run_event"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("run.id"), index=True)
+    type: Mapped[str]
+    """message or metrics."""
+    level: Mapped[str]
+    message: Mapped[str] = mapped_column(Text)
+    data: Mapped[dict[str, Any]]
+    at: Mapped[float]
+
+
+class AuditEntry(Table):
+    """Who did what to which record; holds no text of users."""
+
+    __tablename__ = "audit_entry"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    actor: Mapped[str]
+    action: Mapped[str]
+    subject: Mapped[str]
+    detail: Mapped[dict[str, Any]]
+    at: Mapped[float]
