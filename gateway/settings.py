@@ -1,0 +1,187 @@
+"""Typed settings. Each is documented where it is declared; an unknown key is an error.
+
+Nothing is read here: `gateway/commands/configuration.py` reads file, environment and flags, once, at the edge.
+"""
+
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+EngineKind = Literal["vllm", "lmdeploy", "scripted", "url"]
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+class Section(BaseModel):
+    """A group of settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ServerSettings(Section):
+    """Where the gateway listens and whom it lets in."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Anything but loopback needs `auth = "on"`."""
+    port: int = Field(default=8080, ge=0, le=65535)
+    """Port of the OpenAI API, the admin routes and the console."""
+    workers: PositiveInt = 1
+    """Gateway processes that share the port."""
+    auth: Literal["on", "off"] = "on"
+    """`off` lets anybody on this machine in, as an admin; loopback only."""
+    body_limit_bytes: PositiveInt = 4 << 20
+    """A larger request body is refused with 413."""
+    drain_seconds: PositiveFloat = 30.0
+    """On SIGTERM, open streams may go on for this long."""
+
+
+class DatabaseSettings(Section):
+    """Where the records are kept."""
+
+    url: str | None = None
+    """`postgresql+asyncpg://user:password@host/name`; default: SQLite in the data directory."""
+
+
+class StoreSettings(Section):
+    """Where releases, datasets and run logs are kept."""
+
+    path: Path | None = None
+    """A directory; default: `store` in the data directory."""
+
+
+class EngineSettings(Section):
+    """The inference software under a model."""
+
+    kind: EngineKind = "vllm"
+    """`vllm`, `lmdeploy`, `url` (an engine that somebody else runs), `scripted` (deterministic answers, for tests)."""
+    args: tuple[str, ...] = ()
+    """Passed on to the engine's server verbatim, after our own."""
+    python: Path | None = None
+    """Python of the environment the engine is installed in; default: the one that runs Alignway."""
+    url: str | None = None
+    """Base address of an engine that somebody else runs, such as `http://127.0.0.1:8000`."""
+    environment: dict[str, str] = {}
+    """Further environment variables of the engine process."""
+    max_adapter_rank: NonNegativeInt = 16
+    """Largest LoRA rank the engine makes room for; 0 turns adapters off."""
+    start_timeout_seconds: PositiveFloat = 600.0
+    """An engine that has not generated a token by then is stopped and started again."""
+
+    @model_validator(mode="after")
+    def _url_fits_kind(self) -> "EngineSettings":
+        if (self.kind == "url") != (self.url is not None):
+            raise ValueError('engine.url goes with engine.kind = "url", and only with it')
+        return self
+
+
+class ModelSettings(Section):
+    """One `[[models]]` entry: an alias and the engine behind it."""
+
+    alias: str = Field(default="assistant", pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
+    """The name clients put in `model`."""
+    model: str = DEFAULT_MODEL
+    """A folder, a Hugging Face or ModelScope id, or `smollm2-135m-instruct` (installed with Alignway, English only)."""
+    hub: Literal["huggingface", "modelscope"] = "huggingface"
+    """Where an id is looked up."""
+    replicas: PositiveInt = 1
+    """How many engines serve the alias."""
+    devices: tuple[str, ...] = ()
+    """Devices of the engines, such as `["0", "1"]`; default: the engine chooses."""
+    swap: Literal["merged", "adapter"] = "merged"
+    """How a promoted release is held: folded into the weights (fast), or as an adapter beside the base."""
+    engine: EngineSettings = EngineSettings()
+
+
+class SwapSettings(Section):
+    """The fence around an exchange of weights."""
+
+    max_stall_seconds: PositiveFloat = 30.0
+    """Newcomers wait at most this long for open streams to end; then the exchange is put off."""
+    retry_seconds: PositiveFloat = 20.0
+    """An exchange that was put off is tried again after this long."""
+    max_waiting_requests: PositiveInt = 1000
+    """Newcomers that may wait in one worker; one more gets 429."""
+    max_wait_seconds: PositiveFloat = 120.0
+    """A newcomer for whom no replica becomes ready by then gets 503."""
+
+
+class TrustSettings(Section):
+    """How much a kind of feedback weighs in training, 0 to 1."""
+
+    preference: PositiveFloat = 1.0
+    """A vote between two completions."""
+    correction: PositiveFloat = 1.0
+    """An answer rewritten by a person."""
+    imported_pair: PositiveFloat = 1.0
+    """A pair brought in from elsewhere."""
+
+
+class FeedbackSettings(Section):
+    """From votes to pairs."""
+
+    trust: TrustSettings = TrustSettings()
+    typo_distance: float = Field(default=0.02, ge=0, le=1)
+    """A correction closer to the original than this (normalised edit distance) counts as a typo."""
+    typo_weight: PositiveFloat = 0.3
+    """Weight of a typo correction."""
+    holdout_share: float = Field(default=0.1, ge=0, le=0.5)
+    """Share of prompts kept from training to measure it, once `holdout_start_pairs` are held out."""
+    holdout_start_share: float = Field(default=0.3, ge=0, le=0.5)
+    """Share until then."""
+    holdout_start_pairs: NonNegativeInt = 100
+    """See `holdout_start_share`."""
+    completion_wait_seconds: PositiveFloat = 2.0
+    """A vote on a completion that is still being written waits this long for it."""
+
+
+class AlignerSettings(Section):
+    """When to train by itself, and where."""
+
+    enabled: bool = True
+    """Whether `alignway up` starts an aligner."""
+    every: str | None = Field(default=None, pattern=r"^[1-9][0-9]*[smhd]$")
+    """Train at this interval, such as `12h` or `7d`; default: only when asked."""
+    min_new_pairs: PositiveInt | None = None
+    """Train when this many pairs became eligible since the last run; default: only when asked."""
+    auto_min_train_pairs: PositiveInt = 200
+    """An automatic run waits for this many pairs to train on."""
+    auto_min_holdout_pairs: PositiveInt = 50
+    """An automatic run waits for this many pairs to measure on."""
+    threads: NonNegativeInt = 0
+    """CPU threads of a training run; 0: all cores."""
+
+
+class Settings(Section):
+    """Everything that can be set, for every process."""
+
+    data_dir: Path = Path(".alignway")
+    """Database, releases, logs and engine state live here."""
+    admin_key: str | None = Field(default=None, min_length=16)
+    """The first admin key; without it one is minted and printed once."""
+    server: ServerSettings = ServerSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    store: StoreSettings = StoreSettings()
+    models: tuple[ModelSettings, ...] = (ModelSettings(),)
+    swap: SwapSettings = SwapSettings()
+    feedback: FeedbackSettings = FeedbackSettings()
+    aligner: AlignerSettings = AlignerSettings()
+
+    @model_validator(mode="after")
+    def _open_door_on_loopback_only(self) -> "Settings":
+        if self.server.auth == "off" and self.server.host not in LOOPBACK:
+            raise ValueError('server.auth = "off" is allowed on loopback alone; set server.host = "127.0.0.1"')
+        if len({model.alias for model in self.models}) != len(self.models):
+            raise ValueError("two [[models]] entries have the same alias")
+        return self
+
+    @property
+    def database_url(self) -> str:
+        """The URL of the database, with the default filled in."""
+        return self.database.url or f"sqlite+aiosqlite:///{quote(str(self.data_dir.resolve() / 'alignway.db'))}"
+
+    @property
+    def store_path(self) -> Path:
+        """The folder of the release store, with the default filled in."""
+        return (self.store.path or self.data_dir / "store").resolve()
