@@ -1,0 +1,119 @@
+"""Keeps a gateway worker in step with the desired state: reads it, obeys it, and says so.
+
+The worker's word has weight: an agent exchanges weights only when every live worker has acknowledged the fence.
+"""
+
+import asyncio
+import os
+import socket
+import time
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from gateway.contracts import ids
+from gateway.errors import DatabaseUnavailable
+from gateway.routing.policy import AliasView, ReleaseView, ReplicaView
+from gateway.routing.pool import Pool, RoutingTable
+from gateway.storage import routing_state
+from gateway.storage.counters import current_value
+from gateway.storage.database import Database
+from gateway.storage.tables import Alias, GatewayWorker, ReleaseRow, Replica
+
+POLL_SECONDS = 0.1
+RELOAD_SECONDS = 0.5
+"""Agents report readiness without a new epoch, so the state is read again this often."""
+BEAT_SECONDS = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class RoutingSync:
+    """One worker's view of the state, kept fresh by `run`."""
+
+    def __init__(self, database: Database, pool: Pool) -> None:
+        self.worker_id = ids.mint(ids.WORKER)
+        self._database = database
+        self._pool = pool
+        self._started_at = time.time()
+        self._loaded_at = self._beaten_at = float("-inf")
+        self._beaten_epoch = -1
+        self._acknowledged: dict[str, int] = {}
+
+    async def run(self) -> None:
+        """Poll until cancelled. A database out of reach is ridden out on the state last known."""
+        while True:
+            try:
+                await self.step()
+            except DatabaseUnavailable as error:
+                log.warning("routing_state_unreachable", error=error.message)
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def step(self) -> None:
+        """Read, obey, acknowledge: once."""
+        now = time.monotonic()
+        async with self._database.read() as session:
+            epoch = await current_value(session, routing_state.ROUTING)
+            if epoch != self._pool.table.epoch or now - self._loaded_at >= RELOAD_SECONDS:
+                self._pool.apply(await load_table(session, epoch))
+                self._loaded_at = now
+        if epoch != self._beaten_epoch or now - self._beaten_at >= BEAT_SECONDS:
+            await self._beat(epoch)
+            self._beaten_at, self._beaten_epoch = now, epoch
+        await self._acknowledge_fences()
+
+    async def leave(self) -> None:
+        """Sign off, so that no fence waits for this worker."""
+        async with self._database.write("relaxed") as session:
+            await routing_state.forget_worker(session, self.worker_id)
+
+    async def _beat(self, epoch: int) -> None:
+        worker = GatewayWorker(
+            id=self.worker_id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            epoch=epoch,
+            started_at=self._started_at,
+            seen_at=time.time(),
+        )
+        async with self._database.write("relaxed") as session:
+            await routing_state.beat(session, worker)
+
+    async def _acknowledge_fences(self) -> None:
+        for replica in self._pool.table.replicas:
+            done = self._acknowledged.get(replica.id, -1) >= replica.epoch
+            if replica.fenced and not done and not self._pool.in_flight[replica.id]:
+                async with self._database.write("relaxed") as session:
+                    await routing_state.acknowledge(session, self.worker_id, replica.id, replica.epoch)
+                self._acknowledged[replica.id] = replica.epoch
+
+
+async def load_table(session: AsyncSession, epoch: int) -> RoutingTable:
+    """The whole state as of at least `epoch`."""
+    aliases = (await session.scalars(select(Alias))).all()
+    replicas = (await session.scalars(select(Replica))).all()
+    releases = (await session.execute(select(ReleaseRow.id, ReleaseRow.name, ReleaseRow.alias))).all()
+    return RoutingTable(
+        epoch=epoch,
+        aliases={alias.name: _alias_view(alias) for alias in aliases},
+        releases={release.id: ReleaseView(release.id, release.name, release.alias) for release in releases},
+        replicas=tuple(_replica_view(replica) for replica in replicas),
+    )
+
+
+def _alias_view(alias: Alias) -> AliasView:
+    return AliasView(alias.name, alias.serving_release_id, alias.canary_release_id, alias.canary_share)
+
+
+def _replica_view(replica: Replica) -> ReplicaView:
+    return ReplicaView(
+        id=replica.id,
+        alias=replica.alias,
+        url=replica.url,
+        ready=replica.phase == "ready",
+        fenced=replica.swap_state is not None,
+        epoch=replica.epoch,
+        weights_release_id=replica.weights_release_id,
+        adapters=frozenset(replica.adapters) & frozenset(replica.desired_adapters),
+    )
