@@ -27,11 +27,14 @@ async def test_what_was_written_is_there_for_the_next_transaction(database: Data
 
 
 async def test_an_exception_in_the_block_takes_everything_back(database: Database) -> None:
-    with pytest.raises(ValueError, match="no"):
+    async def write_and_stumble() -> None:
         async with database.write() as session:
             session.add(project("a"))
             await session.flush()
-            raise ValueError("no")
+            raise ValueError("stumbled")
+
+    with pytest.raises(ValueError, match="stumbled"):
+        await write_and_stumble()
     assert await count(database) == 0
 
 

@@ -1,0 +1,155 @@
+"""One commit for many writes: whatever waits is written in one transaction, so that a slow disk is waited for once.
+
+Each write has its own savepoint: one that fails takes back only itself. A caller hears of success after the commit,
+never before it; a commit that fails is a failure of every write in it. Knows nothing of what is written.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from gateway.errors import DatabaseUnavailable, Overloaded, Unavailable
+from gateway.storage.database import Database, Durability
+
+T = TypeVar("T")
+Operation = Callable[[AsyncSession], Awaitable[T]]
+
+ATTEMPTS = 4
+"""How often a transaction that lost to another one (a deadlock on PostgreSQL) is run, in all."""
+RETRY_SECONDS = 0.02
+_DATABASE_TROUBLE = {"08", "40", "53", "55", "57", "58", "XX"}
+"""Classes of PostgreSQL error that are no fault of the statement: connection, conflict, disk or memory full, locks,
+shutdown, broken storage."""
+_LOST_TO_ANOTHER = {"40001", "40P01"}
+
+
+@dataclass(frozen=True)
+class _Waiting(Generic[T]):
+    operation: Operation[T]
+    outcome: asyncio.Future[T]
+
+
+@dataclass(frozen=True)
+class _Failed:
+    error: Exception
+
+
+class GroupCommit:
+    """A queue of writes and the task that commits them in groups."""
+
+    def __init__(
+        self, database: Database, durability: Durability, *, max_waiting: int = 10_000, max_group: int = 200
+    ) -> None:
+        self._database = database
+        self._durability = durability
+        self._max_waiting = max_waiting
+        self._max_group = max_group
+        self._waiting: asyncio.Queue[_Waiting[Any] | None] = asyncio.Queue()
+        self._worker: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def submit(self, operation: Operation[T]) -> T:
+        """Run `operation` in the next transaction and return its result once that is committed.
+
+        The operation may be run again if its transaction lost to another, so it must do nothing but use its session.
+        A caller that is cancelled while it waits takes its operation back, unless that has begun; to stop waiting
+        and let it go on, use `asyncio.wait_for(asyncio.shield(commits.submit(operation)), seconds)`.
+        """
+        if self._closed:
+            raise Unavailable("The server is shutting down; nothing was written. Try again in a moment.")
+        if self._waiting.qsize() >= self._max_waiting:
+            raise Overloaded("Too many writes are waiting for the database; nothing was written. Try again later.")
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._work(), name=f"group-commit-{self._durability}")
+        outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.put_nowait(_Waiting(operation, outcome))
+        return await outcome
+
+    async def close(self) -> None:
+        """Refuse new writes, commit those that wait, and stop."""
+        if not self._closed:
+            self._closed = True
+            self._waiting.put_nowait(None)
+        if self._worker is not None:
+            await self._worker
+
+    async def _work(self) -> None:
+        while (first := await self._waiting.get()) is not None:
+            group = [first]
+            while len(group) < self._max_group and not self._waiting.empty():
+                following = self._waiting.get_nowait()
+                if following is None:
+                    await self._settle(group)
+                    return
+                group.append(following)
+            await self._settle(group)
+
+    async def _settle(self, group: list[_Waiting[Any]]) -> None:
+        group = [waiting for waiting in group if not waiting.outcome.done()]
+        if not group:
+            return
+        outcomes: list[Any] = [_Failed(Unavailable("The server stopped before the write was confirmed; try again."))]
+        outcomes *= len(group)  # what stands if this task is cancelled
+        try:
+            outcomes = await self._commit([waiting.operation for waiting in group])
+        except Exception as error:
+            outcomes = [_Failed(_not_committed(error)) for _ in group]
+        finally:
+            for waiting, outcome in zip(group, outcomes, strict=True):
+                _resolve(waiting.outcome, outcome)
+
+    async def _commit(self, operations: list[Operation[Any]]) -> list[Any]:
+        attempt = 1
+        while True:
+            try:
+                return await self._transaction(operations)
+            except DBAPIError as error:
+                if _sqlstate(error) not in _LOST_TO_ANOTHER or attempt == ATTEMPTS:
+                    raise
+            await asyncio.sleep(RETRY_SECONDS * attempt)
+            attempt += 1
+
+    async def _transaction(self, operations: list[Operation[Any]]) -> list[Any]:
+        async with self._database.write(self._durability) as session:
+            return [await _in_savepoint(session, operation) for operation in operations]
+
+
+async def _in_savepoint(session: AsyncSession, operation: Operation[Any]) -> Any:
+    try:
+        async with session.begin_nested():
+            return await operation(session)
+    except Exception as error:
+        if _is_database_trouble(error):
+            raise
+        return _Failed(error)
+
+
+def _resolve(future: asyncio.Future[Any], outcome: Any) -> None:
+    if future.done():  # the caller has left meanwhile
+        return
+    if isinstance(outcome, _Failed):
+        future.set_exception(outcome.error)
+    else:
+        future.set_result(outcome)
+
+
+def _not_committed(error: Exception) -> DatabaseUnavailable:
+    unavailable = DatabaseUnavailable(f"The database did not commit; nothing was written: {error}")
+    unavailable.__cause__ = error
+    return unavailable
+
+
+def _is_database_trouble(error: Exception) -> bool:
+    if isinstance(error, OperationalError | OSError):
+        return True
+    return isinstance(error, DBAPIError) and (
+        error.connection_invalidated or (_sqlstate(error) or "")[:2] in _DATABASE_TROUBLE
+    )
+
+
+def _sqlstate(error: DBAPIError) -> str | None:
+    return getattr(error.orig, "sqlstate", None)
