@@ -1,0 +1,99 @@
+"""Control calls over HTTP to one engine: bounded in time and size, every failure an `UpstreamError`."""
+
+import json
+from typing import Any
+
+import aiohttp
+
+from gateway.engines.protocol import WEIGHTS_NAME
+from gateway.errors import UpstreamError
+
+CALL_SECONDS = 60.0
+MESSAGE_CHARACTERS = 500
+"""Engines can answer with megabytes of error text; this much of it is kept."""
+
+
+class CallRefused(UpstreamError):
+    """The engine answered, but with an error; `answered` is its HTTP status."""
+
+    def __init__(self, message: str, answered: int) -> None:
+        super().__init__(message)
+        self.answered = answered
+
+
+class EngineCalls:
+    """Makes requests to the engine at `url`. The connection pool is opened on the first call."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self._session: aiohttp.ClientSession | None = None
+
+    async def get(self, path: str, timeout_seconds: float = CALL_SECONDS) -> Any:
+        """The JSON that the engine answers."""
+        return await self._call("GET", path, None, None, timeout_seconds)
+
+    async def post(
+        self,
+        path: str,
+        body: dict[str, Any] | None = None,
+        query: dict[str, str] | None = None,
+        timeout_seconds: float = CALL_SECONDS,
+    ) -> Any:
+        """The JSON that the engine answers; its plain text where it is no JSON."""
+        return await self._call("POST", path, body or {}, query, timeout_seconds)
+
+    async def generate_one(self, name: str, timeout_seconds: float = CALL_SECONDS) -> None:
+        """Have one token generated under the model name `name`, and check that it was."""
+        body = {"model": name, "prompt": "Hello", "max_tokens": 1, "temperature": 0}
+        answer = await self.post("/v1/completions", body, timeout_seconds=timeout_seconds)
+        usage = answer.get("usage") if isinstance(answer, dict) else None
+        if not usage or not usage.get("completion_tokens"):
+            raise UpstreamError(f"the engine at {self.url} generated no token under {name}")
+
+    async def adapter_names(self) -> list[str]:
+        """Names of the adapters the engine lists beside its full weights."""
+        answer = await self.get("/v1/models")
+        try:
+            return [model["id"] for model in answer["data"] if model["id"] != WEIGHTS_NAME]
+        except (KeyError, TypeError) as error:
+            raise UpstreamError(f"the engine at {self.url} answered /v1/models with no list of models") from error
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _call(
+        self, method: str, path: str, body: Any, query: dict[str, str] | None, timeout_seconds: float
+    ) -> Any:
+        if self._session is None:
+            self._session = aiohttp.ClientSession()
+        timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        try:
+            async with self._session.request(
+                method, self.url + path, json=body, params=query, timeout=timeout
+            ) as response:
+                text = await response.text(errors="replace")
+                status = response.status
+        except TimeoutError as error:
+            raise UpstreamError(f"the engine did not answer {path} within {timeout_seconds:g} s") from error
+        except aiohttp.ClientError as error:
+            raise UpstreamError(f"the engine at {self.url} cannot be reached for {path}: {error}") from error
+        if status >= 400:
+            raise CallRefused(f"the engine answered {path} with {status}: {_message(text)}", status)
+        return _parsed(text)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _message(text: str) -> str:
+    answer = _parsed(text)
+    error = answer.get("error", answer) if isinstance(answer, dict) else answer
+    message = error.get("message", error) if isinstance(error, dict) else error
+    return str(message)[:MESSAGE_CHARACTERS]
