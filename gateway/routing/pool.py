@@ -76,11 +76,6 @@ class Pool:
             self.in_flight[target.replica_id] -= 1
             self._wake()
 
-    async def idle(self, replica_id: str) -> None:
-        """Return once nothing is in flight to a replica."""
-        while self.in_flight[replica_id]:
-            await self._changed.wait()
-
     def _try(self, model: str, sticky_key: bytes) -> Target | None:
         alias, pinned = self.table.find(model)
         release = pinned or self.table.releases.get(resolve(alias, sticky_key))

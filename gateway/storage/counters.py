@@ -1,16 +1,15 @@
 """Numbers that only grow."""
 
 from sqlalchemy import select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.storage.tables import Counter
+from gateway.storage.upsert import insert_if_absent
 
 
 async def next_value(session: AsyncSession, name: str) -> int:
     """Add one and return the new value; concurrent callers never get the same one."""
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    await session.execute(insert(Counter).values(name=name, value=0).on_conflict_do_nothing())
+    await insert_if_absent(session, Counter, name=name, value=0)
     statement = update(Counter).where(Counter.name == name).values(value=Counter.value + 1).returning(Counter.value)
     return int((await session.execute(statement)).scalar_one())
 

@@ -6,27 +6,17 @@ function that moves a swap on is a compare-and-swap: it says whether it won.
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.storage.counters import next_value
-from gateway.storage.tables import Alias, FenceAck, GatewayWorker, ReleaseRow, Replica, Rollout
+from gateway.storage.rollouts import open_rollout, transition
+from gateway.storage.tables import Alias, FenceAck, GatewayWorker, Replica
 
 ROUTING = "routing"
 WORKER_LEASE_SECONDS = 6.0
-"""A gateway worker that has not written for this long is taken for dead; it stops dispatching well before."""
-
-
-@dataclass(frozen=True)
-class RoutingState:
-    """Everything a gateway worker needs to choose a replica."""
-
-    epoch: int
-    aliases: Sequence[Alias]
-    replicas: Sequence[Replica]
-    releases: Sequence[ReleaseRow]
+"""A gateway worker that has not written for this long is taken for dead."""
 
 
 async def bump_epoch(session: AsyncSession) -> int:
@@ -45,11 +35,14 @@ async def begin_swap(session: AsyncSession, replica: Replica, release_id: str, d
     """Fence a replica off so that it can take the weights of `release_id`; returns the fence's epoch."""
     epoch = await bump_epoch(session)
     replica.desired_weights_id, replica.desired_adapters = release_id, []
-    replica.swap_state, replica.swap_deadline, replica.epoch = "draining", deadline, epoch
+    replica.swap_state, replica.swap_deadline, replica.swap_not_before = "draining", deadline, None
+    replica.epoch = epoch
     return epoch
 
 
-async def call_off_swap(session: AsyncSession, replica_id: str, epoch: int, weights_id: str, detail: str) -> bool:
+async def call_off_swap(
+    session: AsyncSession, replica_id: str, epoch: int, detail: str, not_before: float | None = None
+) -> bool:
     """Lift a fence whose exchange has not begun; the replica goes on serving what it holds."""
     statement = (
         update(Replica)
@@ -57,7 +50,8 @@ async def call_off_swap(session: AsyncSession, replica_id: str, epoch: int, weig
         .values(
             swap_state=None,
             swap_deadline=None,
-            desired_weights_id=weights_id,
+            swap_not_before=not_before,
+            desired_weights_id=Replica.weights_release_id,
             desired_adapters=Replica.adapters,
             epoch=await bump_epoch(session),
             detail=detail,
@@ -106,16 +100,19 @@ async def complete_swap(session: AsyncSession, replica_id: str, epoch: int, rele
     if not await _won(session, statement):
         return False
     replica = await session.get_one(Replica, replica_id)
-    promoting = select(Rollout.id).where(
-        Rollout.alias == replica.alias, Rollout.candidate_id == release_id, Rollout.state == "promoting"
-    )
-    if await session.scalar(promoting) is not None:
+    rollout = await open_rollout(session, replica.alias)
+    if rollout is not None and rollout.state == "promoting" and rollout.candidate_id == release_id:
         await set_serving(session, replica.alias, release_id)
     return True
 
 
 async def fail_swap(session: AsyncSession, replica_id: str, epoch: int, fallback_id: str, detail: str) -> bool:
-    """The engine did not take the weights: fall back to `fallback_id`, on which the agent restarts it."""
+    """The engine did not take the weights: fall back to `fallback_id`, on which the agent restarts it.
+
+    A promotion of those weights is rolled back in the same transaction.
+    """
+    replica = await session.get_one(Replica, replica_id)
+    refused_id = replica.desired_weights_id
     statement = (
         update(Replica)
         .where(Replica.id == replica_id, Replica.epoch == epoch, Replica.swap_state.is_not(None))
@@ -131,7 +128,10 @@ async def fail_swap(session: AsyncSession, replica_id: str, epoch: int, fallback
             detail=detail,
         )
     )
-    return await _won(session, statement)
+    if not await _won(session, statement):
+        return False
+    await reject_candidate(session, replica.alias, refused_id, actor=f"replica {replica_id}", reason=detail)
+    return True
 
 
 async def set_serving(session: AsyncSession, alias_name: str, release_id: str) -> None:
@@ -140,6 +140,15 @@ async def set_serving(session: AsyncSession, alias_name: str, release_id: str) -
     alias.serving_release_id, alias.canary_release_id, alias.canary_share = release_id, None, 0.0
     alias.updated_at = time.time()
     await bump_epoch(session)
+
+
+async def reject_candidate(session: AsyncSession, alias_name: str, release_id: str, actor: str, reason: str) -> None:
+    """An engine cannot hold this release: end its rollout and give the alias back to the incumbent."""
+    rollout = await open_rollout(session, alias_name)
+    if rollout is None or rollout.candidate_id != release_id:
+        return
+    await transition(session, rollout, "rolled_back" if rollout.state == "promoting" else "stopped", actor, reason)
+    await set_serving(session, alias_name, rollout.incumbent_id)
 
 
 async def acknowledge(session: AsyncSession, worker_id: str, replica_id: str, epoch: int) -> None:

@@ -176,6 +176,8 @@ class Replica(Table):
     swap_state: Mapped[str | None]
     """None, `draining` (fenced; can still be called off) or `loading` (the agent is at it)."""
     swap_deadline: Mapped[float | None]
+    swap_not_before: Mapped[float | None]
+    """An exchange that was put off is not tried again before this."""
     epoch: Mapped[int]
     """Routing epoch at which the desired state last changed."""
     seen_at: Mapped[float]

@@ -232,6 +232,7 @@ def upgrade() -> None:
         sa.Column("desired_adapters", JSON, nullable=False),
         sa.Column("swap_state", sa.String(), nullable=True),
         sa.Column("swap_deadline", sa.Float(precision=53), nullable=True),
+        sa.Column("swap_not_before", sa.Float(precision=53), nullable=True),
         sa.Column("epoch", sa.BigInteger(), nullable=False),
         sa.Column("seen_at", sa.Float(precision=53), nullable=False),
         sa.Column("restarts", sa.BigInteger(), nullable=False),

@@ -1,0 +1,87 @@
+"""Composition root of a gateway worker: makes every object, hands each its parts, mounts the routes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from fastapi import FastAPI
+
+from gateway.access.authenticate import Authenticator
+from gateway.access.caller import SCOPES, Caller
+from gateway.access.secrets import Secrets
+from gateway.engines.openai_client import EngineClient
+from gateway.metrics import Metrics
+from gateway.rollout.reconciler import Reconciler
+from gateway.routes import admin_releases, admin_runs, chat, feedback, health, models
+from gateway.routes.errors import install_error_handlers
+from gateway.routing.pool import Pool
+from gateway.routing.sync import RoutingSync
+from gateway.services import Services
+from gateway.settings import Settings
+from gateway.storage.completions import CompletionRecorder
+from gateway.storage.database import Database
+from gateway.storage.group_commit import GroupCommit
+from gateway.storage.keys import ensure_project, ensure_root_secret
+
+ROUTERS = (chat.router, models.router, feedback.router, admin_releases.router, admin_runs.router, health.router)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The ASGI application of one worker. The database must have been migrated."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        services = await build_services(settings)
+        app.state.services, app.state.draining = services, False
+        await services.sync.step()
+        reconciler = Reconciler(services.database, settings, holder=services.sync.worker_id)
+        tasks = [asyncio.create_task(services.sync.run()), asyncio.create_task(reconciler.run())]
+        try:
+            yield
+        finally:
+            app.state.draining = True
+            for task in tasks:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+            await close_services(services)
+
+    app = FastAPI(title="Alignway", version="0.1.0", lifespan=lifespan, docs_url=None, redoc_url=None)
+    install_error_handlers(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    return app
+
+
+async def build_services(settings: Settings) -> Services:
+    """Everything the routes share, made in order of dependence."""
+    database = Database(settings.database_url)
+    async with database.write() as session:
+        secrets = Secrets(await ensure_root_secret(session))
+        project = await ensure_project(session)
+    open_to_all_as = None
+    if settings.server.auth == "off":
+        open_to_all_as = Caller("key_local", project.id, frozenset(SCOPES), "local")
+    pool = Pool(settings.swap)
+    return Services(
+        settings=settings,
+        database=database,
+        secrets=secrets,
+        authenticator=Authenticator(database, open_to_all_as),
+        votes=GroupCommit(database, "durable"),
+        completions=CompletionRecorder(database),
+        engines=EngineClient(),
+        pool=pool,
+        sync=RoutingSync(database, pool),
+        metrics=Metrics(),
+    )
+
+
+async def close_services(services: Services) -> None:
+    """Commit what is pending, sign off, close connections."""
+    await services.votes.close()
+    await services.completions.close()
+    with suppress(Exception):
+        await services.sync.leave()
+    await services.engines.close()
+    await services.database.close()

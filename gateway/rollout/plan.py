@@ -1,0 +1,220 @@
+"""What should change now, so that replicas come to hold what their alias serves: a pure decision over a snapshot.
+
+Level-triggered: nothing is remembered between two looks. A crash at any point leaves a state from which the same
+plan goes on.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from gateway.contracts.rollout import RolloutState
+
+
+@dataclass(frozen=True)
+class ReleaseFacts:
+    """What the plan needs of a release."""
+
+    id: str
+    base_release_id: str | None
+    """The release whose weights its adapter stands on; None for a base."""
+    adapter_rank: int
+
+
+@dataclass(frozen=True)
+class ReplicaFacts:
+    """What a replica holds and what it was told to hold."""
+
+    id: str
+    ready: bool
+    managed: bool
+    weights_id: str | None
+    adapters: frozenset[str]
+    max_adapter_rank: int
+    desired_weights_id: str
+    desired_adapters: frozenset[str]
+    swap_state: str | None
+    swap_deadline: float | None = None
+    swap_not_before: float | None = None
+
+
+@dataclass(frozen=True)
+class RolloutFacts:
+    """The open rollout of the alias."""
+
+    candidate_id: str
+    state: RolloutState
+    strategy: str
+    canary_share: float = 0.0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One alias, everything that belongs to it, and the time."""
+
+    serving_id: str
+    canary_id: str | None
+    swap: str
+    replicas: tuple[ReplicaFacts, ...]
+    releases: Mapping[str, ReleaseFacts]
+    now: float
+    rollout: RolloutFacts | None = None
+
+    @property
+    def promoting_id(self) -> str | None:
+        """The candidate that is being promoted."""
+        return self.rollout.candidate_id if self.rollout and self.rollout.state == "promoting" else None
+
+
+@dataclass(frozen=True)
+class Advance:
+    """Take the rollout to its next state."""
+
+    to: RolloutState
+    reason: str
+
+
+@dataclass(frozen=True)
+class Serve:
+    """Resolve the alias to this release."""
+
+    release_id: str
+
+
+@dataclass(frozen=True)
+class StartCanary:
+    """Give the candidate its share of traffic."""
+
+    release_id: str
+    share: float
+
+
+@dataclass(frozen=True)
+class HoldAdapters:
+    """A replica should hold exactly these adapters."""
+
+    replica_id: str
+    release_ids: frozenset[str]
+
+
+@dataclass(frozen=True)
+class StartOn:
+    """A replica that is down should come up on these weights."""
+
+    replica_id: str
+    release_id: str
+
+
+@dataclass(frozen=True)
+class BeginSwap:
+    """Fence the replica and exchange its weights."""
+
+    replica_id: str
+    release_id: str
+
+
+@dataclass(frozen=True)
+class CallOffSwap:
+    """The streams did not end in time: lift the fence and try again later."""
+
+    replica_id: str
+
+
+Action = Advance | Serve | StartCanary | HoldAdapters | StartOn | BeginSwap | CallOffSwap
+
+
+def plan(snapshot: Snapshot) -> list[Action]:
+    """The changes to make now, in order. Empty: everything is as it should be, or is on its way."""
+    actions: list[Action] = list(_advance_rollout(snapshot))
+    if actions:
+        return actions  # they change what the replicas should hold: look again first
+    for replica in snapshot.replicas:
+        if replica.managed:
+            actions.extend(_mend_replica(snapshot, replica))
+    return actions
+
+
+def fits_as_adapter(release: ReleaseFacts, replica: ReplicaFacts) -> bool:
+    """Whether a release can be held as an adapter over what the replica holds: only over the base it was trained on."""
+    return (
+        release.base_release_id is not None
+        and release.base_release_id == replica.weights_id
+        and release.adapter_rank <= replica.max_adapter_rank
+    )
+
+
+def final_weights(release: ReleaseFacts, swap: str) -> str:
+    """Whose full weights a replica holds once the release is promoted."""
+    return release.base_release_id or release.id if swap == "adapter" else release.id
+
+
+def _advance_rollout(snapshot: Snapshot) -> Iterator[Action]:
+    rollout = snapshot.rollout
+    if rollout is None:
+        return
+    if rollout.state == "waiting":
+        yield Advance("canary", "no other rollout is under way")
+    elif rollout.state == "canary" and rollout.strategy == "immediate":
+        yield Advance("promoting", "promotion was asked for at once")
+    elif rollout.state == "canary" and snapshot.canary_id is None and _is_held(snapshot, rollout.candidate_id):
+        yield StartCanary(rollout.candidate_id, rollout.canary_share)
+    elif rollout.state == "promoting":
+        if snapshot.serving_id != rollout.candidate_id:
+            if _is_held(snapshot, rollout.candidate_id):
+                yield Serve(rollout.candidate_id)
+        elif all(_is_final(snapshot, replica, rollout.candidate_id) for replica in snapshot.replicas):
+            yield Advance("promoted", "every replica holds the candidate")
+
+
+def _is_held(snapshot: Snapshot, release_id: str) -> bool:
+    return any(
+        replica.ready
+        and replica.swap_state is None
+        and (replica.weights_id == release_id or release_id in replica.adapters & replica.desired_adapters)
+        for replica in snapshot.replicas
+    )
+
+
+def _is_final(snapshot: Snapshot, replica: ReplicaFacts, release_id: str) -> bool:
+    weights = final_weights(snapshot.releases[release_id], snapshot.swap)
+    settled = replica.ready and replica.swap_state is None and replica.weights_id == weights
+    return settled and (weights == release_id or release_id in replica.adapters)
+
+
+def _mend_replica(snapshot: Snapshot, replica: ReplicaFacts) -> Iterator[Action]:
+    if replica.swap_state is not None:
+        late = replica.swap_deadline is not None and snapshot.now > replica.swap_deadline
+        if replica.swap_state == "draining" and late:
+            yield CallOffSwap(replica.id)
+        return
+    serving_weights = final_weights(snapshot.releases[snapshot.serving_id], snapshot.swap)
+    if not replica.ready:
+        if replica.desired_weights_id != serving_weights:
+            yield StartOn(replica.id, serving_weights)
+        return
+    adapters = _adapters_to_hold(snapshot, replica)
+    if adapters != replica.desired_adapters:
+        yield HoldAdapters(replica.id, adapters)
+        return
+    target = final_weights(snapshot.releases[snapshot.promoting_id or snapshot.serving_id], snapshot.swap)
+    if replica.weights_id != target and _may_swap(snapshot, replica):
+        yield BeginSwap(replica.id, target)
+
+
+def _adapters_to_hold(snapshot: Snapshot, replica: ReplicaFacts) -> frozenset[str]:
+    on_trial = snapshot.rollout.candidate_id if snapshot.rollout else None
+    wanted = {snapshot.serving_id, snapshot.canary_id, on_trial} - {None, replica.weights_id}
+    return frozenset(name for name in wanted if name and fits_as_adapter(snapshot.releases[name], replica))
+
+
+def _may_swap(snapshot: Snapshot, replica: ReplicaFacts) -> bool:
+    if replica.swap_not_before is not None and snapshot.now < replica.swap_not_before:
+        return False
+    others_busy = any(other.swap_state is not None for other in snapshot.replicas if other.id != replica.id)
+    candidate = snapshot.promoting_id
+    # While the candidate's adapter can serve, let it: then nobody depends on the weights that are being exchanged.
+    adapter_first = (
+        candidate is not None
+        and candidate != snapshot.serving_id
+        and fits_as_adapter(snapshot.releases[candidate], replica)
+    )
+    return not others_busy and not adapter_first

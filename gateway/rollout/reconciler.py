@@ -1,0 +1,136 @@
+"""Carries out the plan: one gateway worker at a time, by lease, each write fenced by the lease's epoch.
+
+It only ever changes what is desired. Agents do the work; a crash anywhere is healed by looking again.
+"""
+
+import asyncio
+import time
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from gateway.errors import Conflict, DatabaseUnavailable
+from gateway.rollout import plan as planning
+from gateway.rollout.snapshot import snapshot_of
+from gateway.rollout.triggers import start_due_runs
+from gateway.settings import Settings
+from gateway.storage import routing_state
+from gateway.storage.database import Database
+from gateway.storage.leases import check_lease, release_lease, take_lease
+from gateway.storage.rollouts import open_rollout, transition
+from gateway.storage.tables import Alias, Replica
+
+LEASE = "reconciler"
+LEASE_SECONDS = 3.0
+POLL_SECONDS = 0.1
+TRIGGER_SECONDS = 1.0
+ACTOR = "reconciler"
+
+log = structlog.get_logger(__name__)
+
+
+class Reconciler:
+    """Compares what should be served with what is, and repairs."""
+
+    def __init__(self, database: Database, settings: Settings, holder: str) -> None:
+        self._database = database
+        self._settings = settings
+        self._holder = holder
+        self._renew_at = float("-inf")
+        self._epoch: int | None = None
+        self._triggers_at = float("-inf")
+
+    async def run(self) -> None:
+        """Reconcile until cancelled."""
+        try:
+            while True:
+                await self._step_safely()
+                await asyncio.sleep(POLL_SECONDS)
+        finally:
+            await self._give_lease_back()
+
+    async def step(self) -> None:
+        """One look at every alias, if the lease is ours."""
+        now = time.monotonic()
+        if now >= self._renew_at:
+            await self._renew()
+            # A holder renews well within its lease; the others ask more often, to step in soon.
+            self._renew_at = now + LEASE_SECONDS / 3
+        if self._epoch is None:
+            return
+        async with self._database.read() as session:
+            names = (await session.scalars(select(Alias.name))).all()
+        for name in names:
+            await self._reconcile(name)
+        if now >= self._triggers_at:
+            self._triggers_at = now + TRIGGER_SECONDS
+            await start_due_runs(self._database, self._settings.aligner, time.time())
+
+    async def _step_safely(self) -> None:
+        try:
+            await self.step()
+        except (DatabaseUnavailable, Conflict) as error:
+            self._epoch = None
+            log.warning("reconciler_interrupted", error=error.message)
+        except Exception:
+            # The reconciler is what heals: it must outlive any single bad record.
+            log.exception("reconciler_failed")
+
+    async def _renew(self) -> None:
+        async with self._database.write("relaxed") as session:
+            self._epoch = await take_lease(session, LEASE, self._holder, LEASE_SECONDS, time.time())
+
+    async def _give_lease_back(self) -> None:
+        try:
+            async with self._database.write("relaxed") as session:
+                await release_lease(session, LEASE, self._holder)
+        except DatabaseUnavailable:
+            return  # it expires by itself
+
+    async def _reconcile(self, alias: str) -> None:
+        async with self._database.read() as session:
+            if not planning.plan(await snapshot_of(session, alias, time.time())):
+                return
+        async with self._database.write() as session:
+            await check_lease(session, LEASE, self._holder, self._epoch or 0)
+            for action in planning.plan(await snapshot_of(session, alias, time.time())):
+                log.info("reconciler_action", alias=alias, action=action)
+                await self._apply(session, alias, action)
+
+    async def _apply(self, session: AsyncSession, alias: str, action: planning.Action) -> None:
+        match action:
+            case planning.Advance(to, reason):
+                rollout = await open_rollout(session, alias)
+                if rollout is not None:
+                    await transition(session, rollout, to, ACTOR, reason)
+            case planning.Serve(release_id):
+                await routing_state.set_serving(session, alias, release_id)
+            case planning.StartCanary(release_id, share):
+                row = await session.get_one(Alias, alias)
+                row.canary_release_id, row.canary_share = release_id, share
+                await routing_state.bump_epoch(session)
+            case _:
+                await self._apply_to_replica(session, action)
+
+    async def _apply_to_replica(
+        self,
+        session: AsyncSession,
+        action: planning.HoldAdapters | planning.StartOn | planning.BeginSwap | planning.CallOffSwap,
+    ) -> None:
+        replica = await session.get_one(Replica, action.replica_id)
+        now = time.time()
+        match action:
+            case planning.HoldAdapters(_, release_ids):
+                replica.desired_adapters = sorted(release_ids)
+                replica.epoch = await routing_state.bump_epoch(session)
+            case planning.StartOn(_, release_id):
+                replica.desired_weights_id, replica.desired_adapters = release_id, []
+                replica.epoch = await routing_state.bump_epoch(session)
+            case planning.BeginSwap(_, release_id):
+                deadline = now + self._settings.swap.max_stall_seconds
+                await routing_state.begin_swap(session, replica, release_id, deadline)
+            case planning.CallOffSwap():
+                detail = "exchange of weights put off: open streams did not end in time (swap.max_stall_seconds)"
+                again = now + self._settings.swap.retry_seconds
+                await routing_state.call_off_swap(session, replica.id, replica.epoch, detail, again)

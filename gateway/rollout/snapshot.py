@@ -1,0 +1,65 @@
+"""Reads what the plan decides on."""
+
+from collections.abc import Sequence
+from typing import cast
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from gateway.contracts.rollout import RolloutState
+from gateway.rollout.plan import ReleaseFacts, ReplicaFacts, RolloutFacts, Snapshot
+from gateway.storage.rollouts import open_rollout
+from gateway.storage.tables import Alias, ReleaseRow, Replica, Rollout
+
+
+async def snapshot_of(session: AsyncSession, alias_name: str, now: float) -> Snapshot:
+    """Everything that concerns one alias."""
+    alias = await session.get_one(Alias, alias_name)
+    rollout = await open_rollout(session, alias_name)
+    replicas = await session.scalars(select(Replica).where(Replica.alias == alias_name).order_by(Replica.id))
+    concerned = _release_ids(alias, rollout)
+    releases = (await session.scalars(select(ReleaseRow).where(ReleaseRow.id.in_(concerned)))).all()
+    return Snapshot(
+        serving_id=alias.serving_release_id,
+        canary_id=alias.canary_release_id,
+        swap=alias.swap,
+        replicas=tuple(_replica(replica) for replica in replicas),
+        releases={row.id: release_facts(row) for row in releases},
+        now=now,
+        rollout=_rollout(rollout),
+    )
+
+
+def _release_ids(alias: Alias, rollout: Rollout | None) -> Sequence[str]:
+    ids = [alias.serving_release_id, alias.canary_release_id]
+    if rollout is not None:
+        ids += [rollout.candidate_id, rollout.incumbent_id]
+    return [name for name in ids if name]
+
+
+def _rollout(rollout: Rollout | None) -> RolloutFacts | None:
+    if rollout is None:
+        return None
+    state = cast(RolloutState, rollout.state)
+    return RolloutFacts(rollout.candidate_id, state, rollout.strategy, rollout.canary_share)
+
+
+def release_facts(row: ReleaseRow) -> ReleaseFacts:
+    """A release as the plan sees it."""
+    return ReleaseFacts(row.id, row.base_release_id, row.adapter_rank or 0)
+
+
+def _replica(row: Replica) -> ReplicaFacts:
+    return ReplicaFacts(
+        id=row.id,
+        ready=row.phase == "ready",
+        managed=row.managed,
+        weights_id=row.weights_release_id,
+        adapters=frozenset(row.adapters),
+        max_adapter_rank=row.max_adapter_rank,
+        desired_weights_id=row.desired_weights_id,
+        desired_adapters=frozenset(row.desired_adapters),
+        swap_state=row.swap_state,
+        swap_deadline=row.swap_deadline,
+        swap_not_before=row.swap_not_before,
+    )

@@ -1,0 +1,128 @@
+"""For operators: aliases, releases, rollouts and replicas; promote and roll back."""
+
+import time
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import select
+
+from gateway.access.authenticate import require
+from gateway.access.caller import Caller
+from gateway.errors import NotFound
+from gateway.rollout.promotion import Promotion, Strategy, find_alias, promote, roll_back
+from gateway.routes.body import read_model
+from gateway.routes.views import alias_view, release_view, replica_view, rollout_view
+from gateway.storage.releases import find_release, list_releases
+from gateway.storage.rollouts import list_rollouts, steps_of
+from gateway.storage.tables import Alias, Replica, Rollout
+
+router = APIRouter(prefix="/admin/v1")
+Admin = Annotated[Caller, Depends(require("admin"))]
+Promoter = Annotated[Caller, Depends(require("promote"))]
+
+
+class PromoteBody(BaseModel):
+    """What to promote, and how."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    release: str
+    strategy: Strategy = "immediate"
+    expected_current: str | None = None
+    reason: str = Field(default="", max_length=2000)
+    canary_share: float = Field(default=0.05, gt=0, lt=1)
+
+
+class RollbackBody(BaseModel):
+    """Where to go back to; by default, to what was served before."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    release: str | None = None
+    reason: str = Field(default="", max_length=2000)
+
+
+@router.get("/aliases")
+async def list_aliases(request: Request, caller: Admin) -> dict[str, Any]:
+    """All aliases."""
+    async with request.app.state.services.database.read() as session:
+        return _listed([alias_view(alias) for alias in await session.scalars(select(Alias).order_by(Alias.name))])
+
+
+@router.get("/aliases/{alias}")
+async def show_alias(request: Request, alias: str, caller: Admin) -> dict[str, Any]:
+    """One alias."""
+    async with request.app.state.services.database.read() as session:
+        return alias_view(await find_alias(session, alias))
+
+
+@router.post("/aliases/{alias}/promote", status_code=202)
+async def promote_release(request: Request, alias: str, caller: Promoter) -> dict[str, Any]:
+    """Begin to serve a release under the alias; the answer is the rollout, to be followed by its id."""
+    body = await read_model(request, PromoteBody)
+    asked = Promotion(
+        alias=alias,
+        release=body.release,
+        strategy=body.strategy,
+        actor=caller.key_id,
+        reason=body.reason,
+        expected_current=body.expected_current,
+        canary_share=body.canary_share,
+    )
+    async with request.app.state.services.database.write() as session:
+        return rollout_view(await promote(session, asked, time.time()))
+
+
+@router.post("/aliases/{alias}/rollback", status_code=202)
+async def roll_alias_back(request: Request, alias: str, caller: Promoter) -> dict[str, Any]:
+    """Serve again what was served before."""
+    body = await read_model(request, RollbackBody)
+    async with request.app.state.services.database.write() as session:
+        return rollout_view(await roll_back(session, alias, body.release, caller.key_id, body.reason))
+
+
+@router.get("/releases")
+async def show_releases(request: Request, caller: Admin, alias: str | None = None) -> dict[str, Any]:
+    """Releases, newest first."""
+    async with request.app.state.services.database.read() as session:
+        return _listed([release_view(row) for row in await list_releases(session, alias)])
+
+
+@router.get("/releases/{release}")
+async def show_release(request: Request, release: str, caller: Admin) -> dict[str, Any]:
+    """One release, with its metrics and gates."""
+    async with request.app.state.services.database.read() as session:
+        row = await find_release(session, release)
+    if row is None:
+        raise NotFound(f"There is no release `{release}`. GET /admin/v1/releases lists them.", code="release_not_found")
+    return release_view(row)
+
+
+@router.get("/rollouts")
+async def show_rollouts(request: Request, caller: Admin, alias: str | None = None) -> dict[str, Any]:
+    """Rollouts, newest first."""
+    async with request.app.state.services.database.read() as session:
+        return _listed([rollout_view(row) for row in await list_rollouts(session, alias)])
+
+
+@router.get("/rollouts/{rollout_id}")
+async def show_rollout(request: Request, rollout_id: str, caller: Admin) -> dict[str, Any]:
+    """One rollout and every step it took."""
+    async with request.app.state.services.database.read() as session:
+        row = await session.get(Rollout, rollout_id)
+        if row is None:
+            raise NotFound(f"There is no rollout `{rollout_id}`.", code="rollout_not_found")
+        return rollout_view(row, await steps_of(session, rollout_id))
+
+
+@router.get("/replicas")
+async def show_replicas(request: Request, caller: Admin) -> dict[str, Any]:
+    """What every engine holds and should hold."""
+    async with request.app.state.services.database.read() as session:
+        return _listed([replica_view(row) for row in await session.scalars(select(Replica).order_by(Replica.id))])
+
+
+def _listed(views: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {"object": "list", "data": list(views), "has_more": False}

@@ -1,0 +1,45 @@
+"""`GET /v1/models`: the aliases, and on request every release that can be called by name."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from sqlalchemy import select
+
+from gateway.access.authenticate import require
+from gateway.access.caller import Caller
+from gateway.errors import ModelNotFound
+from gateway.storage.tables import Alias, ReleaseRow
+
+router = APIRouter()
+OWNER = "alignway"
+
+
+@router.get("/v1/models")
+async def list_models(
+    request: Request, caller: Annotated[Caller, Depends(require("inference"))], releases: bool = False
+) -> dict[str, Any]:
+    """All aliases; with `?releases=true` all releases too."""
+    async with request.app.state.services.database.read() as session:
+        models = [_model(alias.name, alias.created_at) for alias in await session.scalars(select(Alias))]
+        if releases:
+            models += [_model(row.name, row.created_at) for row in await session.scalars(select(ReleaseRow))]
+    return {"object": "list", "data": sorted(models, key=lambda model: model["id"])}
+
+
+@router.get("/v1/models/{model:path}")
+async def retrieve_model(
+    request: Request, model: str, caller: Annotated[Caller, Depends(require("inference"))]
+) -> dict[str, Any]:
+    """One alias or release."""
+    async with request.app.state.services.database.read() as session:
+        alias = await session.get(Alias, model)
+        if alias is not None:
+            return _model(alias.name, alias.created_at)
+        release = await session.scalar(select(ReleaseRow).where(ReleaseRow.name == model))
+    if release is None:
+        raise ModelNotFound(f"There is no model `{model}` here. GET /v1/models lists those there are.")
+    return _model(release.name, release.created_at)
+
+
+def _model(name: str, created_at: float) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": int(created_at), "owned_by": OWNER}

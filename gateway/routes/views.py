@@ -1,0 +1,105 @@
+"""Records as operators see them in JSON."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.storage.tables import Alias, ReleaseRow, Replica, Rollout, RolloutStep, Run
+
+
+def alias_view(row: Alias) -> dict[str, Any]:
+    """An alias and what it serves."""
+    return {
+        "id": row.name,
+        "object": "alias",
+        "serving_release": row.serving_release_id,
+        "base_release": row.base_release_id,
+        "canary_release": row.canary_release_id,
+        "canary_share": row.canary_share,
+        "swap": row.swap,
+        "created_at": int(row.created_at),
+    }
+
+
+def release_view(row: ReleaseRow) -> dict[str, Any]:
+    """A release with its metrics and gates."""
+    manifest = row.manifest
+    return {
+        "id": row.id,
+        "object": "release",
+        "name": row.name,
+        "alias": row.alias,
+        "kind": row.kind,
+        "state": row.state,
+        "parent": row.parent_id,
+        "adapter_rank": row.adapter_rank,
+        "method": manifest.get("method"),
+        "dataset": manifest.get("dataset_id"),
+        "run": manifest.get("run_id"),
+        "metrics": manifest.get("metrics", {}),
+        "gates": manifest.get("gates", []),
+        "tainted": row.tainted,
+        "created_at": int(row.created_at),
+    }
+
+
+def rollout_view(row: Rollout, steps: Sequence[RolloutStep] = ()) -> dict[str, Any]:
+    """A rollout, with its steps where they were asked for."""
+    view = {
+        "id": row.id,
+        "object": "rollout",
+        "alias": row.alias,
+        "state": row.state,
+        "strategy": row.strategy,
+        "candidate": row.candidate_id,
+        "incumbent": row.incumbent_id,
+        "detail": row.detail,
+        "actor": row.actor,
+        "reason": row.reason,
+        "created_at": int(row.created_at),
+    }
+    if steps:
+        view["steps"] = [
+            {"from": step.from_state, "to": step.to_state, "actor": step.actor, "reason": step.reason, "at": step.at}
+            for step in steps
+        ]
+    return view
+
+
+def replica_view(row: Replica) -> dict[str, Any]:
+    """A replica: what it holds, what it should hold."""
+    return {
+        "id": row.id,
+        "object": "replica",
+        "alias": row.alias,
+        "engine": row.engine,
+        "url": row.url,
+        "phase": row.phase,
+        "weights_release": row.weights_release_id,
+        "adapters": row.adapters,
+        "desired_weights_release": row.desired_weights_id,
+        "desired_adapters": row.desired_adapters,
+        "swap_state": row.swap_state,
+        "epoch": row.epoch,
+        "restarts": row.restarts,
+        "detail": row.detail,
+    }
+
+
+def run_view(row: Run) -> dict[str, Any]:
+    """A training run."""
+    return {
+        "id": row.id,
+        "object": "run",
+        "alias": row.alias,
+        "status": row.state,
+        "trigger": row.trigger,
+        "stage": row.stage,
+        "progress": row.progress,
+        "dataset_id": row.dataset_id,
+        "release_id": row.release_id,
+        "error": row.error,
+        "options": row.options,
+        "created_at": int(row.created_at),
+        "started_at": None if row.started_at is None else int(row.started_at),
+        "finished_at": None if row.finished_at is None else int(row.finished_at),
+    }

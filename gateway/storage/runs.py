@@ -1,0 +1,168 @@
+"""Training runs as rows: asked for, claimed by an aligner under a lease, followed, ended.
+
+Every write of the aligner at work is fenced by its name: one that lost its lease can finish nothing.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from gateway.contracts import ids
+from gateway.contracts.training import RunState, TrainingOptions, TriggerKind
+from gateway.errors import Conflict
+from gateway.storage.tables import Run, RunEvent
+
+MAX_ATTEMPTS = 5
+"""A run whose aligner died this often is given up."""
+OPEN_STATES = ("queued", "running")
+
+
+class RunLeaseLost(Conflict):
+    """Another aligner has taken the run over; whoever held it must stop."""
+
+    code = "run_lease_lost"
+
+
+async def create_run(
+    session: AsyncSession, *, alias: str, trigger: TriggerKind, actor: str, options: TrainingOptions, now: float
+) -> Run:
+    """A new run, queued behind those of its alias that are open."""
+    run = Run(
+        id=ids.mint(ids.RUN),
+        alias=alias,
+        state="queued",
+        trigger=trigger,
+        actor=actor,
+        options=options.model_dump(mode="json", by_alias=True),
+        stage="queued",
+        progress=0.0,
+        cancel_requested=False,
+        attempts=0,
+        created_at=now,
+    )
+    session.add(run)
+    await session.flush()
+    return run
+
+
+async def find_run(session: AsyncSession, run_id: str) -> Run | None:
+    """The run with this id."""
+    return await session.get(Run, run_id)
+
+
+async def list_runs(session: AsyncSession, alias: str | None = None, limit: int = 100) -> Sequence[Run]:
+    """Runs, newest first."""
+    statement = select(Run).order_by(Run.created_at.desc(), Run.id.desc()).limit(limit)
+    if alias is not None:
+        statement = statement.where(Run.alias == alias)
+    return (await session.scalars(statement)).all()
+
+
+async def queue_position(session: AsyncSession, run: Run) -> int:
+    """How many open runs of the same alias come before this one."""
+    statement = select(func.count()).where(
+        Run.alias == run.alias, Run.state.in_(OPEN_STATES), Run.created_at < run.created_at, Run.id != run.id
+    )
+    return await session.scalar(statement) or 0
+
+
+async def claim_next_run(session: AsyncSession, holder: str, lease_seconds: float, now: float) -> Run | None:
+    """The next run to work on, now leased to `holder`: one at work per alias, abandoned ones first."""
+    statement = select(Run).where(Run.state.in_(OPEN_STATES)).order_by(Run.created_at, Run.id).with_for_update()
+    busy: set[str] = set()
+    for run in (await session.scalars(statement)).all():
+        at_work = run.state == "running" and (run.lease_expires_at or 0.0) > now
+        if run.alias in busy or at_work:
+            busy.add(run.alias)
+        elif run.attempts >= MAX_ATTEMPTS:
+            _end(run, "failed", now, f"given up: its aligner died {run.attempts} times; see the log of the run")
+        elif run.cancel_requested:
+            _end(run, "cancelled", now, None)
+        else:
+            run.state, run.holder, run.lease_expires_at = "running", holder, now + lease_seconds
+            run.attempts, run.started_at = run.attempts + 1, run.started_at or now
+            return run
+    return None
+
+
+async def renew_run_lease(
+    session: AsyncSession, run_id: str, holder: str, lease_seconds: float, now: float, **progress: Any
+) -> bool:
+    """Hold on to a run, noting `stage`, `progress` or `dataset_id` in passing; True if it should be cancelled.
+
+    Raises `RunLeaseLost` if somebody else has it by now.
+    """
+    run = await _held_run(session, run_id, holder)
+    run.lease_expires_at = now + lease_seconds
+    for name, value in progress.items():
+        setattr(run, name, value)
+    return run.cancel_requested
+
+
+async def add_run_event(
+    session: AsyncSession,
+    run_id: str,
+    message: str,
+    *,
+    type_: str = "message",
+    level: str = "info",
+    data: dict[str, Any] | None = None,
+) -> None:
+    """Write down something that happened in a run."""
+    event = RunEvent(
+        id=ids.mint("ftevent-"),
+        run_id=run_id,
+        type=type_,
+        level=level,
+        message=message,
+        data=data or {},
+        at=time.time(),
+    )
+    session.add(event)
+
+
+async def list_run_events(session: AsyncSession, run_id: str) -> Sequence[RunEvent]:
+    """The events of a run, oldest first."""
+    return (await session.scalars(select(RunEvent).where(RunEvent.run_id == run_id).order_by(RunEvent.id))).all()
+
+
+async def finish_run(
+    session: AsyncSession,
+    run_id: str,
+    holder: str,
+    state: RunState,
+    now: float,
+    *,
+    release_id: str | None = None,
+    error: str | None = None,
+) -> None:
+    """End a run. Raises `RunLeaseLost` if it is not the caller's to end."""
+    run = await _held_run(session, run_id, holder)
+    run.release_id = release_id
+    _end(run, state, now, error)
+
+
+async def request_cancel(session: AsyncSession, run: Run, now: float) -> None:
+    """Ask for a run to stop: at once if it is queued, at the next step if it is at work. Ended runs stay as they are."""
+    if run.state == "queued":
+        _end(run, "cancelled", now, None)
+    elif run.state == "running":
+        run.cancel_requested = True
+
+
+async def _held_run(session: AsyncSession, run_id: str, holder: str) -> Run:
+    run = await session.get(Run, run_id, with_for_update=True)
+    if run is None or run.holder != holder or run.state != "running":
+        raise RunLeaseLost(f"run {run_id} is no longer held by {holder}")
+    return run
+
+
+def _end(run: Run, state: RunState, now: float, error: str | None) -> None:
+    run.state, run.finished_at, run.error = state, now, error
+    run.holder = run.lease_expires_at = None
+    run.stage = state
+    if state == "succeeded":
+        run.progress = 1.0
