@@ -1,0 +1,198 @@
+"""What a client may send to `POST /v1/feedback`: one model per type, unknown fields refused. Knows no database."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from gateway.contracts.message import Message
+from gateway.contracts.pair import RaterKind
+from gateway.errors import InvalidRequest
+
+CHOICES_MAX = 16
+BATCH_MAX = 100
+Tag = Annotated[str, Field(min_length=1, max_length=64)]
+Label = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class Part(BaseModel):
+    """A part of a body."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Rater(Part):
+    """Who judged, on behalf of whom the key speaks. The id is never stored, only a keyed hash of it."""
+
+    id: Label
+    kind: RaterKind = "end_user"
+
+
+class ChoiceRef(Part):
+    """One choice of a completion."""
+
+    completion_id: Label
+    index: int = Field(default=0, ge=0, lt=1024)
+
+
+class Body(Part):
+    """What every type of feedback may carry."""
+
+    rater: Rater | None = None
+    tags: tuple[Tag, ...] = Field(default=(), max_length=16)
+    comment: str | None = Field(default=None, max_length=4000)
+    metadata: dict[
+        Annotated[str, Field(min_length=1, max_length=64)],
+        Annotated[str, Field(max_length=512)],
+    ] = Field(default={}, max_length=16)
+    external_id: Label | None = None
+
+
+class PreferenceBody(Body):
+    """One choice is better than others of the same prompt, or none of two is."""
+
+    type: Literal["preference"]
+    verdict: Literal["prefer", "tie", "both_bad"] = "prefer"
+    chosen: ChoiceRef | None = None
+    rejected: tuple[ChoiceRef, ...] = Field(default=(), max_length=CHOICES_MAX)
+    choices: tuple[ChoiceRef, ...] = Field(default=(), max_length=2)
+    """The two choices of a `tie` or `both_bad`."""
+    shown: tuple[Literal["chosen", "rejected"], ...] | None = Field(default=None, max_length=CHOICES_MAX + 1)
+    """The order in which the rater saw them; left out where unknown."""
+    strength: int | None = Field(default=None, ge=1, le=3)
+    """1 slightly, 2 clearly, 3 much better."""
+
+    @model_validator(mode="after")
+    def _fits_verdict(self) -> "PreferenceBody":
+        if self.verdict == "prefer":
+            if self.chosen is None or not self.rejected:
+                raise ValueError("verdict `prefer` needs `chosen` and at least one `rejected`")
+            if self.choices:
+                raise ValueError("`choices` goes with the verdicts `tie` and `both_bad`; use `chosen` and `rejected`")
+        elif len(self.choices) != 2 or self.chosen or self.rejected or self.shown or self.strength:
+            raise ValueError(f"verdict `{self.verdict}` takes exactly two `choices`, and neither sides nor strength")
+        return self
+
+    @model_validator(mode="after")
+    def _names_each_choice_once(self) -> "PreferenceBody":
+        if len(set(self.targets)) != len(self.targets):
+            raise ValueError("the same choice is named twice; a choice can be compared only with others")
+        if self.shown is not None and sorted(self.shown) != ["chosen"] + ["rejected"] * len(self.rejected):
+            raise ValueError("`shown` lists `chosen` once and `rejected` once for each rejected choice")
+        return self
+
+    @property
+    def targets(self) -> tuple[ChoiceRef, ...]:
+        """Every choice the vote is about, the chosen one first."""
+        return ((self.chosen,) if self.chosen else ()) + self.rejected + self.choices
+
+
+class CorrectedMessage(Part):
+    """The answer as it should have been."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str = Field(min_length=1, max_length=200_000)
+
+
+class CorrectionBody(Body):
+    """A person rewrote an answer."""
+
+    type: Literal["correction"]
+    target: ChoiceRef
+    message: CorrectedMessage
+    edit_kind: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")] | None = None
+    """What the edit did, such as `style`; `fix_fact` weighs in full however short the edit is."""
+
+    @property
+    def targets(self) -> tuple[ChoiceRef, ...]:
+        """The choice that was rewritten."""
+        return (self.target,)
+
+
+class ImportedPrompt(Part):
+    """The prompt of an imported pair."""
+
+    messages: tuple[Message, ...] = Field(min_length=1, max_length=1024)
+    tools: tuple[dict[str, Any], ...] = Field(default=(), max_length=256)
+
+
+class ImportedRow(Part):
+    """One preference made elsewhere, in OpenAI's shape."""
+
+    input: ImportedPrompt
+    preferred_output: tuple[Message, ...] = Field(min_length=1)
+    non_preferred_output: tuple[Message, ...] = Field(min_length=1)
+    external_id: Label | None = None
+
+
+class ImportBody(Body):
+    """What is said of imported pairs, be it one or a batch."""
+
+    type: Literal["pair"]
+    source: Label
+    """Where the pairs come from, such as `crm-2026-10`."""
+    licence: Label
+    """Under which licence they may be used."""
+    alias: Label | None = None
+    """Which alias they may train; default: the only one of the project."""
+
+
+class PairBody(ImportBody):
+    """One imported pair."""
+
+    input: ImportedPrompt
+    preferred_output: tuple[Message, ...] = Field(min_length=1)
+    non_preferred_output: tuple[Message, ...] = Field(min_length=1)
+
+    @property
+    def row(self) -> ImportedRow:
+        """The pair alone."""
+        return ImportedRow(
+            input=self.input,
+            preferred_output=self.preferred_output,
+            non_preferred_output=self.non_preferred_output,
+            external_id=self.external_id,
+        )
+
+
+class PairBatchBody(ImportBody):
+    """Up to 100 imported pairs, taken all or none; `gateway/feedback/imports.py` reads the rows, to report on each."""
+
+    pairs: tuple[Any, ...] = Field(min_length=1, max_length=BATCH_MAX)
+
+
+AnyBody = PreferenceBody | CorrectionBody | PairBody | PairBatchBody
+_BODIES: Mapping[str, type[AnyBody]] = {"preference": PreferenceBody, "correction": CorrectionBody, "pair": PairBody}
+
+
+def parse_body(raw: object) -> AnyBody:
+    """The body behind decoded JSON. Raises `InvalidRequest` with the place and the reason."""
+    if not isinstance(raw, dict):
+        raise InvalidRequest("The body must be a JSON object with a `type`.")
+    supported = ", ".join(f"`{name}`" for name in _BODIES)
+    if not isinstance(name := raw.get("type"), str):
+        raise InvalidRequest(f"The field `type` is missing; it is one of {supported}.", param="type")
+    if name not in _BODIES:
+        raise InvalidRequest(
+            f"Feedback of type {name[:64]!r} is not supported; the types are {supported}.",
+            param="type",
+            code="unsupported_type",
+        )
+    model = PairBatchBody if name == "pair" and "pairs" in raw else _BODIES[name]
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        param, reason, code = explain(error)
+        raise InvalidRequest(f"`{param or name}`: {reason}.", param=param, code=code) from error
+
+
+def explain(error: ValidationError) -> tuple[str | None, str, str]:
+    """The innermost mistake: its place, as `chosen.index`; what is wrong there; and a code."""
+    innermost = max(error.errors(include_url=False, include_context=False), key=lambda detail: len(detail["loc"]))
+    # pydantic names the branch of a union in the path; the client never wrote it
+    place = ".".join(part for part in map(str, innermost["loc"]) if part != "str" and "[" not in part) or None
+    if innermost["type"] == "missing":
+        return place, "this field is missing", "missing_required_parameter"
+    if innermost["type"] == "extra_forbidden":
+        return place, "this field is not taken here; leave it out", "unknown_parameter"
+    return place, innermost["msg"].removeprefix("Value error, "), "invalid_value"

@@ -1,0 +1,166 @@
+"""Takes a vote in: finds what it is about, stores it once, derives its pairs, and answers.
+
+Everything happens in the session that is handed in; the caller commits. A repeated vote changes nothing, a different
+one on the same thing is a new revision whose pairs replace the old ones.
+"""
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from gateway.contracts.ids import FEEDBACK, PAIR, mint
+from gateway.contracts.pair import Rater
+from gateway.errors import InvalidRequest
+from gateway.feedback.bodies import AnyBody, CorrectionBody, PairBatchBody, PairBody, PreferenceBody
+from gateway.feedback.identity import DELEGATE, WRITE_TEXT, Caller, KeyedHashes, own_rater, rater_of, require_scope
+from gateway.feedback.imports import read_rows
+from gateway.feedback.pairing import RETRACTED, SUPERSEDED, Judgement, pair_of
+from gateway.feedback.reading import FeedbackNotFound
+from gateway.feedback.replies import deleted_reply, feedback_reply, list_reply
+from gateway.feedback.split import holdout_share, split_side
+from gateway.feedback.targets import load_targets
+from gateway.feedback.vote import Vote, correction_vote, import_vote, preference_vote
+from gateway.settings import FeedbackSettings
+from gateway.storage import feedback as rows
+from gateway.storage import pairs as pair_rows
+from gateway.storage.tables import Feedback, PairRow
+
+
+@dataclass(frozen=True)
+class Captured:
+    """The answer to a vote, and whether anything new was stored under a new id."""
+
+    reply: dict[str, Any]
+    created: bool
+
+
+class FeedbackCapture:
+    """The use case behind `/v1/feedback`."""
+
+    def __init__(self, settings: FeedbackSettings, hashes: KeyedHashes) -> None:
+        self._settings = settings
+        self._hashes = hashes
+
+    async def capture(self, session: AsyncSession, caller: Caller, body: AnyBody) -> Captured:
+        """Store a vote, or all votes of a batch. Raises an `AlignwayError` that says what is wrong with it."""
+        rater = rater_of(caller, body, self._hashes)
+        if isinstance(body, PreferenceBody):
+            choices = await load_targets(session, caller.project_id, body.targets)
+            return await self._store(session, caller, preference_vote(body, rater, choices, self._settings))
+        require_scope(caller, WRITE_TEXT, "text that was not written by the model")
+        if isinstance(body, CorrectionBody):
+            choices = await load_targets(session, caller.project_id, body.targets)
+            return await self._store(session, caller, correction_vote(body, rater, choices, self._settings))
+        return await self._import(session, caller, rater, body)
+
+    async def retract(self, session: AsyncSession, caller: Caller, feedback_id: str) -> dict[str, Any]:
+        """Take a vote back: its pairs train no more. Voters may take back their own; delegates those of others."""
+        feedback = await rows.find_feedback(session, caller.project_id, feedback_id, lock=True)
+        if feedback is None:
+            raise FeedbackNotFound(feedback_id)
+        if feedback.rater_hash != own_rater(caller, self._hashes).id_hash:
+            require_scope(caller, DELEGATE, "retracting the vote of another rater")
+        if feedback.status != RETRACTED:
+            feedback.status, feedback.updated_at = RETRACTED, time.time()
+            await pair_rows.exclude_pairs(session, feedback.id, RETRACTED, but_not=SUPERSEDED)
+            await session.flush()
+        return deleted_reply(feedback.id)
+
+    async def _import(
+        self, session: AsyncSession, caller: Caller, rater: Rater, body: PairBody | PairBatchBody
+    ) -> Captured:
+        imported = read_rows(body, weight=self._settings.trust.imported_pair)
+        alias = await _alias_of_import(session, caller.project_id, body.alias)
+        captured = [await self._store(session, caller, import_vote(body, rater, alias, row)) for row in imported]
+        if isinstance(body, PairBody):
+            return captured[0]
+        return Captured(list_reply([one.reply for one in captured]), any(one.created for one in captured))
+
+    async def _store(self, session: AsyncSession, caller: Caller, vote: Vote) -> Captured:
+        now = time.time()
+        created = await rows.insert_feedback(session, _new_row(caller.project_id, vote, now))
+        feedback = await rows.lock_feedback(session, caller.project_id, vote.natural_key)
+        if not created and _says_the_same(feedback, vote):
+            derived = await pair_rows.pairs_of_feedback(session, [feedback.id], but_not=SUPERSEDED)
+            return Captured(feedback_reply(feedback, derived[feedback.id]), created=False)
+        if not created:
+            await pair_rows.exclude_pairs(session, feedback.id, SUPERSEDED, but_not=SUPERSEDED)
+            _revise(feedback, vote, now)
+        await rows.add_revision(session, feedback)
+        return Captured(feedback_reply(feedback, await self._derive(session, feedback, vote)), created)
+
+    async def _derive(self, session: AsyncSession, feedback: Feedback, vote: Vote) -> list[PairRow]:
+        judgement = Judgement(
+            feedback_id=feedback.id,
+            project_id=feedback.project_id,
+            messages=vote.messages,
+            tools=vote.tools,
+            prompt_hash=vote.prompt_hash,
+            rater=vote.rater,
+            judged_at=datetime.fromtimestamp(feedback.updated_at, UTC),
+        )
+        ids = sorted(mint(PAIR) for _ in vote.candidates)  # so that their order by id is the order of derivation
+        derived = []
+        for pair_id, candidate in zip(ids, vote.candidates, strict=True):
+            state = "eligible" if candidate.reason is None else "excluded"
+            pair = pair_of(judgement, candidate, pair_id)
+            derived.append(await pair_rows.add_pair(session, pair, vote.alias, state, candidate.reason))
+        if any(row.state == "eligible" for row in derived):
+            await self._settle_side(session, vote.alias, vote.prompt_hash)
+        return derived
+
+    async def _settle_side(self, session: AsyncSession, alias: str, prompt_hash: str) -> None:
+        if await pair_rows.side_of_prompt(session, alias, prompt_hash) is not None:
+            return
+        start = self._settings.holdout_start_pairs
+        share = holdout_share(
+            await pair_rows.count_held_out(session, alias, at_most=start),
+            start_pairs=start,
+            start_share=self._settings.holdout_start_share,
+            share=self._settings.holdout_share,
+        )
+        side = split_side(self._hashes.derive("holdout"), alias, prompt_hash, share)
+        await pair_rows.settle_side(session, alias, prompt_hash, side)
+
+
+async def _alias_of_import(session: AsyncSession, project_id: str, wanted: str | None) -> str:
+    names = await rows.aliases_of_project(session, project_id)
+    if wanted is None and len(names) == 1:
+        return names[0]
+    if wanted is not None and wanted in names:
+        return wanted
+    choices = f"This project's aliases are: {', '.join(names)}." if names else "This project has no alias."
+    problem = "Say which `alias` the pairs may train." if wanted is None else f"There is no alias {wanted!r} here."
+    raise InvalidRequest(f"{problem} {choices}", param="alias", code="unknown_alias")
+
+
+def _says_the_same(feedback: Feedback, vote: Vote) -> bool:
+    same = feedback.body == vote.body and feedback.rater_kind == vote.rater.kind
+    return same and feedback.status != RETRACTED
+
+
+def _new_row(project_id: str, vote: Vote, now: float) -> dict[str, Any]:
+    return {
+        "id": mint(FEEDBACK),
+        "project_id": project_id,
+        "alias": vote.alias,
+        "natural_key": vote.natural_key,
+        "type": vote.type,
+        "status": "active",
+        "revision": 1,
+        "rater_hash": vote.rater.id_hash,
+        "rater_kind": vote.rater.kind,
+        "body": vote.body,
+        "target": vote.target,
+        "created_at": now,
+        "updated_at": now,
+    }
+
+
+def _revise(feedback: Feedback, vote: Vote, now: float) -> None:
+    feedback.body, feedback.target, feedback.alias = vote.body, vote.target, vote.alias
+    feedback.rater_kind, feedback.status = vote.rater.kind, "active"
+    feedback.revision, feedback.updated_at = feedback.revision + 1, now

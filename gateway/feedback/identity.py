@@ -1,0 +1,83 @@
+"""Who votes, and what makes two votes the same record."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Protocol
+
+from gateway.contracts.pair import Rater
+from gateway.errors import NotPermitted
+from gateway.feedback.bodies import AnyBody, ChoiceRef
+
+WRITE_TEXT = "feedback:write_text"
+DELEGATE = "feedback:delegate"
+
+
+class Caller(Protocol):
+    """What feedback needs to know of the key behind a call."""
+
+    @property
+    def key_id(self) -> str:
+        """The key."""
+        ...
+
+    @property
+    def project_id(self) -> str:
+        """Its project, which bounds what it can see."""
+        ...
+
+    def may(self, scope: str) -> bool:
+        """Whether the key has this scope."""
+        ...
+
+
+class KeyedHashes(Protocol):
+    """Hashes that nobody can make or turn back without this deployment's root secret."""
+
+    def derive(self, purpose: str) -> bytes:
+        """A key for one purpose."""
+        ...
+
+    def keyed_hash(self, purpose: str, text: str) -> str:
+        """Hex digits that stand for `text`."""
+        ...
+
+
+def require_scope(caller: Caller, scope: str, why: str) -> None:
+    """Raise `NotPermitted`, naming the scope, unless the caller has it."""
+    if not caller.may(scope):
+        raise NotPermitted(
+            f"This API key lacks the scope `{scope}`, which {why} needs. "
+            f"Make a key with it: `alignway keys create --scopes feedback,{scope}`."
+        )
+
+
+def rater_of(caller: Caller, body: AnyBody, hashes: KeyedHashes) -> Rater:
+    """The rater named in the body, where the key may name one; else the key itself."""
+    if body.rater is None:
+        return own_rater(caller, hashes)
+    require_scope(caller, DELEGATE, "a vote in the name of another rater")
+    return Rater(id_hash=_hash(hashes, f"user:{caller.project_id}:{body.rater.id}"), kind=body.rater.kind)
+
+
+def own_rater(caller: Caller, hashes: KeyedHashes) -> Rater:
+    """The rater that a key is when it names nobody else."""
+    return Rater(id_hash=_hash(hashes, f"key:{caller.key_id}"), kind="end_user")
+
+
+def key_of_targets(rater: Rater, type_: str, targets: Sequence[ChoiceRef]) -> str:
+    """The natural key of a vote on choices: whoever votes again on the same ones changes that vote."""
+    return _natural_key(rater, type_, *sorted(f"{target.completion_id}#{target.index}" for target in targets))
+
+
+def key_of_content(rater: Rater, content_hash: str, external_id: str | None) -> str:
+    """The natural key of an imported pair: importing it again changes nothing."""
+    return _natural_key(rater, "pair", content_hash, external_id or "")
+
+
+def _natural_key(rater: Rater, type_: str, *parts: str) -> str:
+    return f"{type_}:{hashlib.sha256(json.dumps([rater.id_hash, *parts]).encode()).hexdigest()[:48]}"
+
+
+def _hash(hashes: KeyedHashes, text: str) -> str:
+    return "r_" + hashes.keyed_hash("rater", text)

@@ -1,0 +1,73 @@
+"""Votes as rows: store once, revise, find, list. What a vote means is decided in `gateway/feedback`."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+from sqlalchemy import Select, select, tuple_
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from gateway.storage.tables import Alias, Completion, Feedback, FeedbackRevision
+
+
+async def find_completions(session: AsyncSession, project_id: str, ids: Iterable[str]) -> dict[str, Completion]:
+    """Those of the completions that are stored and belong to the project, by id."""
+    statement = select(Completion).where(Completion.id.in_(set(ids)), Completion.project_id == project_id)
+    return {completion.id: completion for completion in await session.scalars(statement)}
+
+
+async def insert_feedback(session: AsyncSession, values: dict[str, Any]) -> bool:
+    """Store a vote, unless the project has one with its natural key; says whether it was stored.
+
+    Of several transactions that try at once, one stores; the others wait for it and are told no.
+    """
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    statement = insert(Feedback).values(values).on_conflict_do_nothing().returning(Feedback.id)
+    return await session.scalar(statement) is not None
+
+
+async def lock_feedback(session: AsyncSession, project_id: str, natural_key: str) -> Feedback:
+    """The vote with this natural key, kept from other writers until the transaction ends."""
+    statement = select(Feedback).where(Feedback.project_id == project_id, Feedback.natural_key == natural_key)
+    return (await session.scalars(_locked(statement))).one()
+
+
+async def find_feedback(
+    session: AsyncSession, project_id: str, feedback_id: str, *, lock: bool = False
+) -> Feedback | None:
+    """A vote of the project by id."""
+    statement = select(Feedback).where(Feedback.id == feedback_id, Feedback.project_id == project_id)
+    return await session.scalar(_locked(statement) if lock else statement)
+
+
+async def add_revision(session: AsyncSession, feedback: Feedback) -> None:
+    """Append the present body of a vote to its history."""
+    session.add(
+        FeedbackRevision(
+            feedback_id=feedback.id, revision=feedback.revision, body=feedback.body, at=feedback.updated_at
+        )
+    )
+    await session.flush()
+
+
+async def list_feedback(
+    session: AsyncSession, project_id: str, *, limit: int, after: Feedback | None, order: Literal["asc", "desc"]
+) -> Sequence[Feedback]:
+    """Votes of the project by age, from the one behind `after` on."""
+    place = tuple_(Feedback.created_at, Feedback.id)
+    statement = select(Feedback).where(Feedback.project_id == project_id)
+    if after is not None:
+        cursor = tuple_(after.created_at, after.id)
+        statement = statement.where(place > cursor if order == "asc" else place < cursor)
+    columns = (Feedback.created_at, Feedback.id)
+    statement = statement.order_by(*(column.asc() if order == "asc" else column.desc() for column in columns))
+    return (await session.scalars(statement.limit(limit))).all()
+
+
+async def aliases_of_project(session: AsyncSession, project_id: str) -> list[str]:
+    """The names of the project's aliases."""
+    return list(await session.scalars(select(Alias.name).where(Alias.project_id == project_id).order_by(Alias.name)))
+
+
+def _locked(statement: Select[Feedback]) -> Select[Feedback]:
+    return statement.with_for_update().execution_options(populate_existing=True)
