@@ -115,4 +115,4 @@ def only_release(answers: Sequence[Answer]) -> str:
 
 
 def _cause(found: dict[str, Any]) -> Any:
-    return found.get("error") or found.get("reason") or "no reason was given"
+    return found.get("error") or found.get("detail") or "no reason was given"

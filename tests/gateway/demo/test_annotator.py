@@ -1,5 +1,6 @@
 from gateway.demo.annotator import annotate, correction, vote
 from gateway.demo.answer import Answer
+from gateway.feedback.bodies import parse_body
 
 LONG = "Tea is made from leaves. Coffee is made from beans. Both are hot. Both wake you."
 SHORT = "Tea is made from leaves. Coffee is made from beans."
@@ -72,3 +73,10 @@ def test_equal_choices_get_no_vote_and_the_first_is_corrected_if_it_is_long():
 
 def test_an_empty_choice_is_never_preferred():
     assert vote([answer("", 0), answer(LONG, 1)]) is None
+
+
+def test_the_gateway_takes_both_bodies():
+    for choices in ([answer(LONG)], [answer(LONG, 0), answer(SHORT, 1)]):
+        body = annotate(choices)
+        assert body is not None
+        assert parse_body(body).type == body["type"]
