@@ -35,7 +35,8 @@ async def announce_release(session: AsyncSession, release: Release, location: st
 async def next_release_name(session: AsyncSession, alias: str, created_at: datetime) -> str:
     """The name of the alias's next release made on the day of `created_at` (UTC)."""
     prefix = f"{alias}-{created_at.astimezone(UTC):%Y%m%d}-"
-    statement = select(func.count()).select_from(ReleaseRow).where(ReleaseRow.name.startswith(prefix, autoescape=True))
+    made = ReleaseRow.name.startswith(prefix, autoescape=True) & (ReleaseRow.kind == "aligned")
+    statement = select(func.count()).select_from(ReleaseRow).where(made)
     return release_name(alias, created_at, (await session.scalar(statement) or 0) + 1)
 
 

@@ -146,7 +146,7 @@ async def finish_run(
 
 
 async def request_cancel(session: AsyncSession, run: Run, now: float) -> None:
-    """Ask for a run to stop: at once if it is queued, at the next step if it is at work. Ended runs stay as they are."""
+    """Ask for a run to stop: at once if it is queued, at the next step if it is at work. An ended run stays ended."""
     if run.state == "queued":
         _end(run, "cancelled", now, None)
     elif run.state == "running":

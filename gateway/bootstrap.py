@@ -1,0 +1,103 @@
+"""What must be in the database before anything can be served: project, keys, aliases, base releases, replicas."""
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from gateway.access.caller import SCOPES
+from gateway.agent.settings import replica_id
+from gateway.contracts import ids
+from gateway.contracts.release import release_name
+from gateway.errors import StartupFailed
+from gateway.settings import ModelSettings, Settings
+from gateway.storage import keys
+from gateway.storage.replicas import register_replica
+from gateway.storage.routing_state import bump_epoch
+from gateway.storage.tables import Alias, ReleaseRow
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """A model found on this machine: its folder, and how it is called everywhere."""
+
+    folder: str
+    reference: dict[str, Any]
+    """A `BaseModelRef`."""
+
+
+async def ensure_first_key(session: AsyncSession, settings: Settings) -> str | None:
+    """Make the first admin key; returns its secret if it was minted just now, to be shown once."""
+    project = await keys.ensure_project(session)
+    await keys.ensure_root_secret(session)
+    if settings.admin_key is not None:
+        if await keys.find_key(session, settings.admin_key) is None:
+            await keys.create_key(session, project.id, "admin (from settings)", SCOPES, settings.admin_key)
+        return None
+    if await keys.list_keys(session):
+        return None
+    _, secret = await keys.create_key(session, project.id, "first admin", SCOPES)
+    return secret
+
+
+async def ensure_alias(session: AsyncSession, model: ModelSettings, resolved: ResolvedModel) -> Alias:
+    """The alias of a `[[models]]` entry, made over its base model on first use.
+
+    Raises `StartupFailed` if the alias was made over another base.
+    """
+    alias = await session.get(Alias, model.alias)
+    if alias is None:
+        return await _create_alias(session, model, resolved)
+    base = await session.get_one(ReleaseRow, alias.base_release_id)
+    was, now = base.manifest["base"], resolved.reference
+    if was["weights_sha256"] != now["weights_sha256"]:
+        raise StartupFailed(
+            f"The alias `{alias.name}` stands on {was['model']} (weights {was['weights_sha256'][:12]}), but the "
+            f"settings give {now['model']} ({now['weights_sha256'][:12]}). Use another --alias or --data-dir."
+        )
+    base.location = resolved.folder
+    alias.swap = model.swap
+    return alias
+
+
+async def _create_alias(session: AsyncSession, model: ModelSettings, resolved: ResolvedModel) -> Alias:
+    project, now = await keys.ensure_project(session), time.time()
+    base_id = ids.mint(ids.RELEASE)
+    alias = Alias(
+        name=model.alias,
+        project_id=project.id,
+        base_release_id=base_id,
+        serving_release_id=base_id,
+        canary_share=0.0,
+        swap=model.swap,
+        created_at=now,
+        updated_at=now,
+    )
+    session.add(alias)
+    await session.flush()
+    base = ReleaseRow(
+        id=base_id,
+        alias=model.alias,
+        name=release_name(model.alias, datetime.now(UTC), 0),
+        kind="base",
+        state="published",
+        location=resolved.folder,
+        manifest={"base": resolved.reference},
+        tainted=False,
+        created_at=now,
+    )
+    session.add(base)
+    await session.flush()
+    return alias
+
+
+async def ensure_replicas(session: AsyncSession, model: ModelSettings, alias: Alias) -> None:
+    """A row for every replica of the entry; one that is there keeps what is known of it."""
+    engine = model.engine
+    for number in range(model.replicas):
+        await register_replica(
+            session, replica_id(model.alias, number + 1), alias.name, engine.kind, alias.base_release_id, engine.url
+        )
+    await bump_epoch(session)

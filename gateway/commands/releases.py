@@ -1,0 +1,192 @@
+"""`alignway releases list|show|promote|rollback`: on the records directly; running gateways carry it out."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from gateway.commands.options import ConfigOption, DataDirOption, JsonOption, console, print_json
+from gateway.commands.workplace import with_database
+from gateway.errors import AlignwayError, InvalidRequest, NotFound
+from gateway.rollout.promotion import Promotion, Strategy, promote, roll_back
+from gateway.routes.views import release_view, rollout_view
+from gateway.settings import Settings
+from gateway.storage.database import Database
+from gateway.storage.releases import find_release, list_releases
+from gateway.storage.tables import Alias, Rollout
+
+app = typer.Typer(help="Releases: list and show them, promote one, roll back.", no_args_is_help=True)
+ACTOR = "command line"
+FOLLOW_SECONDS = 300.0
+ENDED = ("promoted", "rolled_back", "stopped")
+
+AliasOption = Annotated[str | None, typer.Option("--alias", help="Which alias; may be left out where there is one.")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept with the rollout.")]
+
+
+@app.command("list")
+def list_(
+    alias: AliasOption = None, config: ConfigOption = None, data_dir: DataDirOption = None, as_json: JsonOption = False
+) -> None:
+    """List releases, newest first; the one that serves is marked."""
+
+    async def work(database: Database, _: Settings) -> tuple[list[dict[str, Any]], set[str]]:
+        async with database.read() as session:
+            serving = set(await session.scalars(select(Alias.serving_release_id)))
+            return [release_view(row) for row in await list_releases(session, alias)], serving
+
+    found, serving = with_database(config, data_dir, work)
+    for release in found:
+        release["serving"] = release["id"] in serving
+    if as_json:
+        print_json(found)
+        return
+    table = Table("", "name", "id", "state", "gates", "made")
+    for release in found:
+        verdicts = {gate["verdict"] for gate in release["gates"]}
+        gates = next((word for word in ("block", "warn", "pass") if word in verdicts), "-")
+        made = f"{datetime.fromtimestamp(release['created_at'], UTC):%Y-%m-%d %H:%M}"
+        table.add_row("*" if release["serving"] else "", release["name"], release["id"], release["state"], gates, made)
+    console.print(table)
+    console.print(
+        "* serves. Show one with `alignway releases show NAME`; serve it with `alignway releases promote NAME`."
+    )
+
+
+@app.command("show")
+def show(
+    release: str, config: ConfigOption = None, data_dir: DataDirOption = None, as_json: JsonOption = False
+) -> None:
+    """Show a release: where it comes from, its metrics, its gates."""
+
+    async def work(database: Database, _: Settings) -> dict[str, Any]:
+        async with database.read() as session:
+            row = await find_release(session, release)
+        if row is None:
+            raise NotFound(f"There is no release {release}; `alignway releases list` shows those there are.")
+        return release_view(row)
+
+    found = with_database(config, data_dir, work)
+    if as_json:
+        print_json(found)
+        return
+    for name in ("name", "id", "alias", "kind", "state", "parent", "method", "dataset", "run"):
+        console.print(f"{name:10} {found[name] or '-'}")
+    if found["metrics"]:
+        table = Table("metric", "value")
+        for name, value in found["metrics"].items():
+            table.add_row(name, _short(value))
+        console.print(table)
+    if found["gates"]:
+        table = Table("gate", "verdict", "value", "limit", "reason")
+        for gate in found["gates"]:
+            table.add_row(gate["gate"], gate["verdict"], _short(gate["value"]), _short(gate["limit"]), gate["reason"])
+        console.print(table)
+
+
+@app.command("promote")
+def promote_(
+    release: str,
+    alias: AliasOption = None,
+    strategy: Annotated[str, typer.Option(help="immediate, or canary: a share of the traffic first.")] = "immediate",
+    expected_current: Annotated[str | None, typer.Option(help="Refuse if anything else serves by now.")] = None,
+    reason: ReasonOption = "",
+    wait: Annotated[bool, typer.Option(help="Follow the rollout to its end.")] = True,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve a release under its alias. Running streams are not dropped."""
+    if strategy not in ("immediate", "canary"):
+        raise InvalidRequest("--strategy is immediate or canary.", param="strategy")
+    chosen: Strategy = "canary" if strategy == "canary" else "immediate"
+
+    async def begin(session: AsyncSession, name: str) -> Rollout:
+        asked = Promotion(name, release, chosen, ACTOR, reason, expected_current)
+        return await promote(session, asked, time.time())
+
+    _begin_and_follow(begin, alias, release, config, data_dir, wait and chosen == "immediate", as_json)
+
+
+@app.command("rollback")
+def rollback(
+    alias: AliasOption = None,
+    to: Annotated[str | None, typer.Option(help="Release to go back to. Default: what was served before.")] = None,
+    reason: ReasonOption = "",
+    wait: Annotated[bool, typer.Option(help="Follow the rollout to its end.")] = True,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve again what was served before."""
+
+    async def begin(session: AsyncSession, name: str) -> Rollout:
+        return await roll_back(session, name, to, ACTOR, reason)
+
+    _begin_and_follow(begin, alias, to, config, data_dir, wait, as_json)
+
+
+def _begin_and_follow(
+    begin: Callable[[AsyncSession, str], Awaitable[Rollout]],
+    alias: str | None,
+    release: str | None,
+    config: Path | None,
+    data_dir: Path | None,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    async def work(database: Database, _: Settings) -> dict[str, Any]:
+        async with database.write() as session:
+            rollout = await begin(session, alias or await _alias_of(session, release))
+        return await _follow(database, rollout.id, quiet=as_json) if wait else rollout_view(rollout)
+
+    ended = with_database(config, data_dir, work)
+    if as_json:
+        print_json(ended)
+    else:
+        console.print(f"{ended['alias']}: rollout {ended['id']} is {ended['state']}. {ended['detail']}")
+    if wait and ended["state"] not in ENDED:
+        raise AlignwayError(
+            "The rollout has not ended yet. Is a gateway running? It goes on by itself; follow it with GET "
+            f"/admin/v1/rollouts/{ended['id']}.",
+            code="rollout_open",
+        )
+
+
+async def _alias_of(session: AsyncSession, release: str | None) -> str:
+    if release is not None:
+        row = await find_release(session, release)
+        if row is not None:
+            return row.alias
+    names = (await session.scalars(select(Alias.name))).all()
+    if len(names) != 1:
+        raise InvalidRequest(f"Say which alias with --alias; there are: {', '.join(names) or 'none'}.", param="alias")
+    return names[0]
+
+
+async def _follow(database: Database, rollout_id: str, quiet: bool) -> dict[str, Any]:
+    shown, deadline = "", time.monotonic() + FOLLOW_SECONDS
+    while True:
+        async with database.read() as session:
+            rollout = await session.get_one(Rollout, rollout_id)
+        if rollout.state != shown and not quiet:
+            console.print(f"  {rollout.state:10} {rollout.detail}")
+            shown = rollout.state
+        if rollout.state in ENDED or time.monotonic() > deadline:
+            return rollout_view(rollout)
+        await asyncio.sleep(0.2)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict) and {"value", "low", "high"} <= value.keys():
+        return f"{value['value']:.4g} [{value['low']:.4g}, {value['high']:.4g}]"
+    return str(value)

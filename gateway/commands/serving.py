@@ -1,0 +1,135 @@
+"""What `up`, `gateway` and `engine` have in common: sockets, models, records, children."""
+
+import asyncio
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gateway.agent.settings import agent_settings
+from gateway.bootstrap import ResolvedModel, ensure_alias, ensure_first_key, ensure_replicas
+from gateway.errors import StartupFailed
+from gateway.settings import ModelSettings, Settings
+from gateway.storage.database import Database
+from gateway.storage.migrate import migrate
+from gateway.supervisor import ChildSpec, python_module
+
+BACKLOG = 4096
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A listening socket that children inherit. Raises `StartupFailed` if the address is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise StartupFailed(
+            f"{host}:{port} cannot be listened on ({error.strerror}). If another program has the port, stop it or use "
+            "--port.",
+            code="port_in_use",
+        ) from error
+    listener.listen(BACKLOG)
+    listener.set_inheritable(True)
+    return listener
+
+
+@contextmanager
+def only_one(data_dir: Path, name: str) -> Iterator[None]:
+    """Hold a data directory for one process. Raises `StartupFailed` if another one has it."""
+    path = data_dir / f"{name}.lock"
+    with path.open("w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StartupFailed(
+                f"`alignway {name}` is already running on {data_dir}. Stop it, or use another --data-dir.",
+                code="already_running",
+            ) from error
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def resolve_model(model: ModelSettings) -> ResolvedModel:
+    """Find the model on this machine, fetching or converting it if need be (`alignway models path`).
+
+    In a process of its own: it takes transformers, which serving never loads. Raises `StartupFailed`.
+    """
+    command = python_module("gateway", "models", "path", model.model, "--hub", model.hub, "--json")
+    done = subprocess.run(command, capture_output=True, check=False, text=True)
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines()
+        raise StartupFailed("\n".join(said[-3:]) or f"{model.model} could not be made ready", code="model_missing")
+    found = json.loads(done.stdout)
+    return ResolvedModel(found["folder"], found["base"])
+
+
+async def prepare(settings: Settings, models: dict[str, ResolvedModel]) -> str | None:
+    """Bring the database up to date and fill in what serving needs; the first key if it was minted just now."""
+    database = Database(settings.database_url)
+    try:
+        await migrate(database)
+        async with database.write() as session:
+            secret = await ensure_first_key(session, settings)
+            for model in settings.models:
+                alias = await ensure_alias(session, model, models[model.alias])
+                await ensure_replicas(session, model, alias)
+        return secret
+    finally:
+        await database.close()
+
+
+def worker_specs(settings: Settings, listener: socket.socket) -> list[ChildSpec]:
+    """The gateway workers, all on one socket."""
+    return [
+        ChildSpec(
+            name=f"gateway-{number + 1}",
+            command=python_module("gateway.worker", str(listener.fileno())),
+            first_line=settings.model_dump_json().encode(),
+            pass_fds=(listener.fileno(),),
+            log_file=settings.data_dir.resolve() / "logs" / f"gateway-{number + 1}.log",
+            stop_seconds=settings.server.drain_seconds + 5,
+        )
+        for number in range(settings.server.workers)
+    ]
+
+
+def agent_spec(settings: Settings) -> ChildSpec:
+    """The engine agent of this machine."""
+    return ChildSpec(
+        name="engine-agent",
+        command=python_module("gateway.agent", "--lifeline", "--settings", "-"),
+        first_line=agent_settings(settings).model_dump_json().encode(),
+        log_file=settings.data_dir.resolve() / "logs" / "engine-agent.log",
+        stop_seconds=45.0,
+    )
+
+
+def aligner_spec(settings: Settings) -> ChildSpec:
+    """The aligner: trains when a run is queued."""
+    return ChildSpec(
+        name="aligner",
+        command=python_module("alignment", "--store", str(settings.store_path), "--lifeline"),
+        environment={"ALIGNWAY_DATABASE_URL": settings.database_url}
+        | ({"OMP_NUM_THREADS": str(settings.aligner.threads)} if settings.aligner.threads else {}),
+        log_file=settings.data_dir.resolve() / "logs" / "aligner.log",
+        stop_seconds=20.0,
+    )
+
+
+def run_async(main: object) -> None:
+    """Run a coroutine under uvloop where there is one."""
+    if sys.platform == "win32":
+        asyncio.run(main)  # type: ignore[arg-type]
+        return
+    import uvloop
+
+    uvloop.run(main)  # type: ignore[arg-type]
