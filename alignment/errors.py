@@ -1,0 +1,45 @@
+"""What can go wrong while aligning. Each text says what happened and what to do; the command line prints it as is."""
+
+
+class AlignmentError(Exception):
+    """Any error that a user of the trainer may meet."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class BadPairs(AlignmentError):
+    """A file of pairs that cannot be read as it stands, with the line and the reason."""
+
+
+class NotEnoughPairs(AlignmentError):
+    """Too few pairs to train or to measure on."""
+
+
+class BaseModelMissing(AlignmentError):
+    """A model that is not where it was looked for, or that cannot be fetched from here."""
+
+
+class UnfitModel(AlignmentError):
+    """A model that loads, but lacks what alignment needs of it."""
+
+
+class TrainingDiverged(AlignmentError):
+    """The loss became infinite or not a number; nothing trained since can be used."""
+
+
+class TrainingStopped(AlignmentError):
+    """Training was asked to stop and did, between two steps, behind a checkpoint."""
+
+
+class JobFailed(AlignmentError):
+    """The training process died or answered nonsense."""
+
+
+class DiskTooFull(AlignmentError):
+    """Not enough room for a release; found before anything large was written."""
+
+
+class RunLost(AlignmentError):
+    """The run is no longer ours: its lease ran out and somebody else may hold it."""

@@ -1,0 +1,189 @@
+"""Train an adapter with ORPO: transformers' Trainer around our step, with checkpoints that survive a kill."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainingArguments
+from transformers.integrations import TensorBoardCallback
+
+from alignment.adapter.attach import attach_adapter, save_adapter
+from alignment.errors import NotEnoughPairs, TrainingDiverged, TrainingStopped
+from alignment.orpo.checkpoints import newest_complete, step_of
+from alignment.orpo.loss import OrpoLoss, orpo_loss
+from alignment.orpo.schedule import Schedule, schedule
+from alignment.orpo.step import PairLogps, pair_logps
+from alignment.orpo.watch import (
+    CHECKPOINT_SECONDS,
+    Bar,
+    Checkpoints,
+    Metrics,
+    MetricsFile,
+    OnProgress,
+    Reporter,
+    ShouldStop,
+    read_metrics,
+)
+from alignment.pairs.collate import PairBatch, PairCollator
+from alignment.pairs.render import TokenPair
+from gateway.contracts.release import BaseModelRef
+from gateway.contracts.training import TrainingOptions
+
+METRICS_FILE = "metrics.jsonl"
+ADAPTER_FOLDER = "adapter"
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a finished run leaves: an adapter, and how it went."""
+
+    adapter: Path
+    schedule: Schedule
+    last: Metrics
+    """The metrics of the last step."""
+    seconds: float
+    """Of this process; a resumed run took longer in all."""
+
+
+def train_adapter(
+    model: Any,
+    pairs: Sequence[TokenPair],
+    options: TrainingOptions,
+    base: BaseModelRef,
+    folder: Path,
+    *,
+    pad_id: int,
+    on_progress: OnProgress = lambda metrics: None,
+    should_stop: ShouldStop = lambda: False,
+    bar: bool = False,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> Trained:
+    """Train on `pairs` and leave the adapter in `folder`/adapter; resumes from the newest whole checkpoint there.
+
+    `folder` also gets `metrics.jsonl` (a line a step), `tensorboard/` and `checkpoint-*/`. With equal pairs, options
+    and thread count the result on a CPU is the same to the byte, whether or not the run was interrupted.
+    Raises `NotEnoughPairs`, `TrainingDiverged`, or `TrainingStopped` once `should_stop` answered true.
+    """
+    if not pairs:
+        raise NotEnoughPairs("no pair is left to train on; add pairs, or raise max_length_tokens if all were too long")
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = newest_complete(folder)
+    plan = schedule(options, len(pairs))
+    torch.manual_seed(options.seed)
+    adapted = attach_adapter(model, base, options)
+    watch = Checkpoints(should_stop, checkpoint_seconds)
+    trainer = OrpoTrainer(
+        model=adapted,
+        args=_arguments(options, plan, folder),
+        train_dataset=_with_mean_weight_1(pairs),
+        data_collator=PairCollator(pad_id),
+        callbacks=[watch, Reporter(on_progress), *_records(folder, checkpoint), *([Bar()] if bar else [])],
+        options=options,
+    )
+    started = time.monotonic()
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if watch.stopped:
+        raise TrainingStopped(f"stopped after step {trainer.state.global_step} of {plan.steps}, as asked")
+    save_adapter(adapted, base, folder / ADAPTER_FOLDER)
+    last = read_metrics(folder / METRICS_FILE)[-1]
+    return Trained(folder / ADAPTER_FOLDER, plan, last, time.monotonic() - started)
+
+
+class OrpoTrainer(Trainer):  # type: ignore[misc]  # transformers is not followed by the type checker
+    """transformers' Trainer with the ORPO loss of a batch of pairs, which logs what the loss is made of."""
+
+    def __init__(self, *, options: TrainingOptions, **trainer_arguments: Any) -> None:
+        super().__init__(**trainer_arguments)
+        self.loss_is_scaled_for_ga = False  # the loss is a mean over the batch
+        self._options = options
+        self._step_metrics: Metrics = {}
+        self._step_started = time.monotonic()
+
+    def compute_loss(self, model: Any, inputs: PairBatch, *_: Any, **__: Any) -> torch.Tensor:
+        """Scalar loss of one batch. Raises `TrainingDiverged` if it is not finite."""
+        logps = pair_logps(model, inputs, self._options.nll)
+        loss = orpo_loss(*logps, self._options.lambda_, inputs["weights"])
+        if not math.isfinite(loss.total.item()):
+            raise TrainingDiverged(
+                f"the loss became {loss.total.item()} at step {self.state.global_step + 1}; "
+                "lower the learning rate, or look for broken pairs near that step in the metrics file"
+            )
+        self._step_metrics = step_metrics(logps, loss, self._options.lambda_)
+        return loss.total
+
+    def log(self, logs: Metrics, start_time: float | None = None) -> None:
+        """Add what the loss was made of, and the pace, to the trainer's own figures."""
+        if "loss" in logs:
+            now = time.monotonic()
+            pace = self._options.pairs_per_step / (now - self._step_started)
+            logs = {**logs, **self._step_metrics, "pairs_per_second": pace}
+        super().log(logs, start_time)
+        self._step_started = time.monotonic()
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        # The adapter alone: not the pickled arguments, which the trainer writes but never reads back.
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.model.save_pretrained(str(folder), state_dict=state_dict, save_embedding_layers=False)
+
+
+@torch.no_grad()
+def step_metrics(logps: PairLogps, loss: OrpoLoss, lambda_: float) -> Metrics:
+    """Means over the batch. `nll` and `log_odds_ratio` in nats; rewards are lambda times mean log-probabilities."""
+    chosen, rejected = lambda_ * logps.chosen, lambda_ * logps.rejected
+    return {
+        "nll": logps.nll.mean().item(),
+        "log_odds_ratio": loss.log_odds_ratio.mean().item(),
+        "rewards/chosen": chosen.mean().item(),
+        "rewards/rejected": rejected.mean().item(),
+        "rewards/accuracy": (logps.chosen > logps.rejected).float().mean().item(),
+        "rewards/margin": (chosen - rejected).mean().item(),
+    }
+
+
+def _arguments(options: TrainingOptions, plan: Schedule, folder: Path) -> TrainingArguments:
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=plan.steps,
+        per_device_train_batch_size=options.pairs_per_step,
+        learning_rate=plan.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=plan.warmup_steps,
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        optim="adamw_torch",
+        seed=options.seed,
+        data_seed=options.seed,
+        use_cpu=options.device == "cpu" or (options.device == "auto" and not torch.cuda.is_available()),
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="no",  # `Checkpoints` asks for them by time
+        save_total_limit=2,
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        label_names=[],
+        dataloader_pin_memory=False,
+    )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # data parallel threads would bypass our step
+    return arguments
+
+
+def _records(folder: Path, checkpoint: Path | None) -> list[Any]:
+    # Imported late: tensorboard costs half a second, and only a run needs it.
+    from torch.utils.tensorboard import SummaryWriter
+
+    step = step_of(checkpoint) if checkpoint else 0
+    writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+    return [MetricsFile(folder / METRICS_FILE, step), TensorBoardCallback(writer)]
+
+
+def _with_mean_weight_1(pairs: Sequence[TokenPair]) -> list[TokenPair]:
+    """The pairs with their weights scaled to a mean of 1, so that trust does not change the learning rate."""
+    mean = sum(pair.weight for pair in pairs) / len(pairs)
+    return [dataclasses.replace(pair, weight=pair.weight / mean) for pair in pairs]

@@ -1,0 +1,56 @@
+"""From options and the size of the data set to the numbers of a run. Pure; every choice comes with its reason."""
+
+import math
+from dataclasses import dataclass
+
+from gateway.contracts.training import TrainingOptions
+
+AUTO_LEARNING_RATE = 5e-4
+AUTO_STEPS_WANTED = 60
+AUTO_EPOCHS_MOST = 3.0
+WARMUP_SHARE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The numbers of one run."""
+
+    steps: int
+    """Optimiser steps in all."""
+    steps_per_epoch: int
+    learning_rate: float
+    """Peak, reached after the warm-up; then a cosine down to 0."""
+    warmup_steps: int
+    reasons: tuple[str, ...]
+    """Why each number is what it is, a sentence each."""
+
+
+def schedule(options: TrainingOptions, pair_count: int) -> Schedule:
+    """The run that `options` ask for over `pair_count` (at least 1) training pairs."""
+    steps_per_epoch = math.ceil(pair_count / options.pairs_per_step)
+    epochs, epochs_reason = _epochs(options, steps_per_epoch)
+    learning_rate, rate_reason = _learning_rate(options)
+    steps = max(1, math.ceil(epochs * steps_per_epoch))
+    reasons = [epochs_reason, rate_reason]
+    if options.max_steps is not None and options.max_steps < steps:
+        steps = options.max_steps
+        reasons.append(f"stop after {steps} steps: max_steps asks for it")
+    warmup_steps = min(steps - 1, max(1, round(WARMUP_SHARE * steps)))
+    reasons.append(f"{steps} steps of {options.pairs_per_step} pairs, the first {warmup_steps} warming up")
+    return Schedule(steps, steps_per_epoch, learning_rate, warmup_steps, tuple(reasons))
+
+
+def _epochs(options: TrainingOptions, steps_per_epoch: int) -> tuple[float, str]:
+    if options.epochs != "auto":
+        return options.epochs, f"{options.epochs:g} epochs: as asked"
+    epochs = min(AUTO_EPOCHS_MOST, max(1.0, AUTO_STEPS_WANTED / steps_per_epoch))
+    return epochs, (
+        f"{epochs:.2g} epochs: enough for about {AUTO_STEPS_WANTED} steps at {steps_per_epoch} steps an epoch, "
+        f"at least 1 and at most {AUTO_EPOCHS_MOST:g}"
+    )
+
+
+def _learning_rate(options: TrainingOptions) -> tuple[float, str]:
+    if options.learning_rate != "auto":
+        return options.learning_rate, f"learning rate {options.learning_rate:g}: as asked"
+    return AUTO_LEARNING_RATE, f"learning rate {AUTO_LEARNING_RATE:g}"

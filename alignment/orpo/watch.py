@@ -1,0 +1,119 @@
+"""What happens around the steps of a run: measurements go out, a wish to stop comes in, checkpoints are marked."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers import TrainerCallback
+
+from alignment.orpo.checkpoints import mark_complete
+
+Metrics = dict[str, float]
+OnProgress = Callable[[Metrics], None]
+ShouldStop = Callable[[], bool]
+
+CHECKPOINT_SECONDS = 20.0
+
+
+class Watcher(TrainerCallback):  # type: ignore[misc]  # transformers is not followed by the type checker
+    """The trainer calls it between steps."""
+
+
+class MetricsFile(Watcher):
+    """One JSON line a step; on resuming, the lines of steps that are done anew are taken out first."""
+
+    def __init__(self, path: Path, resumed_step: int) -> None:
+        kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= resumed_step]
+        rewritten = path.with_suffix(".part")
+        rewritten.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        rewritten.replace(path)
+        self._path = path
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Metrics, **_: Any) -> None:
+        """Append one line."""
+        if "loss" in logs:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+
+
+def read_metrics(path: Path) -> list[Metrics]:
+    """The lines of a metrics file, in order of steps; empty if there is none."""
+    return [json.loads(line) for line in _whole_lines(path)]
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """A process that was killed may leave half a line, without its line end."""
+    if not path.is_file():
+        return []
+    return [line.rstrip() for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+
+
+class Reporter(Watcher):
+    """Hands every step's metrics to a function."""
+
+    def __init__(self, on_progress: OnProgress) -> None:
+        self._on_progress = on_progress
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Metrics, **_: Any) -> None:
+        """Report the step."""
+        if "loss" in logs:
+            self._on_progress({"step": state.global_step, "steps": state.max_steps, **logs})
+
+
+class Bar(Watcher):
+    """A progress bar for people."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.3f}  accuracy {task.fields[accuracy]:.2f}"),
+            TimeRemainingColumn(),
+        )
+        self._task = self._progress.add_task("training", total=None, loss=float("nan"), accuracy=float("nan"))
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Show the bar."""
+        self._progress.update(self._task, total=state.max_steps, completed=state.global_step)
+        self._progress.start()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Metrics, **_: Any) -> None:
+        """Move the bar."""
+        if "loss" in logs:
+            loss, accuracy = logs["loss"], logs["rewards/accuracy"]
+            self._progress.update(self._task, completed=state.global_step, loss=loss, accuracy=accuracy)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Leave the bar as it stands."""
+        self._progress.stop()
+
+
+class Checkpoints(Watcher):
+    """Asks for a checkpoint every so often, and once before stopping; marks each when it is whole."""
+
+    def __init__(
+        self, should_stop: ShouldStop, every_seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.stopped = False
+        self._should_stop = should_stop
+        self._every_seconds = every_seconds
+        self._clock = clock
+        self._saved_at = clock()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        """Decide, between two steps, whether to save and whether to stop."""
+        if state.global_step < state.max_steps and self._should_stop():
+            self.stopped = True
+            control.should_save = control.should_training_stop = True
+        if self._clock() - self._saved_at >= self._every_seconds:
+            control.should_save = True
+        return control
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """The trainer wrote a checkpoint."""
+        mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        self._saved_at = self._clock()
