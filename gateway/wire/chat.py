@@ -159,7 +159,9 @@ def invalid_field(error: ValidationError) -> InvalidRequest:
         )
     if first["type"] == "missing":
         return InvalidRequest(f"`{param}` is missing.", param=param, code="missing_required_parameter")
-    return InvalidRequest(f"`{param}`: {first['msg']}.", param=param, code="invalid_value")
+    # pydantic speaks of our Python types; a client sent a JSON list
+    message = str(first["msg"]).replace("Tuple should", "The list should").replace("valid tuple", "valid list")
+    return InvalidRequest(f"`{param}`: {message}.", param=param, code="invalid_value")
 
 
 def _is_branch(part: Any) -> bool:

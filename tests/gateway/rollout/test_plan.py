@@ -1,0 +1,159 @@
+"""The plan of a rollout, look by look, against decisions worked out by hand."""
+
+from dataclasses import replace
+
+import pytest
+
+from gateway.contracts.rollout import NEXT_STATES, check_step
+from gateway.errors import Conflict
+from gateway.rollout.plan import (
+    Advance,
+    BeginSwap,
+    CallOffSwap,
+    HoldAdapters,
+    ReleaseFacts,
+    ReplicaFacts,
+    RolloutFacts,
+    Serve,
+    Snapshot,
+    StartCanary,
+    StartOn,
+    plan,
+)
+
+BASE = ReleaseFacts("base", None, 0)
+ONE = ReleaseFacts("one", "base", 16)
+TWO = ReleaseFacts("two", "base", 16)
+PROMOTING_ONE = RolloutFacts("one", "promoting", "immediate")
+
+R1 = ReplicaFacts(
+    id="r1",
+    ready=True,
+    managed=True,
+    weights_id="base",
+    adapters=frozenset(),
+    max_adapter_rank=16,
+    desired_weights_id="base",
+    desired_adapters=frozenset(),
+    swap_state=None,
+)
+SETTLED = Snapshot("base", None, "merged", (R1,), {"base": BASE, "one": ONE, "two": TWO}, now=100.0)
+HOLDING_ONE = replace(R1, adapters=frozenset({"one"}), desired_adapters=frozenset({"one"}))
+
+
+def test_nothing_is_done_when_everything_is_as_it_should_be() -> None:
+    assert plan(SETTLED) == []
+
+
+def test_an_immediate_promotion_goes_through_its_states_one_look_at_a_time() -> None:
+    waiting = replace(SETTLED, rollout=RolloutFacts("one", "waiting", "immediate"))
+    assert [action.to for action in plan(waiting) if isinstance(action, Advance)] == ["canary"]
+    canary = replace(SETTLED, rollout=RolloutFacts("one", "canary", "immediate"))
+    assert [action.to for action in plan(canary) if isinstance(action, Advance)] == ["promoting"]
+
+
+def test_the_candidate_is_loaded_beside_the_incumbent_before_it_serves() -> None:
+    assert plan(replace(SETTLED, rollout=PROMOTING_ONE)) == [HoldAdapters("r1", frozenset({"one"}))]
+
+
+def test_the_alias_moves_only_once_an_engine_holds_the_candidate() -> None:
+    told = replace(R1, desired_adapters=frozenset({"one"}))
+    assert plan(replace(SETTLED, rollout=PROMOTING_ONE, replicas=(told,))) == []
+    assert plan(replace(SETTLED, rollout=PROMOTING_ONE, replicas=(HOLDING_ONE,))) == [Serve("one")]
+
+
+def test_weights_are_merged_only_after_the_adapter_serves() -> None:
+    serving = replace(SETTLED, serving_id="one", rollout=PROMOTING_ONE, replicas=(HOLDING_ONE,))
+    assert plan(serving) == [BeginSwap("r1", "one")]
+
+
+def test_promotion_ends_when_every_replica_holds_the_merged_weights() -> None:
+    merged = replace(R1, weights_id="one", desired_weights_id="one")
+    behind = replace(HOLDING_ONE, id="r2")
+    half = replace(SETTLED, serving_id="one", rollout=PROMOTING_ONE, replicas=(merged, behind))
+    assert plan(half) == [BeginSwap("r2", "one")]
+    done = replace(half, replicas=(merged, replace(merged, id="r2")))
+    assert [action.to for action in plan(done) if isinstance(action, Advance)] == ["promoted"]
+
+
+def test_only_one_replica_at_a_time_is_out_of_rotation() -> None:
+    swapping = replace(HOLDING_ONE, desired_adapters=frozenset(), swap_state="draining", swap_deadline=130.0)
+    other = replace(HOLDING_ONE, id="r2")
+    snapshot = replace(SETTLED, serving_id="one", rollout=PROMOTING_ONE, replicas=(swapping, other))
+    assert plan(snapshot) == []
+
+
+def test_over_merged_weights_the_next_release_is_swapped_in_without_an_adapter() -> None:
+    merged = replace(R1, weights_id="one", desired_weights_id="one")
+    snapshot = replace(
+        SETTLED, serving_id="one", rollout=RolloutFacts("two", "promoting", "immediate"), replicas=(merged,)
+    )
+    assert plan(snapshot) == [BeginSwap("r1", "two")]
+
+
+def test_an_adapter_too_large_for_the_engine_is_not_loaded_but_merged() -> None:
+    small = replace(R1, max_adapter_rank=8)
+    assert plan(replace(SETTLED, rollout=PROMOTING_ONE, replicas=(small,))) == [BeginSwap("r1", "one")]
+
+
+def test_streams_that_do_not_end_put_the_merge_off_and_the_adapter_goes_on_serving() -> None:
+    draining = replace(HOLDING_ONE, desired_adapters=frozenset(), swap_state="draining", swap_deadline=99.0)
+    snapshot = replace(SETTLED, serving_id="one", rollout=PROMOTING_ONE, replicas=(draining,))
+    assert plan(snapshot) == [CallOffSwap("r1")]
+    put_off = replace(HOLDING_ONE, swap_not_before=110.0)
+    assert plan(replace(snapshot, replicas=(put_off,))) == []
+    assert plan(replace(snapshot, replicas=(put_off,), now=110.0)) == [BeginSwap("r1", "one")]
+
+
+def test_an_exchange_under_way_is_never_called_off() -> None:
+    loading = replace(HOLDING_ONE, swap_state="loading", swap_deadline=99.0)
+    assert plan(replace(SETTLED, serving_id="one", rollout=PROMOTING_ONE, replicas=(loading,))) == []
+
+
+def test_a_rollback_to_weights_still_held_needs_no_swap() -> None:
+    back = RolloutFacts("base", "promoting", "immediate")
+    snapshot = replace(SETTLED, serving_id="one", rollout=back, replicas=(HOLDING_ONE,))
+    assert plan(snapshot) == [Serve("base")]
+
+
+def test_an_engine_holding_foreign_weights_is_mended() -> None:
+    foreign = replace(R1, weights_id="two", desired_weights_id="two")
+    assert plan(replace(SETTLED, replicas=(foreign,))) == [BeginSwap("r1", "base")]
+
+
+def test_an_engine_that_is_down_comes_up_on_what_the_alias_serves() -> None:
+    down = replace(R1, ready=False, weights_id=None)
+    assert plan(replace(SETTLED, serving_id="one", replicas=(down,))) == [StartOn("r1", "one")]
+
+
+def test_adapters_nobody_asks_for_any_more_are_dropped() -> None:
+    assert plan(replace(SETTLED, replicas=(HOLDING_ONE,))) == [HoldAdapters("r1", frozenset())]
+
+
+def test_with_swap_adapter_the_base_stays_and_the_adapter_is_final() -> None:
+    snapshot = replace(SETTLED, swap="adapter", serving_id="one", rollout=PROMOTING_ONE, replicas=(HOLDING_ONE,))
+    assert [action.to for action in plan(snapshot) if isinstance(action, Advance)] == ["promoted"]
+    assert plan(replace(snapshot, rollout=None)) == []
+
+
+def test_a_canary_gets_its_share_once_an_engine_holds_it() -> None:
+    trial = RolloutFacts("one", "canary", "canary", canary_share=0.05)
+    assert plan(replace(SETTLED, rollout=trial)) == [HoldAdapters("r1", frozenset({"one"}))]
+    assert plan(replace(SETTLED, rollout=trial, replicas=(HOLDING_ONE,))) == [StartCanary("one", 0.05)]
+    running = replace(SETTLED, rollout=trial, replicas=(HOLDING_ONE,), canary_id="one")
+    assert plan(running) == []
+
+
+def test_an_engine_without_an_agent_is_left_alone() -> None:
+    foreign = replace(R1, managed=False)
+    assert plan(replace(SETTLED, serving_id="one", replicas=(foreign,))) == []
+
+
+def test_every_step_that_is_not_listed_is_refused() -> None:
+    for before in NEXT_STATES:
+        for after in NEXT_STATES:
+            if after in NEXT_STATES[before]:
+                check_step(before, after)
+            else:
+                with pytest.raises(Conflict):
+                    check_step(before, after)
