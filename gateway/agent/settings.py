@@ -1,0 +1,48 @@
+"""What an agent needs to know: where the records and releases are, and which engines it runs."""
+
+from pathlib import Path
+
+from gateway.settings import EngineSettings, Section, Settings
+
+
+class ReplicaSettings(Section):
+    """One engine for an agent to run."""
+
+    engine: EngineSettings
+    devices: str | None = None
+    """Devices of this engine, such as `0` or `2,3`; default: the engine chooses."""
+
+
+class AgentSettings(Section):
+    """One agent: the engines it runs, by replica id, and the folders around them."""
+
+    database_url: str
+    store: Path
+    """Folder of the release store."""
+    data_dir: Path
+    """Logs go to `logs`, what the agent remembers of its engines to `engines`."""
+    replicas: dict[str, ReplicaSettings]
+
+
+def replica_id(alias: str, number: int) -> str:
+    """`assistant-1`: the alias and the replica's number, from 1."""
+    return f"{alias}-{number}"
+
+
+def agent_settings(settings: Settings) -> AgentSettings:
+    """The agent of one machine that runs every engine of `settings`; devices are dealt out evenly."""
+    replicas = {}
+    for model in settings.models:
+        if model.engine.kind == "url":
+            continue
+        share = len(model.devices) // model.replicas
+        for number in range(model.replicas):
+            devices = model.devices[number * share : (number + 1) * share]
+            chosen = ",".join(devices) or None
+            replicas[replica_id(model.alias, number + 1)] = ReplicaSettings(engine=model.engine, devices=chosen)
+    return AgentSettings(
+        database_url=settings.database_url,
+        store=settings.store_path,
+        data_dir=settings.data_dir.resolve(),
+        replicas=replicas,
+    )

@@ -1,0 +1,86 @@
+"""Replicas as rows: register, report, list. What is desired of them is in `routing_state.py`."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from gateway.storage.routing_state import bump_epoch
+from gateway.storage.tables import Replica
+
+
+@dataclass(frozen=True)
+class ReplicaReport:
+    """What an agent says of its engine; the columns of `Replica` that are the agent's to write."""
+
+    phase: str
+    """starting, ready, failed or stopped."""
+    url: str | None
+    weights_release_id: str | None
+    adapters: tuple[str, ...]
+    max_adapter_rank: int
+    restarts: int
+    detail: str
+
+
+async def register_replica(
+    session: AsyncSession, replica_id: str, alias: str, engine: str, weights_id: str, url: str | None = None
+) -> Replica:
+    """Record a replica of `alias`, or find it again with everything that is known of it.
+
+    With a `url` it is an engine that somebody else runs: taken to be ready, holding `weights_id`, loaded by nobody.
+    """
+    replica = await session.get(Replica, replica_id)
+    if replica is None:
+        replica = _new_replica(replica_id, alias, engine, weights_id, await bump_epoch(session))
+        session.add(replica)
+    replica.alias, replica.engine, replica.managed = alias, engine, url is None
+    if url is not None:
+        replica.url, replica.phase, replica.weights_release_id = url, "ready", replica.desired_weights_id
+        replica.seen_at = time.time()
+    await session.flush()
+    return replica
+
+
+def _new_replica(replica_id: str, alias: str, engine: str, weights_id: str, epoch: int) -> Replica:
+    return Replica(
+        id=replica_id,
+        alias=alias,
+        engine=engine,
+        managed=True,
+        url=None,
+        phase="starting",
+        weights_release_id=None,
+        adapters=[],
+        max_adapter_rank=0,
+        desired_weights_id=weights_id,
+        desired_adapters=[],
+        swap_state=None,
+        swap_deadline=None,
+        epoch=epoch,
+        seen_at=0.0,
+        restarts=0,
+        detail="",
+    )
+
+
+async def report_replica(session: AsyncSession, replica_id: str, report: ReplicaReport) -> int:
+    """Write what an agent says of its engine; returns the routing epoch from which workers go by it."""
+    values = {**vars(report), "adapters": list(report.adapters), "seen_at": time.time()}
+    await session.execute(update(Replica).where(Replica.id == replica_id).values(values))
+    return await bump_epoch(session)
+
+
+async def touch_replica(session: AsyncSession, replica_id: str) -> None:
+    """The agent of this replica is alive."""
+    await session.execute(update(Replica).where(Replica.id == replica_id).values(seen_at=time.time()))
+
+
+async def list_replicas(session: AsyncSession, alias: str | None = None) -> Sequence[Replica]:
+    """Replicas by id; of one alias, or of all."""
+    statement = select(Replica).order_by(Replica.id)
+    if alias is not None:
+        statement = statement.where(Replica.alias == alias)
+    return (await session.scalars(statement)).all()
