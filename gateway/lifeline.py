@@ -1,9 +1,17 @@
-"""A child notices that its parent is gone: its standard input, a pipe that the parent holds open, comes to its end."""
+"""Between a parent and its children: a first line that says what to do, then a pipe whose end means: I am gone."""
 
 import os
 import signal
 import sys
 import threading
+
+
+def read_first_line() -> bytes:
+    """The first line of standard input, read byte by byte: a buffered reader would keep its end from the lifeline."""
+    line = bytearray()
+    while not line.endswith(b"\n") and (byte := os.read(sys.stdin.fileno(), 1)):
+        line += byte
+    return bytes(line)
 
 
 def end_with_parent() -> None:

@@ -5,14 +5,13 @@ takes no connection with it but its own.
 """
 
 import gc
-import os
 import socket
 import sys
 
 import uvicorn
 
 from gateway.app import create_app
-from gateway.lifeline import end_with_parent
+from gateway.lifeline import end_with_parent, read_first_line
 from gateway.logs import configure_logs
 from gateway.settings import Settings
 
@@ -21,7 +20,7 @@ BACKLOG = 4096
 
 def main() -> None:
     """Serve until SIGTERM, then drain."""
-    settings = Settings.model_validate_json(_first_line())
+    settings = Settings.model_validate_json(read_first_line())
     end_with_parent()
     configure_logs()
     config = uvicorn.Config(
@@ -37,16 +36,6 @@ def main() -> None:
     )
     gc.freeze()  # a large heap of modules is not scanned again and again
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
-
-
-def _first_line() -> bytes:
-    line = bytearray()
-    while not line.endswith(b"\n"):
-        block = os.read(sys.stdin.fileno(), 1)
-        if not block:
-            break
-        line += block
-    return bytes(line)
 
 
 if __name__ == "__main__":
