@@ -138,7 +138,9 @@ def _resolve(future: asyncio.Future[Any], outcome: Any) -> None:
 
 
 def _not_committed(error: Exception) -> DatabaseUnavailable:
-    unavailable = DatabaseUnavailable(f"The database did not commit; nothing was written: {error}")
+    # The whole text of a DBAPIError quotes the statement and its parameters, which are users' words.
+    reason = error.orig if isinstance(error, DBAPIError) else error
+    unavailable = DatabaseUnavailable(f"The database did not confirm the write; send it again in a moment. ({reason})")
     unavailable.__cause__ = error
     return unavailable
 

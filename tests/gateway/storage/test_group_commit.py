@@ -170,6 +170,22 @@ async def test_a_group_that_lost_a_deadlock_is_run_again(postgres_url: str) -> N
     await database.close()
 
 
+async def test_what_users_wrote_stays_out_of_the_error(postgres_url: str) -> None:
+    database = Database(postgres_url)
+    await migrate(database)
+
+    async def disk_full(session: AsyncSession) -> None:
+        statement = "DO $$ BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = 'disk_full'; END $$ /* secret words */"
+        await session.execute(text(statement))
+
+    group = GroupCommit(database, "durable")
+    with pytest.raises(DatabaseUnavailable, match="no space left") as caught:
+        await group.submit(disk_full)
+    assert "secret" not in caught.value.message
+    await group.close()
+    await database.close()
+
+
 async def test_a_full_queue_refuses(database: Database) -> None:
     group = GroupCommit(database, "durable", max_waiting=3)
     outcomes = await asyncio.gather(*(group.submit(insert(n)) for n in "abcde"), return_exceptions=True)
