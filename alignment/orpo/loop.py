@@ -5,18 +5,20 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainingArguments
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PrinterCallback, Trainer, TrainingArguments
 from transformers.integrations import TensorBoardCallback
 
 from alignment.adapter.attach import attach_adapter, save_adapter
 from alignment.errors import NotEnoughPairs, TrainingDiverged, TrainingStopped
 from alignment.orpo.checkpoints import newest_complete, step_of
 from alignment.orpo.loss import OrpoLoss, orpo_loss
-from alignment.orpo.schedule import Schedule, schedule
+from alignment.orpo.schedule import Schedule, rate_share, schedule
 from alignment.orpo.step import PairLogps, pair_logps
 from alignment.orpo.watch import (
     CHECKPOINT_SECONDS,
@@ -84,7 +86,9 @@ def train_adapter(
         data_collator=PairCollator(pad_id),
         callbacks=[watch, Reporter(on_progress), *_records(folder, checkpoint), *([Bar()] if bar else [])],
         options=options,
+        plan=plan,
     )
+    trainer.remove_callback(PrinterCallback)
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if watch.stopped:
@@ -97,12 +101,19 @@ def train_adapter(
 class OrpoTrainer(Trainer):  # type: ignore[misc]  # transformers is not followed by the type checker
     """transformers' Trainer with the ORPO loss of a batch of pairs, which logs what the loss is made of."""
 
-    def __init__(self, *, options: TrainingOptions, **trainer_arguments: Any) -> None:
+    def __init__(self, *, options: TrainingOptions, plan: Schedule, **trainer_arguments: Any) -> None:
         super().__init__(**trainer_arguments)
         self.loss_is_scaled_for_ga = False  # the loss is a mean over the batch
+        self._plan = plan
         self._options = options
         self._step_metrics: Metrics = {}
         self._step_started = time.monotonic()
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
+        """The learning rate by step, as `rate_share` says."""
+        share = partial(rate_share, steps=self._plan.steps, warmup_steps=self._plan.warmup_steps)
+        self.lr_scheduler = LambdaLR(optimizer or self.optimizer, share)
+        return self.lr_scheduler
 
     def compute_loss(self, model: Any, inputs: PairBatch, *_: Any, **__: Any) -> torch.Tensor:
         """Scalar loss of one batch. Raises `TrainingDiverged` if it is not finite."""
@@ -152,8 +163,6 @@ def _arguments(options: TrainingOptions, plan: Schedule, folder: Path) -> Traini
         max_steps=plan.steps,
         per_device_train_batch_size=options.pairs_per_step,
         learning_rate=plan.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=plan.warmup_steps,
         weight_decay=0.0,
         max_grad_norm=1.0,
         optim="adamw_torch",

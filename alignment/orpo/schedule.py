@@ -40,6 +40,16 @@ def schedule(options: TrainingOptions, pair_count: int) -> Schedule:
     return Schedule(steps, steps_per_epoch, learning_rate, warmup_steps, tuple(reasons))
 
 
+def rate_share(step: int, steps: int, warmup_steps: int) -> float:
+    """The share of the peak learning rate at optimiser step `step`, counted from 0: a rising line, then half a cosine.
+
+    The first step already moves, and the last one still does.
+    """
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup_steps) / (steps - warmup_steps)))
+
+
 def _epochs(options: TrainingOptions, steps_per_epoch: int) -> tuple[float, str]:
     if options.epochs != "auto":
         return options.epochs, f"{options.epochs:g} epochs: as asked"

@@ -45,3 +45,13 @@ class PairCollator:
             completion_mask=completion_mask,
             weights=torch.tensor([pair.weight for pair in pairs], dtype=torch.float32),
         )
+
+
+def to_device(batch: PairBatch, device: torch.device) -> PairBatch:
+    """The batch where the model is."""
+    return PairBatch(
+        input_ids=batch["input_ids"].to(device),
+        attention_mask=batch["attention_mask"].to(device),
+        completion_mask=batch["completion_mask"].to(device),
+        weights=batch["weights"].to(device),
+    )
