@@ -68,7 +68,7 @@ async def test_votes_are_flushed_to_disk_and_completions_are_not_waited_for(data
 
 
 async def test_a_database_out_of_reach_is_an_answer_not_a_crash() -> None:
-    database = Database("sqlite+aiosqlite:////nonexistent/folder/alignway.db")
+    database = Database("postgresql+asyncpg://postgres@/alignway?host=/nonexistent")
     with pytest.raises(DatabaseUnavailable):
         await count(database)
     await database.close()
