@@ -51,6 +51,11 @@ class Supervisor:
         """Start a child and keep it running."""
         self._keepers.append((spec, asyncio.create_task(self._keep(spec), name=f"keep {spec.name}")))
 
+    def pid(self, name: str) -> int | None:
+        """The process id of a child that is running."""
+        process = self._processes.get(name)
+        return process.pid if process is not None and process.returncode is None else None
+
     async def stop(self) -> None:
         """End the children in the order they were started, each given its time."""
         for spec, keeper in self._keepers:

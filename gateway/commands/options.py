@@ -16,6 +16,8 @@ DataDirOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 console = Console(highlight=False, soft_wrap=True)
+progress = Console(stderr=True)
+"""Where spinners and bars go, so that standard output holds results alone."""
 
 
 def print_json(value: Any) -> None:

@@ -9,7 +9,7 @@ import aiohttp
 import typer
 
 from gateway.commands.configuration import load_settings
-from gateway.commands.options import ConfigOption, DataDirOption, JsonOption, console, print_json
+from gateway.commands.options import ConfigOption, DataDirOption, JsonOption, console, print_json, progress
 from gateway.commands.serving import (
     agent_spec,
     aligner_spec,
@@ -109,7 +109,7 @@ async def _up(settings: Settings, as_json: bool) -> None:
     supervisor = Supervisor()
     stopping = _signals()
     try:
-        with console.status("making the model ready ..."):
+        with progress.status("making the model ready ..."):
             models = {model.alias: await asyncio.to_thread(resolve_model, model) for model in settings.models}
         secret = await prepare(settings, models)
         for spec in worker_specs(settings, listener):
@@ -119,7 +119,7 @@ async def _up(settings: Settings, as_json: bool) -> None:
         if settings.aligner.enabled:
             supervisor.start(aligner_spec(settings))
         url = f"http://{_shown_host(settings.server.host)}:{listener.getsockname()[1]}"
-        with console.status("starting the engine ..."):
+        with progress.status("starting the engine ..."):
             ready = await _until_ready(url, stopping)
         if ready:
             _announce(settings, url, secret, time.monotonic() - began, as_json)
