@@ -168,7 +168,7 @@ _BODIES: Mapping[str, type[AnyBody]] = {"preference": PreferenceBody, "correctio
 def parse_body(raw: object) -> AnyBody:
     """The body behind decoded JSON. Raises `InvalidRequest` with the place and the reason."""
     if not isinstance(raw, dict):
-        raise InvalidRequest("The body must be a JSON object with a `type`.")
+        raise InvalidRequest("The body must be a JSON object with a `type`.", code="invalid_json")
     supported = ", ".join(f"`{name}`" for name in _BODIES)
     if not isinstance(name := raw.get("type"), str):
         raise InvalidRequest(f"The field `type` is missing; it is one of {supported}.", param="type")

@@ -5,7 +5,7 @@ Newcomers wait *unresolved*: which release answers them is decided at the moment
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,7 +16,6 @@ from gateway.settings import SwapSettings
 
 SUSPECT_SECONDS = 1.0
 """A replica that refused a connection is avoided for this long."""
-WAITS_REMEMBERED = 10_000
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,6 @@ class Pool:
         self.table = RoutingTable()
         self.in_flight: Counter[str] = Counter()
         self.waiting = 0
-        self.waits_seconds: deque[float] = deque(maxlen=WAITS_REMEMBERED)
-        """How long the newest newcomers who had to wait did wait."""
         self._suspects: dict[str, float] = {}
         self._changed = asyncio.Event()
 
@@ -91,7 +88,6 @@ class Pool:
     async def _wait(self, model: str, sticky_key: bytes) -> Target:
         if self.waiting >= self._settings.max_waiting_requests:
             raise Overloaded("Too many requests are waiting for this model. Try again in a moment.")
-        began = time.monotonic()
         self.waiting += 1
         try:
             async with asyncio.timeout(self._settings.max_wait_seconds):
@@ -101,7 +97,6 @@ class Pool:
             raise NoReplicaReady(self._why_not(model)) from error
         finally:
             self.waiting -= 1
-        self.waits_seconds.append(time.monotonic() - began)
         return target
 
     async def _next_look(self) -> None:

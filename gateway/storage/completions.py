@@ -25,7 +25,7 @@ class CompletionRecorder:
         """Commit a completion, visible to every worker on return; False if that did not work in time."""
 
         async def write(session: AsyncSession) -> None:
-            await session.execute(insert(Completion).values(**columns))
+            await session.execute(insert(Completion).values(**_storable(columns)))
 
         try:
             async with asyncio.timeout(RECORD_SECONDS):
@@ -37,3 +37,14 @@ class CompletionRecorder:
     async def close(self) -> None:
         """Commit what is pending."""
         await self._commits.close()
+
+
+def _storable(value: Any) -> Any:
+    """The value with NUL characters replaced: PostgreSQL's JSON cannot hold them, and they say nothing."""
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd")
+    if isinstance(value, dict):
+        return {_storable(name): _storable(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_storable(item) for item in value]
+    return value

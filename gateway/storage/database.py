@@ -20,6 +20,11 @@ from gateway.errors import DatabaseUnavailable
 Durability = Literal["durable", "relaxed"]
 SQLITE_BUSY_SECONDS = 10.0
 
+_TROUBLE = {"08", "40", "53", "55", "57", "58", "XX"}
+"""Classes of PostgreSQL error that are no fault of the statement: connection, conflict, disk or memory full, locks,
+shutdown, broken storage."""
+_LOST_TO_ANOTHER = {"40001", "40P01"}
+
 
 class Database:
     """One database by URL: `sqlite+aiosqlite:///FILE` or `postgresql+asyncpg://...`."""
@@ -58,12 +63,14 @@ class Database:
         try:
             async with AsyncSession(engine, expire_on_commit=False) as session, session.begin():
                 yield session
-        except OperationalError as error:
-            raise DatabaseUnavailable(f"the database did not take the call: {error.orig}") from error
-        except (OSError, DBAPIError) as error:
-            if isinstance(error, DBAPIError) and not error.connection_invalidated:
+        except Exception as error:
+            if not is_database_trouble(error) or lost_to_another(error):
                 raise
-            raise DatabaseUnavailable(f"the database cannot be reached: {error}") from error
+            # The whole text of a DBAPIError quotes the statement's parameters, which may be users' words.
+            reason = error.orig if isinstance(error, DBAPIError) else error
+            raise DatabaseUnavailable(
+                f"The database cannot be used right now; nothing was written. Try again in a moment. ({reason})"
+            ) from error
 
     async def close(self) -> None:
         """Close every connection."""
@@ -105,3 +112,19 @@ def _create_sqlite_engine(url: str, durability: Durability) -> AsyncEngine:
     event.listen(engine.sync_engine, "connect", prepare)
     event.listen(engine.sync_engine, "begin", begin)
     return engine
+
+
+def is_database_trouble(error: BaseException) -> bool:
+    """Whether the database failed, rather than the statement: nothing was written, and trying again may help."""
+    if isinstance(error, OperationalError | OSError):
+        return True
+    return isinstance(error, DBAPIError) and (error.connection_invalidated or (_sqlstate(error) or "")[:2] in _TROUBLE)
+
+
+def lost_to_another(error: BaseException) -> bool:
+    """Whether a transaction failed only because another one was in its way (a deadlock on PostgreSQL)."""
+    return isinstance(error, DBAPIError) and _sqlstate(error) in _LOST_TO_ANOTHER
+
+
+def _sqlstate(error: DBAPIError) -> str | None:
+    return getattr(error.orig, "sqlstate", None)

@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.errors import DatabaseUnavailable, Overloaded, Unavailable
-from gateway.storage.database import Database, Durability
+from gateway.storage.database import Database, Durability, is_database_trouble, lost_to_another
 
 T = TypeVar("T")
 Operation = Callable[[AsyncSession], Awaitable[T]]
@@ -21,10 +21,6 @@ Operation = Callable[[AsyncSession], Awaitable[T]]
 ATTEMPTS = 4
 """How often a transaction that lost to another one (a deadlock on PostgreSQL) is run, in all."""
 RETRY_SECONDS = 0.02
-_DATABASE_TROUBLE = {"08", "40", "53", "55", "57", "58", "XX"}
-"""Classes of PostgreSQL error that are no fault of the statement: connection, conflict, disk or memory full, locks,
-shutdown, broken storage."""
-_LOST_TO_ANOTHER = {"40001", "40P01"}
 
 
 @dataclass(frozen=True)
@@ -108,7 +104,7 @@ class GroupCommit:
             try:
                 return await self._transaction(operations)
             except DBAPIError as error:
-                if _sqlstate(error) not in _LOST_TO_ANOTHER or attempt == ATTEMPTS:
+                if not lost_to_another(error) or attempt == ATTEMPTS:
                     raise
             await asyncio.sleep(RETRY_SECONDS * attempt)
             attempt += 1
@@ -123,7 +119,7 @@ async def _in_savepoint(session: AsyncSession, operation: Operation[Any]) -> Any
         async with session.begin_nested():
             return await operation(session)
     except Exception as error:
-        if _is_database_trouble(error):
+        if is_database_trouble(error):
             raise
         return _Failed(error)
 
@@ -138,20 +134,10 @@ def _resolve(future: asyncio.Future[Any], outcome: Any) -> None:
 
 
 def _not_committed(error: Exception) -> DatabaseUnavailable:
+    if isinstance(error, DatabaseUnavailable):
+        return error
     # The whole text of a DBAPIError quotes the statement and its parameters, which are users' words.
     reason = error.orig if isinstance(error, DBAPIError) else error
     unavailable = DatabaseUnavailable(f"The database did not confirm the write; send it again in a moment. ({reason})")
     unavailable.__cause__ = error
     return unavailable
-
-
-def _is_database_trouble(error: Exception) -> bool:
-    if isinstance(error, OperationalError | OSError):
-        return True
-    return isinstance(error, DBAPIError) and (
-        error.connection_invalidated or (_sqlstate(error) or "")[:2] in _DATABASE_TROUBLE
-    )
-
-
-def _sqlstate(error: DBAPIError) -> str | None:
-    return getattr(error.orig, "sqlstate", None)
