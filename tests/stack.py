@@ -27,7 +27,7 @@ from gateway.storage.tables import Alias, ReleaseRow
 from gateway.supervisor import Supervisor
 
 ADMIN_KEY = "test-admin-key-0123456789"
-READY_SECONDS = 60.0
+READY_SECONDS = 180.0
 
 
 class Stack:
@@ -50,7 +50,8 @@ class Stack:
         models = {}
         for model in settings.models:
             folder = Path(model.model)
-            write_weights(folder, self._base_marker)
+            if model.engine.kind == "scripted":
+                write_weights(folder, self._base_marker)
             models[model.alias] = ResolvedModel(str(folder), base_ref().model_dump())
         await prepare(settings, models)
         for spec in worker_specs(settings, self._listener):
