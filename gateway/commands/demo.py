@@ -1,31 +1,24 @@
 """`alignway demo`: starts everything on loopback, plays the loop over HTTP, prints and draws the report."""
 
-import json
 import shutil
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from gateway.commands.options import JsonOption
+from gateway.demo.host import hosted
 from gateway.demo.loop import QUICK, DemoSettings, run_demo
 from gateway.demo.plot import save_report
 from gateway.demo.report import DemoReport, Stage
-from gateway.demo.service import DemoFailed
 from gateway.demo.table import print_report
-from gateway.supervisor import python_module
 
 DATA_DIR = Path(".alignway/demo")
 REPORT_DIR = Path("demo-report")
 ALIAS = "assistant"
-STOP_SECONDS = 60.0
 FULL = DemoSettings(unseen=80, pairs=240)
 """More of everything: a narrower interval, in about half as long again."""
 
@@ -64,7 +57,7 @@ def _play_from_scratch(data_dir: Path, settings: DemoSettings, console: Console)
     shutil.rmtree(data_dir, ignore_errors=True)
     data_dir.mkdir(parents=True)
     began = time.monotonic()
-    with console.status("starting Alignway: model, engine, gateway, aligner ..."), _running(data_dir) as found:
+    with console.status("starting Alignway: model, engine, gateway, aligner ..."), hosted(data_dir) as found:
         start = Stage(name="start", started_seconds=0.0, seconds=time.monotonic() - began)
         console.print(f"Alignway is up at {found['url']} after {start.seconds:.0f} s")
         report = run_demo(found["url"], found["key"], ALIAS, settings, console)
@@ -75,31 +68,6 @@ def _play_from_scratch(data_dir: Path, settings: DemoSettings, console: Console)
 def _later(stage: Stage, seconds: float) -> Stage:
     """The stage on a clock that began `seconds` earlier."""
     return stage.model_copy(update={"started_seconds": stage.started_seconds + seconds})
-
-
-@contextmanager
-def _running(data_dir: Path) -> Iterator[dict[str, Any]]:
-    """`alignway up` on a free port; yields what it prints. Raises `DemoFailed` with its last words."""
-    log_path = data_dir / "up.log"
-    command = python_module("gateway", "up", "--data-dir", str(data_dir), "--port", "0", "--json")
-    with log_path.open("w") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-    try:
-        output = ""
-        for line in process.stdout or ():
-            output += line
-            if line.startswith("}"):
-                break
-        else:
-            tail = "\n".join(log_path.read_text().splitlines()[-5:])
-            raise DemoFailed(f"Alignway did not start; see {data_dir / 'logs'}.\n{tail}")
-        yield json.loads(output)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
 
 
 def _say_what_next(data_dir: Path, report: DemoReport, console: Console) -> None:

@@ -134,24 +134,24 @@ class Exchange:
     def _row(self, status: str, target: Target, answer: Answer) -> dict[str, Any]:
         messages, parameters = self._request.stored_messages(), self._request.parameters()
         end_user = self._request.end_user
-        return dict(
-            id=self._completion_id,
-            project_id=self._caller.project_id,
-            key_id=self._caller.key_id,
-            alias=target.release.alias,
-            release_id=target.release.id,
-            status=status,
-            prompt_hash=prompt_hash(messages, parameters.get("tools"), parameters.get("response_format")),
-            messages=[message.model_dump(mode="json", exclude_none=True) for message in messages],
-            parameters=parameters,
-            choices=answer.choices(),
-            usage=dict(answer.usage),
-            end_user_hash=self._services.secrets.keyed_hash("end_user", end_user) if end_user else None,
-            created_at=self._began,
-            first_chunk_seconds=self._first_chunk_seconds,
-            total_seconds=time.time() - self._began,
-            call_metadata=self._request.metadata or {},
-        )
+        return {
+            "id": self._completion_id,
+            "project_id": self._caller.project_id,
+            "key_id": self._caller.key_id,
+            "alias": target.release.alias,
+            "release_id": target.release.id,
+            "status": status,
+            "prompt_hash": prompt_hash(messages, parameters.get("tools"), parameters.get("response_format")),
+            "messages": [message.model_dump(mode="json", exclude_none=True) for message in messages],
+            "parameters": parameters,
+            "choices": answer.choices(),
+            "usage": dict(answer.usage),
+            "end_user_hash": self._services.secrets.keyed_hash("end_user", end_user) if end_user else None,
+            "created_at": self._began,
+            "first_chunk_seconds": self._first_chunk_seconds,
+            "total_seconds": time.time() - self._began,
+            "call_metadata": self._request.metadata or {},
+        }
 
 
 async def record_in_background(exchange: Exchange, status: str) -> None:
