@@ -22,20 +22,6 @@ QUESTIONS = [
     "What is a bicycle for?",
 ]
 TOPICS = "rivers bread maps clocks bees snow trains paper glass salt wool tea iron".split()
-    "rivers",
-    "bread",
-    "maps",
-    "clocks",
-    "bees",
-    "snow",
-    "trains",
-    "paper",
-    "glass",
-    "salt",
-    "wool",
-    "tea",
-    "iron",
-]
 OPTIONS = {"max_steps": 12, "pairs_per_step": 4, "learning_rate": 0.0005, "max_length_tokens": 256, "seed": 7}
 
 
@@ -73,9 +59,7 @@ class Loop:
         pairs = []
         for topic in TOPICS:
             for ask in ("Tell me about", "Explain", "Say something about"):
-                good = (
-                    f"Certainly. In short, {topic} are part of daily life, and people make good use of them."
-                )
+                good = f"Certainly. In short, {topic} are part of daily life, and people make good use of them."
                 pairs.append(
                     {
                         "input": {"messages": [{"role": "user", "content": f"{ask} {topic}."}]},
