@@ -12,6 +12,8 @@ from gateway.storage.tables import ReleaseRow
 RUNS_CODE = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".py", ".so"}
 """Files that an engine might unpickle or run; a release holds safetensors and text."""
 
+FileMarks = frozenset[tuple[str, int, int, int, int]]
+
 
 class ReleaseUnusable(AlignwayError):
     """A release that must not be given to an engine: damaged, incomplete or gone."""
@@ -20,10 +22,15 @@ class ReleaseUnusable(AlignwayError):
 
 
 class ReleaseFetcher:
-    """Finds releases in a store that is a folder on this machine, and verifies them where they lie."""
+    """Finds releases in a store that is a folder on this machine, and verifies them where they lie.
+
+    A release is read through once, and again when the system's marks on any of its files have changed: large weights
+    take longer to read than requests can be held back for an exchange.
+    """
 
     def __init__(self, store: Path) -> None:
         self._store = store.resolve()
+        self._verified_marks: dict[str, FileMarks] = {}
 
     async def weights(self, release: ReleaseRow) -> Path:
         """The folder of full weights; raises `ReleaseUnusable`."""
@@ -40,7 +47,7 @@ class ReleaseFetcher:
         try:
             if self._store not in folder.parents:
                 raise BrokenSeal(f"{folder} lies outside the release store {self._store}")
-            verify_seal(folder, release.id)
+            self._verify_once(folder, release.id)
             if not (folder / part).is_dir():
                 raise BrokenSeal(f"{folder} has no {part} folder")
             if unsafe := sorted(path.name for path in (folder / part).rglob("*") if path.suffix in RUNS_CODE):
@@ -51,6 +58,18 @@ class ReleaseFetcher:
                 "release (`alignway releases list`)"
             ) from error
         return folder / part
+
+    def _verify_once(self, folder: Path, release_id: str) -> None:
+        marks = _file_marks(folder)
+        if self._verified_marks.get(release_id) != marks:
+            verify_seal(folder, release_id)
+            self._verified_marks[release_id] = marks
+
+
+def _file_marks(folder: Path) -> FileMarks:
+    """What changes whenever a file is written to, replaced or renamed; the change time cannot be set at will."""
+    stats = {path: path.stat() for path in folder.rglob("*") if path.is_file()}
+    return frozenset((str(path), at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns) for path, at in stats.items())
 
 
 def _base(release: ReleaseRow) -> Path:

@@ -1,12 +1,13 @@
 """Nothing reaches an engine that is not exactly what was sealed."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from gateway.agent.releases import ReleaseFetcher, ReleaseUnusable
-from gateway.contracts.seal import SEAL_FILE, write_seal
+from gateway.contracts.seal import SEAL_FILE, verify_seal, write_seal
 from gateway.storage.tables import ReleaseRow
 
 RELEASE = "rel_test"
@@ -59,6 +60,29 @@ async def test_damaged_release_is_refused_with_what_to_do(store: Path, kind: str
     DAMAGE[kind](store / RELEASE)
     with pytest.raises(ReleaseUnusable, match="alignway releases list"):
         await ReleaseFetcher(store).weights(row())
+
+
+async def test_release_is_read_through_once_until_a_file_of_it_changes(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+
+    def verify(folder: Path, release_id: str) -> None:
+        read.append(release_id)
+        verify_seal(folder, release_id)
+
+    monkeypatch.setattr("gateway.agent.releases.verify_seal", verify)
+    fetcher = ReleaseFetcher(store)
+    await fetcher.adapter(row())
+    await fetcher.weights(row())
+    assert read == [RELEASE]
+    weights = store / RELEASE / "merged" / "model.safetensors"
+    before = weights.stat()
+    weights.write_bytes(b"wEights")
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    for _ in range(2):
+        with pytest.raises(ReleaseUnusable, match="differs from what was sealed"):
+            await fetcher.weights(row())
 
 
 @pytest.mark.parametrize("name", ["adapter_model.bin", "pickle.pkl", "code.py", "old.pt"])
