@@ -18,25 +18,23 @@ from alignment.adapter.attach import attach_adapter, save_adapter
 from alignment.errors import NotEnoughPairs, TrainingDiverged, TrainingStopped
 from alignment.orpo.checkpoints import newest_complete, step_of
 from alignment.orpo.loss import OrpoLoss, orpo_loss
+from alignment.orpo.records import METRICS_FILE, Metrics, read_metrics
 from alignment.orpo.schedule import Schedule, rate_share, schedule
 from alignment.orpo.step import PairLogps, pair_logps
 from alignment.orpo.watch import (
     CHECKPOINT_SECONDS,
     Bar,
     Checkpoints,
-    Metrics,
     MetricsFile,
     OnProgress,
     Reporter,
     ShouldStop,
-    read_metrics,
 )
 from alignment.pairs.collate import PairBatch, PairCollator
 from alignment.pairs.render import TokenPair
 from gateway.contracts.release import BaseModelRef
 from gateway.contracts.training import TrainingOptions
 
-METRICS_FILE = "metrics.jsonl"
 ADAPTER_FOLDER = "adapter"
 
 

@@ -1,6 +1,5 @@
 """What happens around the steps of a run: measurements go out, a wish to stop comes in, checkpoints are marked."""
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import TrainerCallback
 
 from alignment.orpo.checkpoints import mark_complete
+from alignment.orpo.records import Metrics, append, drop_after
 
-Metrics = dict[str, float]
 OnProgress = Callable[[Metrics], None]
 ShouldStop = Callable[[], bool]
 
@@ -26,29 +25,13 @@ class MetricsFile(Watcher):
     """One JSON line a step; on resuming, the lines of steps that are done anew are taken out first."""
 
     def __init__(self, path: Path, resumed_step: int) -> None:
-        kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= resumed_step]
-        rewritten = path.with_suffix(".part")
-        rewritten.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        rewritten.replace(path)
+        drop_after(path, resumed_step)
         self._path = path
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Metrics, **_: Any) -> None:
         """Append one line."""
         if "loss" in logs:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
-
-
-def read_metrics(path: Path) -> list[Metrics]:
-    """The lines of a metrics file, in order of steps; empty if there is none."""
-    return [json.loads(line) for line in _whole_lines(path)]
-
-
-def _whole_lines(path: Path) -> list[str]:
-    """A process that was killed may leave half a line, without its line end."""
-    if not path.is_file():
-        return []
-    return [line.rstrip() for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+            append(self._path, {"step": state.global_step, **logs})
 
 
 class Reporter(Watcher):

@@ -78,7 +78,7 @@ async def claim_next_run(session: AsyncSession, holder: str, lease_seconds: floa
         if run.alias in busy or at_work:
             busy.add(run.alias)
         elif run.attempts >= MAX_ATTEMPTS:
-            _end(run, "failed", now, f"given up: its aligner died {run.attempts} times; see the log of the run")
+            _end(run, "failed", now, f"given up after {run.attempts} attempts: {run.error or 'its aligner died'}")
         elif run.cancel_requested:
             _end(run, "cancelled", now, None)
         else:
@@ -110,16 +110,18 @@ async def add_run_event(
     type_: str = "message",
     level: str = "info",
     data: dict[str, Any] | None = None,
+    at: float | None = None,
 ) -> None:
-    """Write down something that happened in a run."""
+    """Write down something that happened in a run; `at` (default: now) is when, and sorts the events."""
+    at = time.time() if at is None else at
     event = RunEvent(
-        id=ids.mint("ftevent-"),
+        id="ftevent-" + ids.ulid(at),
         run_id=run_id,
         type=type_,
         level=level,
         message=message,
         data=data or {},
-        at=time.time(),
+        at=at,
     )
     session.add(event)
 

@@ -1,0 +1,111 @@
+"""What the training process is asked for and answers. Light: importing it loads neither torch nor transformers."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.contracts.release import BaseModelRef, Interval
+from gateway.contracts.training import TrainingOptions
+
+MeasuredValue = float | Interval
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+class TrainJob(_Record):
+    """Train an adapter for `base_folder` on the pairs of a file; everything lands in `folder`."""
+
+    kind: Literal["train"] = "train"
+    base_folder: Path
+    base: BaseModelRef
+    options: TrainingOptions
+    pairs_file: Path
+    folder: Path
+
+
+class TrainResult(_Record):
+    """A trained adapter, and how it came about."""
+
+    adapter: Path
+    pairs: int
+    dropped: dict[str, int]
+    """Pairs that could not be used, by reason."""
+    shortened: int
+    """Pairs that lost their oldest turns to fit."""
+    steps: int
+    learning_rate: float
+    reasons: tuple[str, ...]
+    """Why the numbers of the run are what they are."""
+    last: dict[str, float]
+    """The metrics of the last step."""
+    seconds: float
+
+
+class EvaluateJob(_Record):
+    """Measure a candidate, and what it is compared with, on the pairs of a file and on the fixed texts."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    base_folder: Path
+    candidate: Path | None
+    """Its adapter; None measures the base model itself."""
+    incumbent: Path | None
+    """The adapter it is compared with; None compares with the base model."""
+    pairs_file: Path | None
+    """None if nothing was held out."""
+    max_length_tokens: int
+
+
+class EvaluateResult(_Record):
+    """What was measured."""
+
+    metrics: dict[str, MeasuredValue]
+    """By name: `holdout_accuracy`, `_margin`, `_chosen_nll`, each also with `_incumbent` and `_difference`;
+    `perplexity` and `perplexity_base`."""
+    pairs: int
+    prompts: int
+    dropped: dict[str, int]
+
+
+class MergeJob(_Record):
+    """Fold an adapter into full weights."""
+
+    kind: Literal["merge"] = "merge"
+    base_folder: Path
+    adapter: Path
+    merged_folder: Path
+
+
+class MergeResult(_Record):
+    """The merged weights are written."""
+
+    rank: int
+    size_bytes: int
+
+
+Job = Annotated[TrainJob | EvaluateJob | MergeJob, Field(discriminator="kind")]
+
+
+class Order(_Record):
+    """One line to the training process: a job, or the wish that it stop between two steps."""
+
+    job: Job | None = None
+    stop: bool = False
+
+
+class Failure(_Record):
+    """Why a job ended without a result."""
+
+    type: str
+    """The class of the error; `TrainingStopped` if it was asked to stop."""
+    message: str
+
+
+class Report(_Record):
+    """One line from the training process: exactly one of the three."""
+
+    progress: dict[str, float] | None = None
+    result: TrainResult | EvaluateResult | MergeResult | None = Field(default=None, union_mode="smart")
+    failure: Failure | None = None

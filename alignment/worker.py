@@ -1,0 +1,139 @@
+"""Poll for training runs and carry them out, one at a time. Every way a run can end is decided here."""
+
+import asyncio
+import contextlib
+import errno
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from alignment.cycle import run_cycle, run_folder
+from alignment.errors import AlignmentError, TrainingStopped
+from alignment.jobs.client import TrainerDied, TrainerProcess, trainer_process
+from alignment.ledger import RunLedger
+from alignment.publish import release_location, remove_unfinished
+from gateway.contracts import ids
+from gateway.storage.database import Database
+from gateway.storage.runs import RunLeaseLost, claim_next_run
+from gateway.storage.tables import Run
+
+LEASE_SECONDS = 15.0
+_STOP_SECONDS = 15.0
+_RETRY_SECONDS = 2.0
+_STUMBLE_SECONDS = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Worker:
+    """One aligner. `stopping`, once set, ends it behind a checkpoint; the run goes to whoever asks next."""
+
+    database: Database
+    store: Path
+    poll_seconds: float = 1.0
+    lease_seconds: float = LEASE_SECONDS
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    holder: str = field(default_factory=lambda: ids.mint("aligner_"))
+
+    async def serve(self, once: bool = False) -> None:
+        """Work until told to stop; with `once`, until no run waits."""
+        while not self.stopping.is_set():
+            try:
+                worked = await self.work_once()
+            except Exception as error:  # a database that is away comes back; its lease ends a run nobody can write to
+                log.exception("aligner_stumbled", error=str(error))
+                await self._pause(_STUMBLE_SECONDS)
+                continue
+            if once and not worked:
+                return
+            if not worked:
+                await self._pause(self.poll_seconds)
+
+    async def work_once(self) -> bool:
+        """Claim the next run and bring it as far as it goes; false if none waits."""
+        async with self.database.write() as session:
+            run = await claim_next_run(session, self.holder, self.lease_seconds, time.time())
+        if run is None:
+            return False
+        log.info("run_claimed", run_id=run.id, alias=run.alias, attempt=run.attempts)
+        ledger = RunLedger(self.database, run.id, self.holder, self.lease_seconds)
+        try:
+            async with ledger.kept():
+                await self._carry_out(run, ledger)
+        except RunLeaseLost:
+            log.warning("run_lost", run_id=run.id)
+        return True
+
+    async def _carry_out(self, run: Run, ledger: RunLedger) -> None:
+        try:
+            async with trainer_process(run_folder(self.store, run.id) / "trainer.log") as trainer:
+                await self._until_told(run_cycle(self.database, self.store, run, ledger, trainer), ledger, trainer)
+            log.info("run_succeeded", run_id=run.id)
+        except TrainingStopped:
+            await self._stopped(run, ledger)
+        except TrainerDied as death:
+            await self._try_again(run, ledger, death.message)
+        except AlignmentError as error:
+            await self._fail(run, ledger, error.message)
+        except RunLeaseLost:
+            raise
+        except Exception as error:
+            log.exception("run_stumbled", run_id=run.id)
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                await self._fail(run, ledger, f"the disk is full: {error}; free some space and train again")
+            else:
+                await self._try_again(run, ledger, f"{type(error).__name__}: {error}")
+
+    async def _until_told(self, cycle: Coroutine[Any, Any, None], ledger: RunLedger, trainer: TrainerProcess) -> None:
+        """Run the cycle until it ends, or until it must stop: told to, cancelled by a user, or its lease lost."""
+        task = asyncio.create_task(cycle)
+        signs = [asyncio.create_task(event.wait()) for event in (self.stopping, ledger.cancel_requested, ledger.lost)]
+        try:
+            await asyncio.wait([task, *signs], return_when=asyncio.FIRST_COMPLETED)
+            if not task.done() and not ledger.lost.is_set():
+                await trainer.stop()
+                await asyncio.wait([task], timeout=_STOP_SECONDS)
+            if task.done():
+                return task.result()
+        finally:
+            for waiting in (task, *signs):
+                waiting.cancel()
+            await asyncio.gather(task, *signs, return_exceptions=True)
+        if ledger.lost.is_set():
+            raise RunLeaseLost(f"run {ledger.run_id} is no longer held by {ledger.holder}")
+        raise TrainingStopped("stopped in the middle, as asked")
+
+    async def _stopped(self, run: Run, ledger: RunLedger) -> None:
+        if ledger.cancel_requested.is_set():
+            self._clean_up(run)
+            ledger.note("cancelled")
+            await ledger.finish("cancelled")
+        else:
+            ledger.note("the aligner was stopped; the run goes on with the next one")
+            # A stop is no failed attempt.
+            await ledger.give_back(0.0, attempts=run.attempts - 1)
+        log.info("run_stopped", run_id=run.id)
+
+    async def _try_again(self, run: Run, ledger: RunLedger, why: str) -> None:
+        log.warning("run_interrupted", run_id=run.id, attempt=run.attempts, error=why)
+        ledger.note(f"attempt {run.attempts} broke off: {why}", level="warning")
+        await ledger.give_back(_RETRY_SECONDS * run.attempts, error=why)
+
+    async def _fail(self, run: Run, ledger: RunLedger, why: str) -> None:
+        log.warning("run_failed", run_id=run.id, error=why)
+        self._clean_up(run)
+        ledger.note(why, level="error")
+        await ledger.finish("failed", error=why)
+
+    def _clean_up(self, run: Run) -> None:
+        """While the run is still ours: nobody else stages a release of its alias."""
+        remove_unfinished((self.store / release_location(run.alias, run.id)).parent)
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.stopping.wait(), seconds)
