@@ -37,6 +37,8 @@ class ChildSpec:
     """Where its output goes; default: where ours goes."""
     stop_seconds: float = 30.0
     """After SIGTERM it has this long, then it is killed."""
+    stop_order: int = 0
+    """Children of the same order are told to leave together, lower ones first."""
 
 
 class Supervisor:
@@ -57,19 +59,27 @@ class Supervisor:
         return process.pid if process is not None and process.returncode is None else None
 
     async def stop(self) -> None:
-        """End the children in the order they were started, each given its time."""
-        for spec, keeper in self._keepers:
-            keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await keeper
-            await self._end(spec)
+        """End the children: those of the lowest `stop_order` together, then the next; each is given its time."""
+        for order in sorted({spec.stop_order for spec, _ in self._keepers}):
+            leaving = [(spec, keeper) for spec, keeper in self._keepers if spec.stop_order == order]
+            await asyncio.gather(*(self._stop_keeping(spec, keeper) for spec, keeper in leaving))
         self._keepers.clear()
+
+    async def _stop_keeping(self, spec: ChildSpec, keeper: asyncio.Task[None]) -> None:
+        keeper.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await keeper
+        await self._end(spec)
 
     async def _keep(self, spec: ChildSpec) -> None:
         pause = FIRST_PAUSE_SECONDS
         while True:
             began = time.monotonic()
-            code = await self._run_once(spec)
+            code: int | str
+            try:
+                code = await self._run_once(spec)
+            except OSError as error:  # no memory or no process to be had: that may pass
+                code = str(error)
             if time.monotonic() - began >= STEADY_SECONDS:
                 pause = FIRST_PAUSE_SECONDS
             self.restarts[spec.name] = self.restarts.get(spec.name, 0) + 1

@@ -14,8 +14,8 @@ from gateway.settings import Settings
 
 PREFIX = "ALIGNWAY_"
 DEFAULT_FILE = Path("alignway.toml")
-NOT_SETTINGS = frozenset({"ALIGNWAY_CACHE_DIR", "ALIGNWAY_TEST_MODEL", "ALIGNWAY_LMDEPLOY_PYTHON"})
-"""Variables that start alike but set something else."""
+OWN_NAMES = frozenset(name.upper() for name in Settings.model_fields)
+"""A variable without `__` is a setting only under one of these: `ALIGNWAY_API_KEY` and the like are not."""
 
 
 def load_settings(
@@ -32,8 +32,13 @@ def load_settings(
     for name, value in (flags or {}).items():
         if value is not None:
             _set(merged, name.split("."), value)
+    return checked_settings(merged)
+
+
+def checked_settings(values: Mapping[str, Any]) -> Settings:
+    """Settings from plain values. Raises `StartupFailed` that names what is wrong."""
     try:
-        return Settings.model_validate(merged)
+        return Settings.model_validate(values)
     except ValidationError as error:
         raise StartupFailed(_explain(error), code="invalid_settings") from error
 
@@ -53,8 +58,9 @@ def _from_file(config: Path | None) -> dict[str, Any]:
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, text in environment.items():
-        if name.startswith(PREFIX) and name not in NOT_SETTINGS:
-            _set(found, name.removeprefix(PREFIX).lower().split("__"), _value(text))
+        setting = name.removeprefix(PREFIX)
+        if name.startswith(PREFIX) and ("__" in setting or setting in OWN_NAMES):
+            _set(found, setting.lower().split("__"), _value(text))
     return found
 
 

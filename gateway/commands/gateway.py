@@ -8,12 +8,10 @@ import typer
 
 from gateway.commands.configuration import load_settings
 from gateway.commands.options import ConfigOption, DataDirOption, JsonOption, console, print_json
-from gateway.commands.serving import listening_socket, run_async, worker_specs
+from gateway.commands.serving import listening_socket, prepare_records, run_async, shown_url, worker_specs
 from gateway.commands.workplace import make_data_dir
 from gateway.logs import configure_logs
 from gateway.settings import Settings
-from gateway.storage.database import Database
-from gateway.storage.migrate import migrate
 from gateway.supervisor import Supervisor
 
 
@@ -35,20 +33,19 @@ def gateway(
 
 async def _serve(settings: Settings, as_json: bool) -> None:
     listener = listening_socket(settings.server.host, settings.server.port)
-    database = Database(settings.database_url)
-    await migrate(database)
-    await database.close()
+    if secret := await prepare_records(settings):
+        console.print(f"First admin key, shown this once:  {secret}", markup=False)
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     supervisor = Supervisor()
     for spec in worker_specs(settings, listener):
         supervisor.start(spec)
-    url = f"http://{settings.server.host}:{listener.getsockname()[1]}/v1"
+    url = f"{shown_url(settings, listener)}/v1"
     if as_json:
         print_json({"url": url, "workers": settings.server.workers})
     else:
         console.print(f"Gateway at {url}, {settings.server.workers} workers. Ctrl-C drains and stops.")
     await stopping.wait()
-    await supervisor.stop()
     listener.close()
+    await supervisor.stop()

@@ -72,19 +72,29 @@ def resolve_model(model: ModelSettings) -> ResolvedModel:
     return ResolvedModel(found["folder"], found["base"])
 
 
-async def prepare(settings: Settings, models: dict[str, ResolvedModel]) -> str | None:
-    """Bring the database up to date and fill in what serving needs; the first key if it was minted just now."""
+async def prepare_records(settings: Settings) -> str | None:
+    """Bring the database up to date; the first key's secret if it was minted just now."""
     database = Database(settings.database_url)
     try:
         await migrate(database)
         async with database.write() as session:
-            secret = await ensure_first_key(session, settings)
+            return await ensure_first_key(session, settings)
+    finally:
+        await database.close()
+
+
+async def prepare(settings: Settings, models: dict[str, ResolvedModel]) -> str | None:
+    """As `prepare_records`, and make the alias and the replicas of every model."""
+    secret = await prepare_records(settings)
+    database = Database(settings.database_url)
+    try:
+        async with database.write() as session:
             for model in settings.models:
                 alias = await ensure_alias(session, model, models[model.alias])
                 await ensure_replicas(session, model, alias)
-        return secret
     finally:
         await database.close()
+    return secret
 
 
 def worker_specs(settings: Settings, listener: socket.socket) -> list[ChildSpec]:
@@ -102,6 +112,14 @@ def worker_specs(settings: Settings, listener: socket.socket) -> list[ChildSpec]
     ]
 
 
+def shown_url(settings: Settings, listener: socket.socket) -> str:
+    """The address to type: a wildcard or loopback address is shown as `localhost`."""
+    host = settings.server.host
+    if host in ("127.0.0.1", "0.0.0.0", "::", "::1"):
+        host = "localhost"
+    return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+
+
 def agent_spec(settings: Settings) -> ChildSpec:
     """The engine agent of this machine."""
     return ChildSpec(
@@ -110,6 +128,7 @@ def agent_spec(settings: Settings) -> ChildSpec:
         first_line=agent_settings(settings).model_dump_json().encode(),
         log_file=settings.data_dir.resolve() / "logs" / "engine-agent.log",
         stop_seconds=45.0,
+        stop_order=1,
     )
 
 
@@ -118,10 +137,12 @@ def aligner_spec(settings: Settings) -> ChildSpec:
     return ChildSpec(
         name="aligner",
         command=python_module("alignment", "--store", str(settings.store_path), "--lifeline"),
-        environment={"ALIGNWAY_DATABASE_URL": settings.database_url}
+        # Threads that spin while they wait would take the cores from an engine beside them.
+        environment={"ALIGNWAY_DATABASE_URL": settings.database_url, "OMP_WAIT_POLICY": "PASSIVE"}
         | ({"OMP_NUM_THREADS": str(settings.aligner.threads)} if settings.aligner.threads else {}),
         log_file=settings.data_dir.resolve() / "logs" / "aligner.log",
         stop_seconds=20.0,
+        stop_order=1,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import aiohttp
 import typer
 
-from gateway.commands.configuration import load_settings
+from gateway.commands.configuration import checked_settings, load_settings
 from gateway.commands.options import ConfigOption, DataDirOption, JsonOption, console, print_json, progress
 from gateway.commands.serving import (
     agent_spec,
@@ -18,6 +18,7 @@ from gateway.commands.serving import (
     prepare,
     resolve_model,
     run_async,
+    shown_url,
     worker_specs,
 )
 from gateway.commands.workplace import make_data_dir
@@ -100,7 +101,7 @@ def with_model_flags(settings: Settings, **flags: str | None) -> Settings:
 
 def load_settings_again(settings: Settings, entry: dict[str, Any]) -> Settings:
     """The settings with another model entry, checked as if it had come from the file."""
-    return Settings.model_validate(settings.model_dump() | {"models": [entry]})
+    return checked_settings(settings.model_dump() | {"models": [entry]})
 
 
 async def _up(settings: Settings, as_json: bool) -> None:
@@ -118,7 +119,7 @@ async def _up(settings: Settings, as_json: bool) -> None:
             supervisor.start(agent_spec(settings))
         if settings.aligner.enabled:
             supervisor.start(aligner_spec(settings))
-        url = f"http://{_shown_host(settings.server.host)}:{listener.getsockname()[1]}"
+        url = shown_url(settings, listener)
         with progress.status("starting the engine ..."):
             ready = await _until_ready(url, stopping)
         if ready:
@@ -127,8 +128,8 @@ async def _up(settings: Settings, as_json: bool) -> None:
     finally:
         if not as_json:
             console.print("draining ...")
+        listener.close()  # first: nobody may connect to a socket that no worker accepts on any more
         await supervisor.stop()
-        listener.close()
 
 
 def _signals() -> asyncio.Event:
@@ -136,10 +137,6 @@ def _signals() -> asyncio.Event:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     return stopping
-
-
-def _shown_host(host: str) -> str:
-    return "localhost" if host in ("127.0.0.1", "0.0.0.0", "::", "::1") else host
 
 
 async def _until_ready(url: str, stopping: asyncio.Event) -> bool:
