@@ -31,11 +31,11 @@ class DemoSettings:
 
     unseen: int = 48
     """Unseen prompts, asked before and after."""
-    pairs: int = 160
+    pairs: int = 80
     """Teach until the service made so many pairs, holdout included."""
     fixed: int = 8
     """The first unseen prompts, asked one at a time, whose answers must come back after the rollback."""
-    concurrency: int = 8
+    concurrency: int = 16
     streams: int = 4
     max_tokens: int = 160
     teaching_max_tokens: int = 256
