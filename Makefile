@@ -53,3 +53,8 @@ format: $(INSTALLED)
 
 clean:
 	rm -rf $(VENV) .venv-lmdeploy .alignway build dist
+
+# Longer proofs: bounded, resumable, each run recorded under benchmarks/results/.
+.PHONY: proof-swap
+proof-swap: $(INSTALLED)
+	$(BIN)/python -m benchmarks.swap --swaps 1000 --streams 32 --minutes 40

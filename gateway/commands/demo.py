@@ -1,6 +1,7 @@
 """`alignway demo`: starts everything on loopback, plays the loop over HTTP, prints and draws the report."""
 
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -36,6 +37,8 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Teach a real model a house style and watch the loop find it: ask, prefer, align, swap, roll back."""
+    # A demo that is told to end must take down what it started: let the clean-up run.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console = Console(stderr=as_json)
     settings = FULL if full else QUICK if quick else DemoSettings()
     if url is not None:

@@ -32,9 +32,12 @@ def correction(answer: Answer) -> FeedbackBody | None:
 
 
 def vote(choices: Sequence[Answer]) -> FeedbackBody | None:
-    """The choice nearest to the style over the one farthest from it; nothing where they are equally near."""
+    """The choice nearest to the style over the one farthest from it; nothing where they are equally near.
+
+    A cut-off answer is never preferred: it would teach to break off.
+    """
     ranked = sorted((choice for choice in choices if choice.text.strip()), key=_distance)
-    if len(ranked) < 2 or _distance(ranked[0]) == _distance(ranked[-1]):
+    if len(ranked) < 2 or ranked[0].finish_reason != "stop" or _distance(ranked[0]) == _distance(ranked[-1]):
         return None
     chosen, rejected = ranked[0], ranked[-1]
     return {

@@ -14,8 +14,10 @@ Result = TypeVar("Result")
 
 MAX_ROUNDS = 3
 """How often a teaching prompt is asked at most; more near-duplicates than this are left out of a dataset."""
-VOTE_EVERY = 3
-"""Each third prompt is asked for two choices."""
+VOTE_EVERY = 6
+"""Each sixth prompt is asked for two choices."""
+VOTE_MAX_TOKENS = 224
+"""Of a choice that is cut off the service makes no pair, so these may take longer."""
 
 
 async def ask_greedily(
@@ -65,7 +67,8 @@ class _Lesson:
         # A seed a question: the same lesson each time, and another answer in the next round.
         sampling: dict[str, Any] = {"temperature": 0.8, "n": choices, "seed": number}
         self._count(completions=1)
-        body = annotate(await self._service.ask(prompt, self._max_tokens, **sampling))
+        max_tokens = self._max_tokens if choices == 1 else VOTE_MAX_TOKENS
+        body = annotate(await self._service.ask(prompt, max_tokens, **sampling))
         if body is not None:
             await self._send(body)
 

@@ -31,22 +31,22 @@ class DemoSettings:
 
     unseen: int = 48
     """Unseen prompts, asked before and after."""
-    pairs: int = 80
+    pairs: int = 96
     """Teach until the service made so many pairs, holdout included."""
     fixed: int = 8
     """The first unseen prompts, asked one at a time, whose answers must come back after the rollback."""
     concurrency: int = 16
     streams: int = 4
     max_tokens: int = 160
-    teaching_max_tokens: int = 256
-    """Longer than `max_tokens`: of a cut-off answer the service makes no pair."""
+    teaching_max_tokens: int = 96
+    """A correction cuts the answer anyway, so there is no need to wait for its end."""
     train_timeout_seconds: float = 1800.0
     swap_timeout_seconds: float = 300.0
     settle_seconds: float = 60.0
     """After a rollback, the merged weights of the incumbent may come back this much later than its answers."""
 
 
-QUICK = DemoSettings(unseen=16, pairs=40, fixed=4, max_tokens=128, teaching_max_tokens=192)
+QUICK = DemoSettings(unseen=16, pairs=40, fixed=4, max_tokens=128)
 """A small demo, to see that all parts turn; too small to be sure of a gain."""
 
 
