@@ -47,7 +47,7 @@ async def test_teaching_sends_votes_and_corrections_of_teaching_prompts_only(fak
         report.teaching.votes,
         report.teaching.corrections,
     )
-    assert kinds.count("preference") in range(8, 16)  # a third of about thirty
+    assert kinds.count("preference") in range(3, 11)  # a sixth of some forty
     corrected = [body["message"]["content"] for body in fake_gateway.feedback if body["type"] == "correction"]
     subjects = [prompt.replace(".", "").replace("?", "") for prompt in load_prompts().unseen]
     assert not any(subject in text for subject in subjects for text in corrected)
