@@ -14,6 +14,7 @@ from gateway.metrics import Metrics
 from gateway.rollout.reconciler import Reconciler
 from gateway.routes import admin_releases, admin_runs, chat, feedback, health, models
 from gateway.routes.errors import install_error_handlers
+from gateway.routing.drain import Drain
 from gateway.routing.pool import Pool
 from gateway.routing.sync import RoutingSync
 from gateway.services import Services
@@ -23,6 +24,8 @@ from gateway.storage.database import Database
 from gateway.storage.group_commit import GroupCommit
 from gateway.storage.keys import ensure_project, ensure_root_secret
 
+SYNC_WAIT_SECONDS = 2.0
+"""A heartbeat that takes longer than this is given up and tried again, well within the lease."""
 ROUTERS = (chat.router, models.router, feedback.router, admin_releases.router, admin_runs.router, health.router)
 
 
@@ -31,8 +34,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        services = await build_services(settings)
-        app.state.services, app.state.draining = services, False
+        app.state.services = services = await build_services(settings)
         await services.sync.step()
         reconciler = Reconciler(services.database, settings, holder=services.sync.worker_id)
         tasks = [asyncio.create_task(services.sync.run()), asyncio.create_task(reconciler.run())]
@@ -42,11 +44,12 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.draining = True
             for task in tasks:
                 task.cancel()
-                with suppress(asyncio.CancelledError):
+                with suppress(asyncio.CancelledError, Exception):
                     await task
             await close_services(services)
 
     app = FastAPI(title="Alignway", version="0.1.0", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.draining, app.state.drain = False, Drain()
     install_error_handlers(app)
     for router in ROUTERS:
         app.include_router(router)
@@ -70,9 +73,9 @@ async def build_services(settings: Settings) -> Services:
         authenticator=Authenticator(database, open_to_all_as),
         votes=GroupCommit(database, "durable"),
         completions=CompletionRecorder(database),
-        engines=EngineClient(),
+        engines=EngineClient(settings.upstream),
         pool=pool,
-        sync=RoutingSync(database, pool),
+        sync=RoutingSync(Database(settings.database_url, SYNC_WAIT_SECONDS), pool),
         metrics=Metrics(),
     )
 

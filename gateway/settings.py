@@ -33,6 +33,10 @@ class ServerSettings(Section):
     """`off` lets anybody on this machine in, as an admin; loopback only."""
     body_limit_bytes: PositiveInt = 4 << 20
     """A larger request body is refused with 413."""
+    header_limit_bytes: PositiveInt = 16 << 10
+    """A request whose address and headers are larger is refused with 431."""
+    receipt_seconds: PositiveFloat = 15.0
+    """A request whose headers, or whose body, take longer than this to arrive is refused with 408."""
     drain_seconds: PositiveFloat = 30.0
     """On SIGTERM, open streams may go on for this long."""
 
@@ -92,6 +96,17 @@ class ModelSettings(Section):
     swap: Literal["merged", "adapter"] = "merged"
     """How a promoted release is held: folded into the weights (fast), or as an adapter beside the base."""
     engine: EngineSettings = EngineSettings()
+
+
+class UpstreamSettings(Section):
+    """How patient the gateway is with engines."""
+
+    connect_timeout_seconds: PositiveFloat = 5.0
+    """Wait this long for a replica to accept a connection, then try another one."""
+    read_timeout_seconds: PositiveFloat = 300.0
+    """A stream that brings nothing for this long, at its start or in between, is given up."""
+    reply_timeout_seconds: PositiveFloat = 3600.0
+    """A whole answer, not streamed, that has not come by then is given up."""
 
 
 class SwapSettings(Section):
@@ -164,6 +179,7 @@ class Settings(Section):
     database: DatabaseSettings = DatabaseSettings()
     store: StoreSettings = StoreSettings()
     models: tuple[ModelSettings, ...] = (ModelSettings(),)
+    upstream: UpstreamSettings = UpstreamSettings()
     swap: SwapSettings = SwapSettings()
     feedback: FeedbackSettings = FeedbackSettings()
     aligner: AlignerSettings = AlignerSettings()

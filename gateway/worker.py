@@ -4,18 +4,47 @@ Standard input stays open as the lifeline to the parent, which also holds the li
 takes no connection with it but its own.
 """
 
+import asyncio
 import gc
+import math
+import signal
 import socket
 import sys
+from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from gateway.app import create_app
 from gateway.lifeline import end_with_parent, read_first_line
 from gateway.logs import configure_logs
 from gateway.settings import Settings
+from gateway.wire.http_protocol import bounded_protocol
 
 BACKLOG = 4096
+FAREWELL_SECONDS = 2
+"""When the time to drain is over, what is still open has this long to tell its client."""
+
+
+class DrainingServer(uvicorn.Server):
+    """Says at once that it drains, and ends what is still open in words when the time is over; exits with 0."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_seconds: float) -> None:
+        super().__init__(config)
+        self._app, self._drain_seconds = app, drain_seconds
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM or SIGINT: not ready from now on. The signal is not raised again at the end, as uvicorn would."""
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self._app.state.draining = self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no new connection, wait for the open ones, end those that last too long."""
+        over = asyncio.get_running_loop().call_later(self._drain_seconds, self._app.state.drain.end)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            over.cancel()
 
 
 def main() -> None:
@@ -23,19 +52,20 @@ def main() -> None:
     settings = Settings.model_validate_json(read_first_line())
     end_with_parent()
     configure_logs()
+    app, server = create_app(settings), settings.server
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         loop="uvloop",
-        http="httptools",
+        http=bounded_protocol(server.header_limit_bytes, server.receipt_seconds),
+        ws="none",
         lifespan="on",
         access_log=False,
         log_level="warning",
         backlog=BACKLOG,
-        timeout_graceful_shutdown=int(settings.server.drain_seconds),
-        h11_max_incomplete_event_size=16 << 10,
+        timeout_graceful_shutdown=math.ceil(server.drain_seconds) + FAREWELL_SECONDS,
     )
     gc.freeze()  # a large heap of modules is not scanned again and again
-    uvicorn.Server(config).run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
+    DrainingServer(config, app, server.drain_seconds).run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
 
 
 if __name__ == "__main__":

@@ -1,46 +1,70 @@
 """The data plane to any engine that speaks OpenAI's chat API over HTTP: vLLM, LMDeploy, or somebody else's server."""
 
+import socket
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 import msgspec
 
 from gateway.errors import UpstreamError, UpstreamRefused
+from gateway.settings import UpstreamSettings
 
 CHAT_PATH = "/v1/chat/completions"
-CONNECT_SECONDS = 5.0
+KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+"""A host that vanished without a word is noticed after a minute; systems without an option do without it."""
 REFUSAL_CHARACTERS = 500
 """Engines have been seen to refuse with megabytes of text."""
 MAX_EVENT_BYTES = 4 << 20
 
 
-class UpstreamUnreachable(UpstreamError):
-    """The engine took no connection, or does not (any longer) hold the model: nothing was generated yet."""
+class NothingGenerated(UpstreamError):
+    """No byte of an answer came: the request may be sent again, to this replica or another."""
 
-    code = "upstream_unreachable"
+    max_attempts = 1
+    """How often one request may meet this error before it is given up."""
+
+
+class UpstreamUnreachable(NothingGenerated):
+    """The engine took no connection: the request never left."""
+
+    code, max_attempts = "upstream_unreachable", 5
+
+
+class ReleaseNotHeld(NothingGenerated):
+    """The engine does not hold the release any longer, or not yet; whatever else it holds, it serves."""
+
+    code, max_attempts = "upstream_release_not_held", 5
+
+
+class UpstreamDisconnected(NothingGenerated):
+    """The engine hung up on the request. It may be the request that kills engines: it gets one more, not all."""
+
+    code, max_attempts = "upstream_disconnected", 2
 
 
 class EngineClient:
     """Sends chat requests to engines; one per gateway worker."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: UpstreamSettings | None = None) -> None:
+        settings = settings or UpstreamSettings()
+        connect = settings.connect_timeout_seconds
+        self._whole = aiohttp.ClientTimeout(sock_connect=connect, sock_read=settings.reply_timeout_seconds, total=None)
+        self._stream = aiohttp.ClientTimeout(sock_connect=connect, sock_read=settings.read_timeout_seconds, total=None)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30, socket_factory=_keepalive_socket),
             read_bufsize=1 << 18,
         )
 
     async def complete(self, url: str, body: dict[str, Any]) -> dict[str, Any]:
-        """A whole reply. Raises `UpstreamUnreachable`, `UpstreamRefused` or `UpstreamError`."""
-        async with _translated(), self._post(url, body) as response:
-            await _raise_for_status(response)
+        """A whole reply. Raises `NothingGenerated`, `UpstreamRefused` or `UpstreamError`."""
+        async with self._post(url, body, self._whole) as response:
             return _decode(await response.read())
 
     async def stream(self, url: str, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """The chunks of a streamed reply; closing the iterator ends the generation."""
-        async with _translated(), self._post(url, body) as response:
-            await _raise_for_status(response)
+        async with self._post(url, body, self._stream) as response:
             async for data in _events(response.content):
                 if data == b"[DONE]":
                     return
@@ -50,29 +74,45 @@ class EngineClient:
                 yield chunk
         raise UpstreamError("The engine closed the stream before its end. The answer is incomplete; ask again.")
 
-    def _post(self, url: str, body: dict[str, Any]) -> Any:
-        return self._session.post(
-            url + CHAT_PATH, data=msgspec.json.encode(body), headers={"content-type": "application/json"}
-        )
+    @asynccontextmanager
+    async def _post(
+        self, url: str, body: dict[str, Any], timeout: aiohttp.ClientTimeout
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        data, headers = msgspec.json.encode(body), {"content-type": "application/json"}
+        async with _translated(begun=False):
+            response = await self._session.post(url + CHAT_PATH, data=data, headers=headers, timeout=timeout)
+        async with _translated(begun=True), response:
+            await _raise_for_status(response)
+            yield response
 
     async def close(self) -> None:
         """Close all connections."""
         await self._session.close()
 
 
-class _translated:
-    """Turns what aiohttp raises into errors of ours."""
-
-    async def __aenter__(self) -> None:
-        return None
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ServerTimeoutError):
-            raise UpstreamUnreachable("The engine cannot be reached; it may be restarting. Try again.") from error
-        if isinstance(error, aiohttp.ServerDisconnectedError):
-            raise UpstreamUnreachable("The engine closed the connection; it may be restarting. Try again.") from error
-        if isinstance(error, aiohttp.ClientError | OSError):
+@asynccontextmanager
+async def _translated(*, begun: bool) -> AsyncIterator[None]:
+    """Turns what aiohttp raises into errors of ours; `begun`: the engine's response has begun to arrive."""
+    try:
+        yield
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        raise UpstreamUnreachable("The engine cannot be reached; it may be restarting. Try again.") from error
+    except aiohttp.ServerTimeoutError as error:
+        raise UpstreamError("The engine said nothing for too long; see `upstream.*_timeout_seconds`.") from error
+    except (aiohttp.ClientError, OSError) as error:
+        if begun:
             raise UpstreamError("The engine broke off. The answer is incomplete; ask again.") from error
+        raise UpstreamDisconnected("The engine hung up before it answered; it may be restarting. Try again.") from error
+
+
+def _keepalive_socket(address: Any) -> socket.socket:
+    family, kind, protocol = address[:3]
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE:
+        if hasattr(socket, name):
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return made
 
 
 async def _events(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
@@ -92,7 +132,7 @@ async def _raise_for_status(response: aiohttp.ClientResponse) -> None:
         return
     text = _message(await response.content.read(64_000))
     if response.status == 404:
-        raise UpstreamUnreachable(f"The engine does not hold the model: {text}")
+        raise ReleaseNotHeld(f"The engine does not hold the model: {text}")
     if response.status in (400, 413, 422):
         raise UpstreamRefused(text)
     raise UpstreamError(f"The engine answered {response.status}: {text}")

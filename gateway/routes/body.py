@@ -1,19 +1,48 @@
-"""Reading request bodies within their limit."""
+"""Reading request bodies within their limits of size and time."""
 
+import asyncio
 from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
 
-from gateway.errors import InvalidRequest, TooLarge
+from gateway.errors import AlignwayError, InvalidRequest, TooLarge
 from gateway.wire.chat import invalid_field, parse_json
 
 Body = TypeVar("Body", bound=BaseModel)
 
 
+class ReceiptTooSlow(InvalidRequest):
+    """The request did not arrive in time."""
+
+    status, code = 408, "request_timeout"
+
+
+class ClientLeft(AlignwayError):
+    """The client closed the connection before it had its answer; nobody will read this."""
+
+    status, type, code = 499, "invalid_request_error", "client_closed_request"
+
+    def __init__(self) -> None:
+        super().__init__("The client closed the connection before the answer was ready.")
+
+
 async def read_body(request: Request) -> bytes:
-    """The whole body. Raises `TooLarge` as soon as it exceeds `server.body_limit_bytes`."""
-    limit = request.app.state.services.settings.server.body_limit_bytes
+    """The whole body. Raises `TooLarge` as soon as it exceeds its limit, `ReceiptTooSlow` and `ClientLeft`."""
+    server = request.app.state.services.settings.server
+    try:
+        async with asyncio.timeout(server.receipt_seconds):
+            return await _receive(request, server.body_limit_bytes)
+    except TimeoutError as error:
+        raise ReceiptTooSlow(
+            f"The body did not arrive within {server.receipt_seconds:g} s (`server.receipt_seconds`). Send it faster."
+        ) from error
+    except ClientDisconnect as error:
+        raise ClientLeft from error
+
+
+async def _receive(request: Request, limit: int) -> bytes:
     received = bytearray()
     async for block in request.stream():
         received += block

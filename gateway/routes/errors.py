@@ -27,6 +27,8 @@ def error_response(error: AlignwayError) -> JSONResponse:
     headers = {}
     if error.retry_after_seconds is not None:
         headers["retry-after"] = str(math.ceil(error.retry_after_seconds))
+    if error.status == 408:
+        headers["connection"] = "close"  # the rest of the body may still be on its way
     return JSONResponse(error_body(error), status_code=error.status, headers=headers)
 
 

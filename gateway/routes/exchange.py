@@ -5,20 +5,24 @@ An exchange is tried again on another replica only as long as nothing of an answ
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from typing import Any
+
+import structlog
 
 from gateway.access.caller import Caller
 from gateway.contracts import ids
 from gateway.contracts.prompt import prompt_hash
-from gateway.engines.openai_client import UpstreamUnreachable
+from gateway.engines.openai_client import NothingGenerated, ReleaseNotHeld
+from gateway.errors import AlignwayError, UpstreamError
 from gateway.routing.policy import Target
 from gateway.services import Services
 from gateway.wire.chat import ChatRequest
 from gateway.wire.reply import Answer, Signature
 
-MAX_ATTEMPTS = 5
+log = structlog.get_logger(__name__)
 
 
 class Exchange:
@@ -32,47 +36,66 @@ class Exchange:
         self._began = time.time()
         self._first_chunk_seconds: float | None = None
         self._target: Target | None = None
-        self._recorded = False
+        self._record: asyncio.Task[bool] | None = None
         self.answer: Answer | None = None
 
     async def complete(self) -> dict[str, Any]:
         """The client's whole reply, already recorded."""
         async with AsyncExitStack() as stack:
             reply: dict[str, Any] = await self._first_success(stack, self._complete_once)
-        await self.record("finished")
+        self._check_finished()
+        self.begin_record("finished")
+        await self.recorded()
         return reply
 
     async def chunks(self) -> AsyncIterator[dict[str, Any]]:
         """The client's chunks; the record is committed before the last one is yielded."""
         async with AsyncExitStack() as stack:
-            first, rest = await self._first_success(stack, self._open_stream)
-            answer, wants_usage = self._answer(), self._request.wants_usage
-            held: dict[str, Any] | None = answer.chunk(first, wants_usage)
-            async for raw in rest:
-                chunk = answer.chunk(raw, wants_usage)
-                if chunk is not None:
-                    if held is not None:
-                        yield held
-                    held = chunk
-        await self.record("finished" if answer.finished else "failed")
-        if held is not None:
-            yield held
-        if wants_usage:
+            raw, rest = await self._first_success(stack, self._open_stream)
+            answer, held = self._answer(), list[dict[str, Any]]()
+            while raw is not None:
+                with _nonsense_named():
+                    chunk = answer.chunk(raw, self._request.wants_usage)
+                # Only what may be the last chunk waits for the record; every other goes on at once.
+                held += [chunk] if chunk is not None else []
+                while held and not (answer.finished and len(held) == 1):
+                    yield held.pop(0)
+                raw = await anext(rest, None)
+        self._check_finished()
+        self.begin_record("finished")
+        await self.recorded()
+        for chunk in held:
+            yield chunk
+        if self._request.wants_usage:
             yield answer.usage_chunk()
 
-    async def record(self, status: str) -> None:
-        """Commit what was said, once; counted if that does not work in time."""
-        if self._recorded or self._target is None or self.answer is None:
+    def begin_record(self, status: str) -> None:
+        """Begin to commit what was said, once, whatever becomes of the request; counted if that does not work."""
+        if self._record is not None or self._target is None or self.answer is None:
             return
-        self._recorded = True
         self._services.metrics.completions.labels(self._target.release.alias, status).inc()
         if self._request.store is False:
             return
-        if not await self._services.completions.record(self._row(status, self._target, self.answer)):
+        target, answer = self._target, self.answer
+        self._record = self._services.completions.begin(lambda: self._row(status, target, answer))
+        self._record.add_done_callback(self._count_if_lost)
+
+    async def recorded(self) -> None:
+        """Wait for the record that was begun; being cancelled here does not take it back."""
+        if self._record is not None:
+            await asyncio.shield(self._record)
+
+    def _count_if_lost(self, record: asyncio.Task[bool]) -> None:
+        if record.cancelled() or not record.result():
             self._services.metrics.unrecorded.inc()
 
+    def _check_finished(self) -> None:
+        if not self._answer().finished:
+            raise UpstreamError("The engine ended the answer without a finish reason. It is incomplete; ask again.")
+
     async def _first_success(self, stack: AsyncExitStack, attempt: Any) -> Any:
-        for number in range(1, MAX_ATTEMPTS + 1):
+        met: Counter[type[NothingGenerated]] = Counter()
+        while True:
             inner = AsyncExitStack()
             arrived = time.monotonic()
             target = await inner.enter_async_context(
@@ -82,10 +105,12 @@ class Exchange:
             self._aim(target)
             try:
                 result = await attempt(inner, target)
-            except UpstreamUnreachable:
-                self._services.pool.suspect(target.replica_id)
+            except NothingGenerated as error:
+                held = not isinstance(error, ReleaseNotHeld)
+                self._services.pool.suspect(target.replica_id, None if held else target.release.id)
                 await inner.aclose()
-                if number == MAX_ATTEMPTS:
+                met[type(error)] += 1
+                if met[type(error)] >= error.max_attempts:
                     raise
             except BaseException:
                 await inner.aclose()
@@ -93,27 +118,29 @@ class Exchange:
             else:
                 stack.push_async_exit(inner.__aexit__)
                 return result
-        raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _complete_once(self, _: AsyncExitStack, target: Target) -> dict[str, Any]:
         body = self._request.engine_body(target.engine_model)
         reply = await self._services.engines.complete(target.url, body)
         self._note_first_chunk()
-        return self._answer().whole(reply)
+        with _nonsense_named():
+            return self._answer().whole(reply)
 
     async def _open_stream(
         self, stack: AsyncExitStack, target: Target
     ) -> tuple[dict[str, Any], AsyncIterator[dict[str, Any]]]:
         chunks = self._services.engines.stream(target.url, self._request.engine_body(target.engine_model))
         stack.push_async_callback(chunks.aclose)  # type: ignore[attr-defined]
-        first = await anext(chunks)
+        first = await anext(chunks, None)
+        if first is None:
+            raise UpstreamError("The engine ended the answer before it began; see the engine's log.")
         self._note_first_chunk()
         return first, chunks
 
     def _aim(self, target: Target) -> None:
         self._target = target
         signature = Signature(self._completion_id, int(self._began), target.release.name, target.release.id)
-        self.answer = Answer(signature)
+        self.answer = Answer(signature, self._request.n or 1)
 
     def _answer(self) -> Answer:
         if self.answer is None:
@@ -154,11 +181,13 @@ class Exchange:
         }
 
 
-async def record_in_background(exchange: Exchange, status: str) -> None:
-    """Record an exchange whose request was cancelled: the cancelled task itself must not be held up."""
-    task = asyncio.create_task(exchange.record(status))
-    _BACKGROUND.add(task)
-    task.add_done_callback(_BACKGROUND.discard)
-
-
-_BACKGROUND: set[asyncio.Task[None]] = set()
+@contextmanager
+def _nonsense_named() -> Iterator[None]:
+    """Whatever goes wrong over what an engine said is the engine's failure, and told as such."""
+    try:
+        yield
+    except AlignwayError:
+        raise
+    except Exception as error:
+        log.warning("engine_answered_nonsense", exc_info=error)
+        raise UpstreamError("The engine answered nonsense; the gateway's log says what.") from error

@@ -41,6 +41,8 @@ class ReplicaView:
     weights_release_id: str | None
     adapters: frozenset[str]
     """Loaded, and meant to stay loaded."""
+    desired: frozenset[str] = frozenset()
+    """Releases it is meant to hold, as weights or adapters, whether it does yet or not."""
 
     def model_for(self, release_id: str) -> str | None:
         """The name under which this engine serves the release right now; None if it does not."""
@@ -49,6 +51,11 @@ class ReplicaView:
         if self.weights_release_id == release_id:
             return WEIGHTS_NAME
         return engine_name(release_id) if release_id in self.adapters else None
+
+    def will_serve(self, release_id: str) -> bool:
+        """Whether it is worth waiting for this replica to serve the release: it is to hold it, or does already."""
+        holds = self.weights_release_id == release_id or release_id in self.adapters
+        return release_id in self.desired or (holds and not self.fenced)
 
 
 @dataclass(frozen=True)

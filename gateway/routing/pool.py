@@ -10,12 +10,19 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from gateway.errors import ModelNotFound, NoReplicaReady, Overloaded
+from gateway.errors import Conflict, ModelNotFound, NoReplicaReady, Overloaded
+from gateway.routing.freshness import Freshness
 from gateway.routing.policy import AliasView, ReleaseView, ReplicaView, Target, choose, resolve
 from gateway.settings import SwapSettings
 
 SUSPECT_SECONDS = 1.0
 """A replica that refused a connection is avoided for this long."""
+
+
+class ReleaseNotLoaded(Conflict):
+    """A release was asked for by its name, and no replica holds it or is about to."""
+
+    code, param = "release_not_loaded", "model"
 
 
 @dataclass(frozen=True)
@@ -44,10 +51,11 @@ class Pool:
 
     def __init__(self, settings: SwapSettings) -> None:
         self._settings = settings
+        self.freshness = Freshness()
         self.table = RoutingTable()
         self.in_flight: Counter[str] = Counter()
         self.waiting = 0
-        self._suspects: dict[str, float] = {}
+        self._suspects: dict[tuple[str, str | None], float] = {}
         self._changed = asyncio.Event()
 
     def apply(self, table: RoutingTable) -> None:
@@ -55,16 +63,18 @@ class Pool:
         self.table = table
         self._wake()
 
-    def suspect(self, replica_id: str) -> None:
-        """A replica refused a connection: prefer others for a moment."""
-        self._suspects[replica_id] = time.monotonic() + SUSPECT_SECONDS
+    def suspect(self, replica_id: str, release_id: str | None = None) -> None:
+        """A replica refused a connection: prefer others for a moment; with a `release_id`, for that release only."""
+        self._suspects[replica_id, release_id] = time.monotonic() + SUSPECT_SECONDS
 
     @asynccontextmanager
     async def dispatch(self, model: str, sticky_key: bytes) -> AsyncIterator[Target]:
         """A target for one request, counted as in flight until the block is left.
 
-        Raises `ModelNotFound`, `Overloaded` (too many wait already) or `NoReplicaReady` (waited long enough).
+        Raises `ModelNotFound`, `ReleaseNotLoaded`, `Overloaded` (too many wait already) or `NoReplicaReady` (waited
+        long enough).
         """
+        await self.freshness.wait()
         target = self._try(model, sticky_key) or await self._wait(model, sticky_key)
         self.in_flight[target.replica_id] += 1
         try:
@@ -78,12 +88,18 @@ class Pool:
         release = pinned or self.table.releases.get(resolve(alias, sticky_key))
         if release is None:
             return None
-        now = time.monotonic()
-        avoid = frozenset(replica for replica, until in self._suspects.items() if until > now)
-        replicas = (replica for replica in self.table.replicas if replica.alias == alias.name)
+        replicas = [replica for replica in self.table.replicas if replica.alias == alias.name]
+        if pinned is not None and not any(replica.will_serve(pinned.id) for replica in replicas):
+            raise ReleaseNotLoaded(_not_loaded(pinned))
+        avoid = self._avoided(release.id)
         target = choose(replicas, release, self.in_flight, avoid)
         # A suspect is tried again only after its time: a refused connection answers fast, and would spin.
         return None if target is None or target.replica_id in avoid else target
+
+    def _avoided(self, release_id: str) -> frozenset[str]:
+        now = time.monotonic()
+        self._suspects = {suspect: until for suspect, until in self._suspects.items() if until > now}
+        return frozenset(replica for replica, release in self._suspects if release in (None, release_id))
 
     async def _wait(self, model: str, sticky_key: bytes) -> Target:
         if self.waiting >= self._settings.max_waiting_requests:
@@ -93,6 +109,7 @@ class Pool:
             async with asyncio.timeout(self._settings.max_wait_seconds):
                 while (target := self._try(model, sticky_key)) is None:
                     await self._next_look()
+                    await self.freshness.wait()
         except TimeoutError as error:
             raise NoReplicaReady(self._why_not(model)) from error
         finally:
@@ -113,5 +130,12 @@ class Pool:
     def _why_not(self, model: str) -> str:
         _, pinned = self.table.find(model)
         if pinned is not None:
-            return f"The release `{pinned.name}` is not loaded on any replica. Promote it, or ask for `{pinned.alias}`."
+            return f"No engine that holds `{pinned.name}` became ready. Try again, or ask for `{pinned.alias}`."
         return f"No engine is ready to answer for `{model}`. See `alignway releases list` and the engine's log."
+
+
+def _not_loaded(release: ReleaseView) -> str:
+    return (
+        f"The release `{release.name}` is not loaded on any replica. Promote it with `alignway releases promote "
+        f"{release.name}`, or ask for `{release.alias}`."
+    )

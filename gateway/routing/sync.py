@@ -33,6 +33,7 @@ class RoutingSync:
     """One worker's view of the state, kept fresh by `run`."""
 
     def __init__(self, database: Database, pool: Pool) -> None:
+        """`database` is for this alone, closed on leaving: a heartbeat waits in no queue behind requests."""
         self.worker_id = ids.mint(ids.WORKER)
         self._database = database
         self._pool = pool
@@ -40,35 +41,62 @@ class RoutingSync:
         self._loaded_at = self._beaten_at = float("-inf")
         self._beaten_epoch = -1
         self._acknowledged: dict[str, int] = {}
+        self._in_trouble = False
 
     async def run(self) -> None:
         """Poll until cancelled. A database out of reach is ridden out on the state last known."""
         while True:
+            began = time.monotonic()
             try:
                 await self.step()
-            except DatabaseUnavailable as error:
-                log.warning("routing_state_unreachable", error=error.message)
+                self._in_trouble = False
+            except Exception as error:  # nothing may end this task: a worker out of step holds up every exchange
+                self._report(error)
+            self._pool.freshness.attempted(began)
             await asyncio.sleep(POLL_SECONDS)
 
     async def step(self) -> None:
-        """Read, obey, acknowledge: once."""
+        """Beat, read, obey, acknowledge: once.
+
+        The heartbeat comes first: from then on every exchange waits for this worker, so that what it reads next stays
+        true until it acknowledges the next fence. After the table is read it is too late.
+        """
+        began = time.monotonic()
+        try:
+            if began - self._beaten_at >= BEAT_SECONDS:
+                await self._beat(self._pool.table.epoch)
+        finally:
+            await self._read()
+        self._pool.freshness.confirm(min(began, self._beaten_at))
+        if self._pool.table.epoch != self._beaten_epoch:
+            await self._beat(self._pool.table.epoch)
+        await self._acknowledge_fences()
+
+    async def leave(self) -> None:
+        """Sign off, so that no fence waits for this worker, and close the connections."""
+        try:
+            async with self._database.write("relaxed") as session:
+                await routing_state.forget_worker(session, self.worker_id)
+        finally:
+            await self._database.close()
+
+    def _report(self, error: Exception) -> None:
+        if not isinstance(error, DatabaseUnavailable):
+            log.error("routing_sync_failed", exc_info=error)
+        elif not self._in_trouble:
+            log.warning("routing_state_unreachable", error=error.message)
+        self._in_trouble = True
+
+    async def _read(self) -> None:
         now = time.monotonic()
         async with self._database.read() as session:
             epoch = await current_value(session, routing_state.ROUTING)
             if epoch != self._pool.table.epoch or now - self._loaded_at >= RELOAD_SECONDS:
                 self._pool.apply(await load_table(session, epoch))
                 self._loaded_at = now
-        if epoch != self._beaten_epoch or now - self._beaten_at >= BEAT_SECONDS:
-            await self._beat(epoch)
-            self._beaten_at, self._beaten_epoch = now, epoch
-        await self._acknowledge_fences()
-
-    async def leave(self) -> None:
-        """Sign off, so that no fence waits for this worker."""
-        async with self._database.write("relaxed") as session:
-            await routing_state.forget_worker(session, self.worker_id)
 
     async def _beat(self, epoch: int) -> None:
+        began = time.monotonic()
         worker = GatewayWorker(
             id=self.worker_id,
             host=socket.gethostname(),
@@ -79,6 +107,7 @@ class RoutingSync:
         )
         async with self._database.write("relaxed") as session:
             await routing_state.beat(session, worker)
+        self._beaten_at, self._beaten_epoch = began, epoch
 
     async def _acknowledge_fences(self) -> None:
         for replica in self._pool.table.replicas:
@@ -116,4 +145,5 @@ def _replica_view(replica: Replica) -> ReplicaView:
         epoch=replica.epoch,
         weights_release_id=replica.weights_release_id,
         adapters=frozenset(replica.adapters) & frozenset(replica.desired_adapters),
+        desired=frozenset((replica.desired_weights_id, *replica.desired_adapters)),
     )

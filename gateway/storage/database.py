@@ -12,6 +12,7 @@ from typing import Any, Literal
 from sqlalchemy import event, make_url
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
@@ -19,6 +20,8 @@ from gateway.errors import DatabaseUnavailable
 
 Durability = Literal["durable", "relaxed"]
 SQLITE_BUSY_SECONDS = 10.0
+POSTGRES_CONNECT_SECONDS = 5.0
+POSTGRES_COMMAND_SECONDS = 30.0
 
 _TROUBLE = {"08", "40", "53", "55", "57", "58", "XX"}
 """Classes of PostgreSQL error that are no fault of the statement: connection, conflict, disk or memory full, locks,
@@ -29,11 +32,12 @@ _LOST_TO_ANOTHER = {"40001", "40P01"}
 class Database:
     """One database by URL: `sqlite+aiosqlite:///FILE` or `postgresql+asyncpg://...`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, wait_seconds: float | None = None) -> None:
+        """`wait_seconds` bounds how long a statement waits for a lock or an answer; default: by kind of database."""
         self.url = url
         self._engines: dict[Durability, AsyncEngine] = {
-            "durable": _create_engine(url, "durable"),
-            "relaxed": _create_engine(url, "relaxed"),
+            "durable": _create_engine(url, "durable", wait_seconds),
+            "relaxed": _create_engine(url, "relaxed", wait_seconds),
         }
 
     @property
@@ -78,22 +82,24 @@ class Database:
             await engine.dispose()
 
 
-def _create_engine(url: str, durability: Durability) -> AsyncEngine:
+def _create_engine(url: str, durability: Durability, wait_seconds: float | None) -> AsyncEngine:
     if make_url(url).get_backend_name() == "sqlite":
-        return _create_sqlite_engine(url, durability)
-    commit = {"synchronous_commit": "on" if durability == "durable" else "off"}
-    return create_async_engine(
-        url, pool_size=5, max_overflow=10, pool_pre_ping=True, connect_args={"server_settings": commit}
-    )
+        return _create_sqlite_engine(url, durability, wait_seconds or SQLITE_BUSY_SECONDS)
+    arguments = {
+        "server_settings": {"synchronous_commit": "on" if durability == "durable" else "off"},
+        "timeout": min(wait_seconds or POSTGRES_CONNECT_SECONDS, POSTGRES_CONNECT_SECONDS),
+        "command_timeout": wait_seconds or POSTGRES_COMMAND_SECONDS,
+    }
+    return create_async_engine(url, pool_size=5, max_overflow=10, pool_pre_ping=True, connect_args=arguments)
 
 
-def _create_sqlite_engine(url: str, durability: Durability) -> AsyncEngine:
+def _create_sqlite_engine(url: str, durability: Durability, busy_seconds: float) -> AsyncEngine:
     engine = create_async_engine(
         url,
         poolclass=AsyncAdaptedQueuePool,
         pool_size=5,
         max_overflow=5,
-        connect_args={"timeout": SQLITE_BUSY_SECONDS},
+        connect_args={"timeout": busy_seconds},
     )
     synchronous = "FULL" if durability == "durable" else "NORMAL"
 
@@ -116,7 +122,7 @@ def _create_sqlite_engine(url: str, durability: Durability) -> AsyncEngine:
 
 def is_database_trouble(error: BaseException) -> bool:
     """Whether the database failed, rather than the statement: nothing was written, and trying again may help."""
-    if isinstance(error, OperationalError | OSError):
+    if isinstance(error, OperationalError | OSError | PoolTimeoutError):
         return True
     return isinstance(error, DBAPIError) and (error.connection_invalidated or (_sqlstate(error) or "")[:2] in _TROUBLE)
 

@@ -56,15 +56,17 @@ class Choice:
 class Answer:
     """Everything one completion has said so far, over all its choices."""
 
-    def __init__(self, signature: Signature) -> None:
+    def __init__(self, signature: Signature, expected_choices: int = 1) -> None:
         self.signature = signature
-        self.usage: dict[str, int] = {}
+        self.usage = clean_usage(None)
+        self._expected_choices = expected_choices
         self._choices: dict[int, Choice] = {}
 
     @property
     def finished(self) -> bool:
-        """Whether every choice that began came to its end."""
-        return bool(self._choices) and all(choice.finish_reason for choice in self._choices.values())
+        """Whether every choice that was asked for came to its end."""
+        ended = [choice.finish_reason is not None for choice in self._choices.values()]
+        return len(ended) >= self._expected_choices and all(ended)
 
     def choices(self) -> list[dict[str, Any]]:
         """The choices as they are stored, in order."""
@@ -107,9 +109,9 @@ class Answer:
     def _take(self, raw: dict[str, Any], said: dict[str, Any]) -> None:
         choice = self._choices.setdefault(int(raw.get("index", 0)), Choice(int(raw.get("index", 0))))
         if said.get("content"):
-            choice.content.append(said["content"])
+            choice.content.append(_text(said["content"]))
         if thought := said.get("reasoning") or said.get("reasoning_content"):
-            choice.reasoning.append(thought)
+            choice.reasoning.append(_text(thought))
         for position, call in enumerate(said.get("tool_calls") or ()):
             _merge_call(choice.tool_calls, call, position)
         choice.finish_reason = raw.get("finish_reason") or choice.finish_reason
@@ -130,6 +132,12 @@ def _choice(raw: dict[str, Any], kind: str, said: dict[str, Any]) -> dict[str, A
         "logprobs": raw.get("logprobs"),
         "finish_reason": raw.get("finish_reason"),
     }
+
+
+def _text(said: Any) -> str:
+    if not isinstance(said, str):
+        raise UpstreamError("The engine said something that is not text; see the engine's log.")
+    return said
 
 
 def _merge_call(calls: dict[int, dict[str, Any]], piece: dict[str, Any], position: int) -> None:

@@ -1,12 +1,13 @@
 """Newcomers wait unresolved and bounded; what is in flight is counted to the last byte."""
 
 import asyncio
+import time
 
 import pytest
 
 from gateway.errors import ModelNotFound, NoReplicaReady, Overloaded
 from gateway.routing.policy import AliasView, ReleaseView, ReplicaView
-from gateway.routing.pool import Pool, RoutingTable
+from gateway.routing.pool import Pool, ReleaseNotLoaded, RoutingTable
 from gateway.settings import SwapSettings
 
 
@@ -86,6 +87,51 @@ async def test_a_replica_that_refused_a_connection_is_left_alone_for_a_moment() 
         await _release_of(ours)
 
 
-async def _release_of(ours: Pool) -> str:
-    async with ours.dispatch("assistant", b"") as target:
+async def test_a_release_that_one_replica_lost_is_looked_for_elsewhere_and_the_replica_serves_on() -> None:
+    ours = pool(max_wait_seconds=0.1)
+    ours.apply(table())
+    ours.suspect("r1", "rel_new")
+    assert await _release_of(ours) == "rel_old"
+    ours.suspect("r1", "rel_old")
+    with pytest.raises(NoReplicaReady):
+        await _release_of(ours)
+
+
+async def test_a_release_by_name_that_nobody_will_hold_is_refused_at_once_saying_what_to_do() -> None:
+    ours = pool(max_waiting_requests=1)
+    ours.apply(table())
+    for _ in range(3):
+        with pytest.raises(ReleaseNotLoaded, match=r"alignway releases promote.*`assistant`") as refused:
+            async with asyncio.timeout(1), ours.dispatch("name-rel_new", b""):
+                pass
+    assert refused.value.status == 409
+
+
+async def test_a_release_by_name_that_a_replica_is_about_to_hold_is_waited_for() -> None:
+    ours = pool()
+    releases = {name: ReleaseView(name, f"name-{name}", "assistant") for name in ("rel_old", "rel_new")}
+    coming = ReplicaView("r1", "assistant", "http://r1", True, True, 1, "rel_old", frozenset(), frozenset({"rel_new"}))
+    ours.apply(RoutingTable(1, {"assistant": AliasView("assistant", "rel_old")}, releases, (coming,)))
+    waiter = asyncio.create_task(_release_of(ours, "name-rel_new"))
+    await asyncio.sleep(0.01)
+    assert ours.waiting == 1
+    ours.apply(table(serving="rel_new", weights="rel_new", epoch=2))
+    assert await waiter == "rel_new"
+
+
+async def test_a_dispatch_with_a_stale_table_waits_for_the_next_look_and_goes_by_it() -> None:
+    ours = pool()
+    ours.apply(table())
+    ours.freshness.confirm(time.monotonic() - 60)
+    asking = asyncio.create_task(_release_of(ours))
+    await asyncio.sleep(0.01)
+    assert not asking.done()
+    ours.apply(table(serving="rel_new", weights="rel_new", epoch=2))
+    ours.freshness.confirm(time.monotonic())
+    ours.freshness.attempted(time.monotonic())
+    assert await asking == "rel_new"
+
+
+async def _release_of(ours: Pool, model: str = "assistant") -> str:
+    async with ours.dispatch(model, b"") as target:
         return target.release.id

@@ -1,0 +1,132 @@
+"""HTTP as uvicorn speaks it, with bounds on what a client may send before any of our code runs.
+
+The head of a request (address and headers) is limited in bytes and in time, and every refusal is OpenAI's envelope.
+"""
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gateway.errors import InvalidRequest
+from gateway.wire.error_body import error_body
+
+HEADER_OVERHEAD_BYTES = 4
+"""The colon, the space and the line end of a header."""
+
+
+class HeadTooLarge(InvalidRequest):
+    """Address and headers together are over the limit."""
+
+    status, code = 431, "headers_too_large"
+
+
+class HeadTooSlow(InvalidRequest):
+    """Address and headers did not arrive in time."""
+
+    status, code = 408, "request_timeout"
+
+
+class BoundedHttpProtocol(HttpToolsProtocol):
+    """One client connection. Limits are set by `bounded_protocol`."""
+
+    header_limit_bytes = 16 << 10
+    receipt_seconds = 15.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client connected: its first request must begin, and its head end, in time."""
+        super().connection_made(transport)
+        self._head_open, self._head_bytes, self._unparsed_bytes = False, 0, 0
+        self._refusal: InvalidRequest | None = None
+        self._receipt: asyncio.TimerHandle | None = self.loop.call_later(self.receipt_seconds, self._head_too_slow)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._stop_receipt()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came. The parser keeps an unfinished line to itself, so blocks are counted here."""
+        was_open = self._head_open
+        super().data_received(data)
+        if was_open and self._head_open and not self.transport.is_closing():
+            self._unparsed_bytes += len(data)
+            if self._unparsed_bytes > self.header_limit_bytes:
+                self._refuse(self._too_large())
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._head_open, self._head_bytes, self._unparsed_bytes = True, 0, 0
+        if self._receipt is None:
+            self._receipt = self.loop.call_later(self.receipt_seconds, self._head_too_slow)
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the address."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header."""
+        self._count(len(name) + len(value) + HEADER_OVERHEAD_BYTES)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head is complete and within its bounds."""
+        self._head_open = False
+        self._stop_receipt()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what could not be parsed, for the reason found while parsing if there is one."""
+        self._refuse(self._refusal or InvalidRequest(msg, code="invalid_http"))
+
+    def _count(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > self.header_limit_bytes:
+            self._refusal = self._too_large()
+            raise self._refusal  # stops the parser, which then calls `send_400_response`
+
+    def _too_large(self) -> HeadTooLarge:
+        return HeadTooLarge(
+            f"Address and headers are larger than {self.header_limit_bytes} bytes. Send less, or raise "
+            "`server.header_limit_bytes`."
+        )
+
+    def _head_too_slow(self) -> None:
+        self._receipt = None
+        if self._head_open:
+            self._refuse(HeadTooSlow(f"The headers did not arrive within {self.receipt_seconds:g} s."))
+        elif not self.transport.is_closing():
+            self.transport.close()  # connected, and never asked anything
+
+    def _stop_receipt(self) -> None:
+        if self._receipt is not None:
+            self._receipt.cancel()
+            self._receipt = None
+
+    def _refuse(self, error: InvalidRequest) -> None:
+        self._stop_receipt()
+        if self.transport.is_closing():
+            return
+        answering = self.cycle is not None and not self.cycle.response_complete
+        if not answering:  # else a second request came before the first had its answer: no place to speak
+            self.transport.write(_refusal(error))
+        self.transport.close()
+
+
+def bounded_protocol(header_limit_bytes: int, receipt_seconds: float) -> type[BoundedHttpProtocol]:
+    """The protocol with these limits, for `uvicorn.Config(http=...)`."""
+    limits: dict[str, Any] = {"header_limit_bytes": header_limit_bytes, "receipt_seconds": receipt_seconds}
+    return type("BoundedHttpProtocol", (BoundedHttpProtocol,), limits)
+
+
+def _refusal(error: InvalidRequest) -> bytes:
+    body = msgspec.json.encode(error_body(error))
+    head = (
+        f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode() + body

@@ -1,0 +1,99 @@
+"""An engine on loopback that says, byte for byte, what a test tells it to: sense, nonsense, or nothing."""
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+
+Behaviour = Callable[["Call"], Awaitable[None]]
+
+
+class Call:
+    """One request to the stub, and what the test may answer."""
+
+    def __init__(self, request: web.Request, body: dict[str, Any]) -> None:
+        self.request, self.body = request, body
+        self.response: web.StreamResponse | None = None
+        self.cancelled = asyncio.Event()
+
+    async def say(self, *chunks: Any) -> None:
+        """Send chunks as server-sent events; a string is sent as it is."""
+        if self.response is None:
+            self.response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+            await self.response.prepare(self.request)
+        for chunk in chunks:
+            data = chunk if isinstance(chunk, str) else json.dumps(chunk)
+            await self.response.write(f"data: {data}\n\n".encode())
+
+    async def reply(self, body: Any) -> None:
+        """Answer whole."""
+        self.response = web.json_response(body)
+
+    def hang_up(self) -> None:
+        """Close the connection without a word, as an engine that dies does."""
+        transport = self.request.transport
+        if transport is not None:
+            transport.abort()
+
+
+class StubEngine:
+    """Answers by the behaviour that the test has set; remembers its calls."""
+
+    def __init__(self) -> None:
+        self.behaviour: Behaviour = say_hello
+        self.calls: list[Call] = []
+        self.url = ""
+        self.since = 0.0
+
+    def forget(self) -> None:
+        """Begin a new count of calls."""
+        self.calls.clear()
+        self.since = time.time()
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """POST /v1/chat/completions."""
+        call = Call(request, await request.json())
+        self.calls.append(call)
+        try:
+            await self.behaviour(call)
+        except asyncio.CancelledError:
+            call.cancelled.set()
+            raise
+        return call.response or web.Response()
+
+
+def delta(content: Any, finish_reason: str | None = None, index: int = 0) -> dict[str, Any]:
+    """A chunk with one choice."""
+    return {"choices": [{"index": index, "delta": {"content": content}, "finish_reason": finish_reason}]}
+
+
+async def say_hello(call: Call) -> None:
+    """Two words, as an engine in its right mind."""
+    await call.say(delta("hello"), delta(" there"), delta("", "stop"), "[DONE]")
+
+
+async def never(_: Call) -> None:
+    """Say nothing more."""
+    await asyncio.Event().wait()
+
+
+@asynccontextmanager
+async def stub_engine() -> AsyncIterator[StubEngine]:
+    """A stub that listens."""
+    engine, app = StubEngine(), web.Application()
+    app.router.add_post("/v1/chat/completions", engine.answer)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.2)
+    await runner.setup()
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    await web.SockSite(runner, listener).start()
+    engine.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    try:
+        yield engine
+    finally:
+        await runner.cleanup()
