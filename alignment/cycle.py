@@ -5,7 +5,6 @@ and ends in exactly one release, whose id follows from the run's.
 """
 
 import asyncio
-import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from alignment.gate.decide import Evidence, decide
 from alignment.jobs.client import TrainerProcess
 from alignment.jobs.contracts import EvaluateJob, EvaluateResult, MergeJob, TrainJob, TrainResult
 from alignment.ledger import RunLedger
+from alignment.orpo.checkpoints import discard_all
 from alignment.orpo.records import METRICS_FILE, read_metrics
 from alignment.pairs.freeze import HOLDOUT_FILE, TRAIN_FILE, Card, freeze, read_card
 from alignment.publish import publish, published_release, release_location, stage
@@ -78,7 +78,7 @@ async def run_cycle(database: Database, store: Path, run: Run, ledger: RunLedger
     facts = _facts(subject, card, trained)
     await asyncio.to_thread(publish, staging, store, release, trained.adapter, curve, facts)
     await announce(ledger, release)
-    remove_checkpoints(run_folder(store, subject.run_id))
+    discard_all(run_folder(store, subject.run_id))  # curves and log stay; the release holds the rest
     return None
 
 
@@ -226,12 +226,6 @@ def run_folder(store: Path, run_id: str) -> Path:
 def dataset_folder(store: Path, subject: Subject) -> Path:
     """The frozen pairs of a run."""
     return store / "datasets" / subject.dataset_id
-
-
-def remove_checkpoints(folder: Path) -> None:
-    """Keep the curves and the log of a finished run; the release holds the rest."""
-    for leftover in (*folder.glob("checkpoint-*"), folder / ADAPTER_FOLDER):
-        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _begin(ledger: RunLedger, name: str) -> None:

@@ -29,3 +29,9 @@ def newest_complete(folder: Path) -> Path | None:
 def step_of(checkpoint: Path) -> int:
     """How many steps were done when it was written."""
     return int(checkpoint.name.rpartition("-")[2])
+
+
+def discard_all(folder: Path) -> None:
+    """Remove every checkpoint; a finished run has its adapter."""
+    for checkpoint in folder.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint, ignore_errors=True)

@@ -63,7 +63,9 @@ def feedback_pair(number: int) -> FeedbackPair:
     )
 
 
-async def fill(database: Database, model: Path, pairs: int, options: dict[str, Any], serving: str = "rel_base") -> Run:
+async def fill(
+    database: Database, model: Path, pairs: int, options: dict[str, Any], contrary_holdout: bool = False
+) -> Run:
     """An alias that serves its base model, so many pairs (every fifth held out), and a queued run."""
     base = {"base": describe(model).model_dump()}
     async with database.write() as session:
@@ -74,7 +76,7 @@ async def fill(database: Database, model: Path, pairs: int, options: dict[str, A
                 name="assistant",
                 project_id="proj_1",
                 base_release_id="rel_base",
-                serving_release_id=serving,
+                serving_release_id="rel_base",
                 created_at=NOW,
                 updated_at=NOW,
             )
@@ -97,6 +99,8 @@ async def fill(database: Database, model: Path, pairs: int, options: dict[str, A
         for number in range(pairs):
             pair = feedback_pair(number)
             side = "holdout" if number % 5 == 0 else "train"
+            if side == "holdout" and contrary_holdout:
+                pair = pair.model_copy(update={"chosen": pair.rejected, "rejected": pair.chosen})
             session.add(PromptSide(alias="assistant", prompt_hash=pair.prompt_hash, side=side))
             session.add(_row(pair))
     return await queue(database, options)
@@ -277,11 +281,13 @@ async def test_too_few_pairs_fail_with_what_to_do(database: Database, store: Pat
 async def test_a_candidate_that_a_gate_blocks_is_recorded_as_rejected(
     database: Database, store: Path, tiny_model: Path
 ) -> None:
-    run = await fill(database, tiny_model, 40, {"max_steps": 30, "learning_rate": 0.5})  # breaks everything else
+    # What is held out prefers the other side, so the better it learns, the worse it does.
+    run = await fill(database, tiny_model, 40, {"max_steps": 10}, contrary_holdout=True)
     await Worker(database, store).serve(once=True)
     (row,) = await aligned_releases(database)
     assert row.state == "rejected"
-    assert [gate["verdict"] for gate in row.manifest["gates"] if gate["gate"] == "perplexity"] == ["block"]
+    verdicts = {gate["gate"]: gate["verdict"] for gate in row.manifest["gates"]}
+    assert verdicts["holdout_preference"] == "block"
     assert (await current(database, run)).state == "succeeded"
 
 
@@ -289,7 +295,7 @@ async def test_a_killed_trainer_is_resumed_and_ends_in_exactly_one_release(
     database: Database, store: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("alignment.worker._RETRY_SECONDS", 0.1)
-    run = await fill(database, tiny_model, 40, {"max_steps": 60})
+    run = await fill(database, tiny_model, 40, {"epochs": 10, "max_steps": 60})
     serving = asyncio.create_task(Worker(database, store).serve())
 
     async def trained_a_little() -> bool:
@@ -328,7 +334,7 @@ async def test_a_run_whose_trainer_always_dies_is_given_up_with_the_reason(
 
 
 async def test_a_cancelled_run_stops_and_leaves_nothing(database: Database, store: Path, tiny_model: Path) -> None:
-    run = await fill(database, tiny_model, 40, {"max_steps": 5000})
+    run = await fill(database, tiny_model, 40, {"epochs": 500})
     serving = asyncio.create_task(Worker(database, store).serve())
 
     async def training() -> bool:
@@ -351,7 +357,7 @@ async def test_a_cancelled_run_stops_and_leaves_nothing(database: Database, stor
 async def test_a_stopped_aligner_gives_its_run_back_behind_a_checkpoint(
     database: Database, store: Path, tiny_model: Path
 ) -> None:
-    run = await fill(database, tiny_model, 40, {"max_steps": 40})
+    run = await fill(database, tiny_model, 40, {"epochs": 10, "max_steps": 40})
     worker = Worker(database, store)
     serving = asyncio.create_task(worker.serve())
 

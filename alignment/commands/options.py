@@ -1,0 +1,48 @@
+"""What the commands of the trainer share: options, and how an error is told. Light: `--help` loads no torch."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from alignment.errors import AlignmentError
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+HubOption = Annotated[str, typer.Option("--hub", help="Where an id is looked up: huggingface or modelscope.")]
+MODEL_HELP = (
+    "A folder, a Hugging Face or ModelScope id, or smollm2-135m-instruct (small, English). For Chinese take "
+    "Qwen/Qwen2.5-1.5B-Instruct: 3.1 GB of weights, 6.2 GB of memory to train in float32."
+)
+ModelOption = Annotated[str, typer.Option("--model", help=MODEL_HELP)]
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Tell an error of the trainer in its own words and end with status 1; other errors are bugs and pass through."""
+    try:
+        yield
+    except AlignmentError as error:
+        raise refusal(error.message) from error
+
+
+def refusal(message: str) -> typer.Exit:
+    """Print why a command does not go on; raise what this returns."""
+    typer.echo(f"error: {message}", err=True)
+    return typer.Exit(1)
+
+
+def find_model(name: str, hub: str) -> Path:
+    """The local folder of a model; fetched or converted first if need be."""
+    from alignment.base_models.resolve import resolve_model
+
+    if hub not in ("huggingface", "modelscope"):
+        raise refusal(f"--hub is huggingface or modelscope, not {hub}")
+    return resolve_model(name, "huggingface" if hub == "huggingface" else "modelscope")
+
+
+def print_json(value: Any) -> None:
+    """Print a value for programs."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
