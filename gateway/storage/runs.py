@@ -72,12 +72,11 @@ async def queue_position(session: AsyncSession, run: Run) -> int:
 async def claim_next_run(session: AsyncSession, holder: str, lease_seconds: float, now: float) -> Run | None:
     """The next run to work on, now leased to `holder`: one at work per alias, abandoned ones first."""
     statement = select(Run).where(Run.state.in_(OPEN_STATES)).order_by(Run.created_at, Run.id).with_for_update()
-    busy: set[str] = set()
-    for run in (await session.scalars(statement)).all():
-        at_work = run.state == "running" and (run.lease_expires_at or 0.0) > now
-        if run.alias in busy or at_work:
-            busy.add(run.alias)
-        elif run.attempts >= MAX_ATTEMPTS:
+    runs = (await session.scalars(statement)).all()
+    # Of all runs first: after a clock was set back, one at work may be younger than one that waits.
+    busy = {run.alias for run in runs if run.state == "running" and (run.lease_expires_at or 0.0) > now}
+    for run in sorted((run for run in runs if run.alias not in busy), key=lambda run: run.state != "running"):
+        if run.attempts >= MAX_ATTEMPTS:
             _end(run, "failed", now, f"given up after {run.attempts} attempts: {run.error or 'its aligner died'}")
         elif run.cancel_requested:
             _end(run, "cancelled", now, None)
