@@ -1,6 +1,5 @@
 """Keeps the adapters of one engine as the reconciler wants them."""
 
-import time
 from collections import defaultdict
 
 import structlog
@@ -8,6 +7,7 @@ import structlog
 from gateway.agent.engine_host import EngineHost
 from gateway.agent.held import Backoff, Held
 from gateway.agent.releases import ReleaseLookup, ReleaseUnusable
+from gateway.agent.workers import WorkerWatch
 from gateway.contracts.ids import engine_name
 from gateway.engines.calls import CallRefused
 from gateway.errors import UpstreamError
@@ -26,13 +26,20 @@ class AdapterKeeper:
     """Loads what is wanted and not held; forgets what is held and not wanted, once nobody asks for it."""
 
     def __init__(
-        self, replica_id: str, database: Database, releases: ReleaseLookup, host: EngineHost, held: Held
+        self,
+        replica_id: str,
+        database: Database,
+        releases: ReleaseLookup,
+        host: EngineHost,
+        held: Held,
+        workers: WorkerWatch,
     ) -> None:
         self._replica_id = replica_id
         self._database = database
         self._releases = releases
         self._host = host
         self._held = held
+        self._workers = workers
         self._pauses: dict[str, Backoff] = defaultdict(lambda: Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS))
         self._refusals: dict[str, int] = defaultdict(int)
 
@@ -86,4 +93,4 @@ class AdapterKeeper:
 
     async def _nobody_asks(self, epoch: int) -> bool:
         async with self._database.read() as session:
-            return await obeyed_by_all(session, epoch, time.time())
+            return await obeyed_by_all(session, epoch, self._workers.dead())

@@ -12,11 +12,13 @@ import structlog
 from gateway.agent.engine_host import EngineHost
 from gateway.agent.held import Held
 from gateway.agent.releases import ReleaseLookup, ReleaseUnusable
+from gateway.agent.workers import WorkerWatch
+from gateway.contracts.rollout import swap_pause_seconds
 from gateway.errors import AlignwayError
 from gateway.storage import routing_state
 from gateway.storage.database import Database
 from gateway.storage.replicas import report_replica
-from gateway.storage.tables import Alias, Replica
+from gateway.storage.tables import Replica
 
 REFUSED_AGAIN_SECONDS = 60.0
 """A damaged release is looked at again after this long: somebody may have restored it."""
@@ -28,13 +30,20 @@ class WeightExchange:
     """Takes one replica's engine from one set of full weights to another."""
 
     def __init__(
-        self, replica_id: str, database: Database, releases: ReleaseLookup, host: EngineHost, held: Held
+        self,
+        replica_id: str,
+        database: Database,
+        releases: ReleaseLookup,
+        host: EngineHost,
+        held: Held,
+        workers: WorkerWatch,
     ) -> None:
         self._replica_id = replica_id
         self._database = database
         self._releases = releases
         self._host = host
         self._held = held
+        self._workers = workers
         self._verified: tuple[int, Path] | None = None
 
     async def drain(self, row: Replica) -> None:
@@ -51,7 +60,7 @@ class WeightExchange:
     async def take_on(self, row: Replica) -> bool:
         """From `draining` to `loading`, once no worker sends or has anything in flight; False: not yet, or too late."""
         async with self._database.read() as session:
-            closed = await routing_state.fence_is_closed(session, self._replica_id, row.epoch, time.time())
+            closed = await routing_state.fence_is_closed(session, self._replica_id, row.epoch, self._workers.dead())
         if not closed:
             return False
         async with self._database.write() as session:
@@ -72,9 +81,11 @@ class WeightExchange:
     async def fail(self, row: Replica, reason: str) -> None:
         """Give the exchange up for the weights held before; the row tells the agent to restart on them."""
         detail = f"the weights of {row.desired_weights_id} were not taken: {reason}"
+        again = time.time() + swap_pause_seconds(REFUSED_AGAIN_SECONDS, row.swap_put_offs)
         async with self._database.write() as session:
-            fallback = row.weights_release_id or (await session.get_one(Alias, row.alias)).base_release_id
-            await routing_state.fail_swap(session, self._replica_id, row.epoch, fallback, detail)
+            alias = await routing_state.lock_alias(session, row.alias)
+            fallback = row.weights_release_id or (alias.base_release_id if alias else row.desired_weights_id)
+            await routing_state.fail_swap(session, self._replica_id, row.epoch, fallback, detail, again)
         log.warning("swap_failed", replica=self._replica_id, release=row.desired_weights_id, reason=reason)
         self._held.detail = self._held.remark = detail
         if not self._host.alive:
@@ -86,7 +97,7 @@ class WeightExchange:
         return self._verified[1]
 
     async def _call_off(self, row: Replica, detail: str) -> None:
-        again = time.time() + REFUSED_AGAIN_SECONDS
+        again = time.time() + swap_pause_seconds(REFUSED_AGAIN_SECONDS, row.swap_put_offs)
         async with self._database.write() as session:
             if await routing_state.call_off_swap(session, self._replica_id, row.epoch, detail, again):
                 actor = f"replica {self._replica_id}"
@@ -115,5 +126,5 @@ class WeightExchange:
         held.phase, held.url, held.weights_id, held.adapters = "ready", self._host.url, row.desired_weights_id, ()
         held.detail = held.remark = ""
         async with self._database.write() as session:
-            await report_replica(session, self._replica_id, held.report())
             await routing_state.complete_swap(session, self._replica_id, row.epoch, row.desired_weights_id)
+            await report_replica(session, self._replica_id, held.report())

@@ -16,11 +16,12 @@ from gateway.agent.engine_host import EngineHost
 from gateway.agent.exchange import WeightExchange
 from gateway.agent.held import Backoff, Held
 from gateway.agent.releases import ReleaseLookup, ReleaseUnusable
+from gateway.agent.workers import WorkerWatch
 from gateway.errors import DatabaseUnavailable, StartupFailed
 from gateway.storage.counters import current_value
 from gateway.storage.database import Database
 from gateway.storage.replicas import ReplicaReport, report_replica, touch_replica
-from gateway.storage.routing_state import ROUTING, obeyed_by_all
+from gateway.storage.routing_state import ROUTING, obeyed_by_all, worker_beats
 from gateway.storage.tables import Alias, Replica
 
 POLL_SECONDS = 0.15
@@ -40,8 +41,9 @@ class ReplicaSupervisor:
         self._releases = releases
         self._host = host
         self._held = Held()
-        self._exchange = WeightExchange(replica_id, database, releases, host, self._held)
-        self._adapters = AdapterKeeper(replica_id, database, releases, host, self._held)
+        self._workers = WorkerWatch()
+        self._exchange = WeightExchange(replica_id, database, releases, host, self._held, self._workers)
+        self._adapters = AdapterKeeper(replica_id, database, releases, host, self._held, self._workers)
         self._pause = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
         self._told_detail = ""
         self._told_epoch: int | None = None
@@ -88,6 +90,9 @@ class ReplicaSupervisor:
     async def _beat(self) -> None:
         async with self._database.write("relaxed") as session:
             await touch_replica(session, self._id)
+            written = time.monotonic()
+            beats = await worker_beats(session)
+        self._workers.look(beats, written)
 
     async def _revive(self, row: Replica) -> None:
         if self._held.phase == "ready":
@@ -180,7 +185,7 @@ class ReplicaSupervisor:
                 return False
             if self._told_epoch is None:
                 self._told_epoch = await current_value(session, ROUTING)
-            return await obeyed_by_all(session, self._told_epoch, time.time())
+            return await obeyed_by_all(session, self._told_epoch, self._workers.dead())
 
 
 def _differs(row: Replica, held: ReplicaReport) -> bool:

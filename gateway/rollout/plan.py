@@ -60,6 +60,11 @@ class Snapshot:
     rollout: RolloutFacts | None = None
 
     @property
+    def managed(self) -> tuple[ReplicaFacts, ...]:
+        """The replicas that an agent can load into."""
+        return tuple(replica for replica in self.replicas if replica.managed)
+
+    @property
     def promoting_id(self) -> str | None:
         """The candidate that is being promoted."""
         return self.rollout.candidate_id if self.rollout and self.rollout.state == "promoting" else None
@@ -127,9 +132,12 @@ def plan(snapshot: Snapshot) -> list[Action]:
     actions: list[Action] = list(_advance_rollout(snapshot))
     if actions:
         return actions  # they change what the replicas should hold: look again first
-    for replica in snapshot.replicas:
-        if replica.managed:
-            actions.extend(_mend_replica(snapshot, replica))
+    swapping = False
+    for replica in snapshot.managed:
+        for action in _mend_replica(snapshot, replica):
+            if not (swapping and isinstance(action, BeginSwap)):  # one at a time is out of rotation
+                actions.append(action)
+            swapping = swapping or isinstance(action, BeginSwap)
     return actions
 
 
@@ -140,6 +148,14 @@ def fits_as_adapter(release: ReleaseFacts, replica: ReplicaFacts) -> bool:
         and release.base_release_id == replica.weights_id
         and release.adapter_rank <= replica.max_adapter_rank
     )
+
+
+def may_come_to_hold(release: ReleaseFacts, replica: ReplicaFacts, swap: str) -> bool:
+    """Whether a replica could hold a release the way `swap` says. One that is not ready may: its engine is unknown."""
+    if not replica.managed:
+        return False
+    merged = final_weights(release, swap) == release.id
+    return merged or not replica.ready or max(release.adapter_rank, 1) <= replica.max_adapter_rank
 
 
 def final_weights(release: ReleaseFacts, swap: str) -> str:
@@ -161,8 +177,17 @@ def _advance_rollout(snapshot: Snapshot) -> Iterator[Action]:
         if snapshot.serving_id != rollout.candidate_id:
             if _is_held(snapshot, rollout.candidate_id):
                 yield Serve(rollout.candidate_id)
-        elif all(_is_final(snapshot, replica, rollout.candidate_id) for replica in snapshot.replicas):
+            elif not _able(snapshot, rollout.candidate_id):
+                yield Advance("rolled_back", f"no engine with an agent can hold it with swap = {snapshot.swap}")
+        elif all(
+            _is_final(snapshot, replica, rollout.candidate_id) for replica in _able(snapshot, rollout.candidate_id)
+        ):
             yield Advance("promoted", "every replica holds the candidate")
+
+
+def _able(snapshot: Snapshot, release_id: str) -> list[ReplicaFacts]:
+    release = snapshot.releases[release_id]
+    return [replica for replica in snapshot.managed if may_come_to_hold(release, replica, snapshot.swap)]
 
 
 def _is_held(snapshot: Snapshot, release_id: str) -> bool:
@@ -209,7 +234,8 @@ def _adapters_to_hold(snapshot: Snapshot, replica: ReplicaFacts) -> frozenset[st
 def _may_swap(snapshot: Snapshot, replica: ReplicaFacts) -> bool:
     if replica.swap_not_before is not None and snapshot.now < replica.swap_not_before:
         return False
-    others_busy = any(other.swap_state is not None for other in snapshot.replicas if other.id != replica.id)
+    others = [other for other in snapshot.managed if other.id != replica.id]
+    others_serve = all(other.ready and other.swap_state is None for other in others)
     candidate = snapshot.promoting_id
     # While the candidate's adapter can serve, let it: then nobody depends on the weights that are being exchanged.
     adapter_first = (
@@ -217,4 +243,4 @@ def _may_swap(snapshot: Snapshot, replica: ReplicaFacts) -> bool:
         and candidate != snapshot.serving_id
         and fits_as_adapter(snapshot.releases[candidate], replica)
     )
-    return not others_busy and not adapter_first
+    return others_serve and not adapter_first

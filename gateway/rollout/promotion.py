@@ -3,6 +3,7 @@
 The checks are here; the work is the reconciler's.
 """
 
+import time
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,12 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.release import Release
 from gateway.errors import Conflict, InvalidRequest, NotFound
-from gateway.rollout.plan import fits_as_adapter
+from gateway.rollout.plan import fits_as_adapter, may_come_to_hold
 from gateway.rollout.snapshot import release_facts, snapshot_of
 from gateway.storage import routing_state
 from gateway.storage.releases import find_release
 from gateway.storage.rollouts import create_rollout, open_rollout, promotion_of, transition
-from gateway.storage.tables import Alias, ReleaseRow, Replica, Rollout
+from gateway.storage.tables import Alias, ReleaseRow, Rollout
 
 Strategy = Literal["immediate", "canary"]
 
@@ -36,9 +37,9 @@ class Promotion:
     canary_share: float = 0.05
 
 
-async def find_alias(session: AsyncSession, name: str) -> Alias:
-    """The alias, or `NotFound` that names those there are."""
-    alias = await session.get(Alias, name)
+async def find_alias(session: AsyncSession, name: str, *, locked: bool = False) -> Alias:
+    """The alias, or `NotFound` that names those there are. `locked`: nobody else changes it in this transaction."""
+    alias = await (routing_state.lock_alias(session, name) if locked else session.get(Alias, name))
     if alias is None:
         known = ", ".join(await session.scalars(select(Alias.name).order_by(Alias.name))) or "none"
         raise NotFound(f"There is no alias `{name}`; there are: {known}.", param="alias", code="alias_not_found")
@@ -47,16 +48,17 @@ async def find_alias(session: AsyncSession, name: str) -> Alias:
 
 async def promote(session: AsyncSession, asked: Promotion, now: float) -> Rollout:
     """Open a rollout. Raises `NotFound`, `Conflict` or `InvalidRequest`, each saying what to do."""
-    alias = await find_alias(session, asked.alias)
+    alias = await find_alias(session, asked.alias, locked=True)
     release = await _find_release(session, alias, asked.release)
     _check_current(alias, asked.expected_current)
     _check_release(alias, release, asked.reason)
-    await _check_replicas(session, alias)
+    await _check_replicas(session, alias, release, now)
     current = await open_rollout(session, alias.name)
     if current is not None:
         return _hasten(current, release, asked)
     if asked.strategy == "canary":
         await _check_canary(session, alias, release, now)
+    await routing_state.try_swaps_at_once(session, alias.name)
     return await create_rollout(
         session,
         alias=alias.name,
@@ -70,21 +72,22 @@ async def promote(session: AsyncSession, asked: Promotion, now: float) -> Rollou
 
 
 async def roll_back(session: AsyncSession, alias_name: str, release: str | None, actor: str, reason: str) -> Rollout:
-    """Give the alias back to what it served before, or to the release named. Ends a rollout that is under way."""
-    alias = await find_alias(session, alias_name)
+    """Give the alias back to what it served before, or to the release named. Ends a promotion that is under way.
+
+    Asked again while a rollback is under way, it returns that one.
+    """
+    alias = await find_alias(session, alias_name, locked=True)
+    target = None if release is None else await _find_release(session, alias, release)
     current = await open_rollout(session, alias.name)
-    if current is not None and release is None:
-        await routing_state.reject_candidate(session, alias.name, current.candidate_id, actor, reason)
-        return current
     if current is not None:
-        raise Conflict(
-            f"Rollout {current.id} is under way; roll back without naming a release to end it first.",
-            code="rollout_in_progress",
-        )
-    target = await _rollback_target(session, alias, release)
+        return await _end_promotion(session, current, target, actor, reason)
+    target = await _rollback_target(session, alias, target)
+    await _check_replicas(session, alias, target, time.time())
+    await routing_state.try_swaps_at_once(session, alias.name)
     rollout = await create_rollout(
         session,
         alias=alias.name,
+        kind="rollback",
         candidate_id=target.id,
         incumbent_id=alias.serving_release_id,
         strategy="immediate",
@@ -95,6 +98,22 @@ async def roll_back(session: AsyncSession, alias_name: str, release: str | None,
     for state in ("canary", "promoting"):
         await transition(session, rollout, state, actor, reason or "rollback")
     return rollout
+
+
+async def _end_promotion(
+    session: AsyncSession, current: Rollout, target: ReleaseRow | None, actor: str, reason: str
+) -> Rollout:
+    if current.kind == "rollback" and (target is None or target.id == current.candidate_id):
+        return current
+    if current.kind == "promote" and target is None:
+        await routing_state.try_swaps_at_once(session, current.alias)
+        await routing_state.reject_candidate(session, current.alias, current.candidate_id, actor, reason)
+        return current
+    raise Conflict(
+        f"Rollout {current.id} to {current.candidate_id} is under way ({current.state}). "
+        + ("Wait for it." if current.kind == "rollback" else "Roll back without naming a release to end it first."),
+        code="rollout_in_progress",
+    )
 
 
 async def _find_release(session: AsyncSession, alias: Alias, id_or_name: str) -> ReleaseRow:
@@ -136,13 +155,22 @@ def _check_release(alias: Alias, release: ReleaseRow, reason: str) -> None:
         )
 
 
-async def _check_replicas(session: AsyncSession, alias: Alias) -> None:
-    managed = await session.scalar(select(Replica.id).where(Replica.alias == alias.name, Replica.managed.is_(True)))
-    if managed is None:
+async def _check_replicas(session: AsyncSession, alias: Alias, release: ReleaseRow, now: float) -> None:
+    managed = (await snapshot_of(session, alias.name, now)).managed
+    if not managed:
         raise Conflict(
             f"No replica of `{alias.name}` has an agent, so nothing can be loaded into it. Run `alignway engine` on "
             "the engine's host, or start an engine on the release's merged folder and switch the alias by URL.",
             code="replica_not_managed",
+        )
+    if not any(may_come_to_hold(release_facts(release), replica, alias.swap) for replica in managed):
+        largest = max(replica.max_adapter_rank for replica in managed)
+        can = f"its engines hold adapters up to rank {largest}" if largest else "its engines load no adapters"
+        raise Conflict(
+            f'`{alias.name}` holds releases as adapters (`swap = "adapter"`), but {can}, and {release.name} is of '
+            f'rank {release.adapter_rank}. Set `swap = "merged"` for the model, or, if its engine takes adapters, '
+            f"`engine.max_adapter_rank = {release.adapter_rank}` or more; then start again.",
+            code="swap_not_possible",
         )
 
 
@@ -151,9 +179,9 @@ def _hasten(current: Rollout, release: ReleaseRow, asked: Promotion) -> Rollout:
     if current.candidate_id == release.id and current.state == "canary" and asked.strategy == "immediate":
         current.strategy = "immediate"
         return current
+    end = f", or end it with `alignway releases rollback --alias {current.alias}`" if current.kind == "promote" else ""
     raise Conflict(
-        f"Rollout {current.id} of {current.candidate_id} is under way ({current.state}). "
-        f"Wait for it, or end it with `alignway releases rollback --alias {current.alias}`.",
+        f"Rollout {current.id} of {current.candidate_id} is under way ({current.state}). Wait for it{end}.",
         code="rollout_in_progress",
     )
 
@@ -169,14 +197,15 @@ async def _check_canary(session: AsyncSession, alias: Alias, release: ReleaseRow
         )
 
 
-async def _rollback_target(session: AsyncSession, alias: Alias, named: str | None) -> ReleaseRow:
+async def _rollback_target(session: AsyncSession, alias: Alias, named: ReleaseRow | None) -> ReleaseRow:
     if named is not None:
-        release = await _find_release(session, alias, named)
-        _check_release(alias, release, reason="rollback")
-        return release
+        _check_release(alias, named, reason="rollback")
+        return named
     promotion = await promotion_of(session, alias.name, alias.serving_release_id)
     if promotion is None:
         raise Conflict(
-            f"`{alias.name}` serves what it began with; there is nothing to go back to.", code="nothing_to_roll_back"
+            f"No promotion made `{alias.name}` serve {alias.serving_release_id}: there is nothing to go back to. "
+            "Name a release to serve another.",
+            code="nothing_to_roll_back",
         )
     return await session.get_one(ReleaseRow, promotion.incumbent_id)

@@ -10,14 +10,15 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gateway.errors import Conflict, DatabaseUnavailable
+from gateway.contracts.rollout import RolloutState, swap_pause_seconds
+from gateway.errors import DatabaseUnavailable
 from gateway.rollout import plan as planning
 from gateway.rollout.snapshot import snapshot_of
 from gateway.rollout.triggers import start_due_runs
 from gateway.settings import Settings
 from gateway.storage import routing_state
 from gateway.storage.database import Database
-from gateway.storage.leases import check_lease, release_lease, take_lease
+from gateway.storage.leases import LeaseLost, check_lease, release_lease, take_lease
 from gateway.storage.rollouts import open_rollout, transition
 from gateway.storage.tables import Alias, Replica
 
@@ -25,6 +26,9 @@ LEASE = "reconciler"
 LEASE_SECONDS = 3.0
 POLL_SECONDS = 0.1
 TRIGGER_SECONDS = 1.0
+SWEEP_SECONDS = 60.0
+DEAD_WORKER_SECONDS = 3600.0
+"""Rows of workers that ended without signing off are kept this long; clocks of hosts differ by less."""
 ACTOR = "reconciler"
 
 log = structlog.get_logger(__name__)
@@ -39,7 +43,7 @@ class Reconciler:
         self._holder = holder
         self._renew_at = float("-inf")
         self._epoch: int | None = None
-        self._triggers_at = float("-inf")
+        self._triggers_at = self._sweep_at = float("-inf")
 
     async def run(self) -> None:
         """Reconcile until cancelled."""
@@ -62,16 +66,19 @@ class Reconciler:
         async with self._database.read() as session:
             names = (await session.scalars(select(Alias.name))).all()
         for name in names:
-            await self._reconcile(name)
+            await self._reconcile_safely(name)
         if now >= self._triggers_at:
             self._triggers_at = now + TRIGGER_SECONDS
-            await start_due_runs(self._database, self._settings.aligner, time.time())
+            await start_due_runs(self._database, self._settings.aligner, time.time(), self._check_lease)
+        if now >= self._sweep_at:
+            self._sweep_at = now + SWEEP_SECONDS
+            await self._sweep()
 
     async def _step_safely(self) -> None:
         try:
             await self.step()
-        except (DatabaseUnavailable, Conflict) as error:
-            self._epoch = None
+        except (DatabaseUnavailable, LeaseLost) as error:
+            self._epoch, self._renew_at = None, float("-inf")
             log.warning("reconciler_interrupted", error=error.message)
         except Exception:
             # The reconciler is what heals: it must outlive any single bad record.
@@ -88,12 +95,30 @@ class Reconciler:
         except DatabaseUnavailable:
             return  # it expires by itself
 
+    async def _check_lease(self, session: AsyncSession) -> None:
+        await check_lease(session, LEASE, self._holder, self._epoch or 0)
+
+    async def _sweep(self) -> None:
+        async with self._database.write("relaxed") as session:
+            await self._check_lease(session)
+            await routing_state.forget_dead_workers(session, time.time() - DEAD_WORKER_SECONDS)
+
+    async def _reconcile_safely(self, alias: str) -> None:
+        try:
+            await self._reconcile(alias)
+        except (DatabaseUnavailable, LeaseLost):
+            raise
+        except Exception:
+            # One bad record must not keep the other aliases waiting.
+            log.exception("alias_not_reconciled", alias=alias)
+
     async def _reconcile(self, alias: str) -> None:
         async with self._database.read() as session:
             if not planning.plan(await snapshot_of(session, alias, time.time())):
                 return
         async with self._database.write() as session:
-            await check_lease(session, LEASE, self._holder, self._epoch or 0)
+            await routing_state.lock_pool(session, alias)
+            await self._check_lease(session)
             for action in planning.plan(await snapshot_of(session, alias, time.time())):
                 log.info("reconciler_action", alias=alias, action=action)
                 await self._apply(session, alias, action)
@@ -101,9 +126,7 @@ class Reconciler:
     async def _apply(self, session: AsyncSession, alias: str, action: planning.Action) -> None:
         match action:
             case planning.Advance(to, reason):
-                rollout = await open_rollout(session, alias)
-                if rollout is not None:
-                    await transition(session, rollout, to, ACTOR, reason)
+                await self._advance(session, alias, to, reason)
             case planning.Serve(release_id):
                 await routing_state.set_serving(session, alias, release_id)
             case planning.StartCanary(release_id, share):
@@ -112,6 +135,15 @@ class Reconciler:
                 await routing_state.bump_epoch(session)
             case _:
                 await self._apply_to_replica(session, action)
+
+    async def _advance(self, session: AsyncSession, alias: str, to: RolloutState, reason: str) -> None:
+        rollout = await open_rollout(session, alias)
+        if rollout is None:
+            return
+        if to == "rolled_back":
+            await routing_state.reject_candidate(session, alias, rollout.candidate_id, ACTOR, reason)
+        else:
+            await transition(session, rollout, to, ACTOR, reason)
 
     async def _apply_to_replica(
         self,
@@ -132,5 +164,5 @@ class Reconciler:
                 await routing_state.begin_swap(session, replica, release_id, deadline)
             case planning.CallOffSwap():
                 detail = "exchange of weights put off: open streams did not end in time (swap.max_stall_seconds)"
-                again = now + self._settings.swap.retry_seconds
+                again = now + swap_pause_seconds(self._settings.swap.retry_seconds, replica.swap_put_offs)
                 await routing_state.call_off_swap(session, replica.id, replica.epoch, detail, again)

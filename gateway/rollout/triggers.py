@@ -3,6 +3,7 @@
 What was last done is read from the runs themselves, so a restart neither misses a run nor doubles one.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
@@ -12,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from gateway.contracts.training import TrainingOptions, TriggerKind
 from gateway.settings import AlignerSettings
 from gateway.storage.database import Database
+from gateway.storage.routing_state import lock_alias
 from gateway.storage.runs import create_run
 from gateway.storage.tables import Alias, PairRow, PromptSide, Run
 
@@ -65,8 +67,10 @@ def interval_seconds(every: str) -> float:
     return float(every[:-1]) * UNIT_SECONDS[every[-1]]
 
 
-async def start_due_runs(database: Database, settings: AlignerSettings, now: float) -> None:
-    """Queue a run for every alias whose trigger fires."""
+async def start_due_runs(
+    database: Database, settings: AlignerSettings, now: float, fence: Callable[[AsyncSession], Awaitable[None]]
+) -> None:
+    """Queue a run for every alias whose trigger fires. `fence` raises if the caller was deposed, before each write."""
     if settings.every is None and settings.min_new_pairs is None:
         return
     async with database.read() as session:
@@ -75,6 +79,8 @@ async def start_due_runs(database: Database, settings: AlignerSettings, now: flo
         ]
     for name in names:
         async with database.write() as session:
+            await lock_alias(session, name)
+            await fence(session)
             trigger = await _due_for(session, name, settings, now)
             if trigger is not None:
                 run = await create_run(
@@ -92,10 +98,11 @@ async def _due_for(session: AsyncSession, alias: str, settings: AlignerSettings,
 
 
 async def count_pairs(session: AsyncSession, alias: str, since: float = 0.0) -> PairCounts:
-    """How many pairs could train and measure the alias, and how many came after `since`."""
+    """How many pairs of its own project could train and measure the alias, and how many came after `since`."""
     counted = (
         select(PromptSide.side, func.count(), func.count().filter(PairRow.created_at > since))
         .join(PromptSide, (PromptSide.alias == PairRow.alias) & (PromptSide.prompt_hash == PairRow.prompt_hash))
+        .join(Alias, (Alias.name == PairRow.alias) & (Alias.project_id == PairRow.project_id))
         .where(PairRow.alias == alias, PairRow.state == "eligible")
         .group_by(PromptSide.side)
     )

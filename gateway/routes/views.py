@@ -48,6 +48,7 @@ def rollout_view(row: Rollout, steps: Sequence[RolloutStep] = ()) -> dict[str, A
         "id": row.id,
         "object": "rollout",
         "alias": row.alias,
+        "kind": row.kind,
         "state": row.state,
         "strategy": row.strategy,
         "candidate": row.candidate_id,

@@ -8,6 +8,12 @@ from gateway.storage.tables import Lease
 from gateway.storage.upsert import insert_if_absent
 
 
+class LeaseLost(Conflict):
+    """Somebody else does the job now; whoever held the lease must stop."""
+
+    code = "lease_lost"
+
+
 async def take_lease(session: AsyncSession, name: str, holder: str, seconds: float, now: float) -> int | None:
     """Take or renew a lease; its epoch if it is ours now, None if somebody else has it."""
     await insert_if_absent(session, Lease, name=name, holder=holder, epoch=1, expires_at=now + seconds)
@@ -21,11 +27,11 @@ async def take_lease(session: AsyncSession, name: str, holder: str, seconds: flo
 
 
 async def check_lease(session: AsyncSession, name: str, holder: str, epoch: int) -> None:
-    """Raise `Conflict` if the lease went to somebody else; to be called inside the transaction that writes."""
+    """Raise `LeaseLost` if the lease went to somebody else; to be called inside the transaction that writes."""
     statement = select(Lease).where(Lease.name == name).with_for_update()
     lease = await session.scalar(statement)
     if lease is None or lease.holder != holder or lease.epoch != epoch:
-        raise Conflict(f"the lease {name} is held by somebody else now", code="lease_lost")
+        raise LeaseLost(f"the lease {name} is held by somebody else now")
 
 
 async def release_lease(session: AsyncSession, name: str, holder: str) -> None:

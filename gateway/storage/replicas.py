@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gateway.storage.routing_state import bump_epoch
+from gateway.storage.counters import current_value
+from gateway.storage.routing_state import ROUTING, bump_epoch
 from gateway.storage.tables import Replica
 
 
@@ -34,7 +35,8 @@ async def register_replica(
     """
     replica = await session.get(Replica, replica_id)
     if replica is None:
-        replica = _new_replica(replica_id, alias, engine, weights_id, await bump_epoch(session))
+        # Read, not taken: the counter is locked after the last replica, never before one.
+        replica = _new_replica(replica_id, alias, engine, weights_id, await current_value(session, ROUTING))
         session.add(replica)
     replica.alias, replica.engine, replica.managed = alias, engine, url is None
     if url is not None:

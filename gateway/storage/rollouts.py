@@ -3,11 +3,14 @@
 import time
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm.attributes import set_committed_value
 
 from gateway.contracts import ids
-from gateway.contracts.rollout import OPEN_STATES, RolloutState, check_step
+from gateway.contracts.rollout import OPEN_STATES, RolloutKind, RolloutState, check_step
+from gateway.errors import Conflict
 from gateway.storage.tables import Rollout, RolloutStep
 
 
@@ -15,6 +18,7 @@ async def create_rollout(
     session: AsyncSession,
     *,
     alias: str,
+    kind: RolloutKind = "promote",
     candidate_id: str,
     incumbent_id: str,
     strategy: str,
@@ -22,11 +26,12 @@ async def create_rollout(
     actor: str,
     reason: str,
 ) -> Rollout:
-    """A new rollout, waiting."""
+    """A new rollout, waiting. Raises `Conflict` if the alias has an open one: the database allows no second."""
     now = time.time()
     rollout = Rollout(
         id=ids.mint(ids.ROLLOUT),
         alias=alias,
+        kind=kind,
         candidate_id=candidate_id,
         incumbent_id=incumbent_id,
         state="waiting",
@@ -39,7 +44,10 @@ async def create_rollout(
         updated_at=now,
     )
     session.add(rollout)
-    await session.flush()
+    try:
+        await session.flush()
+    except IntegrityError as error:
+        raise Conflict(f"Another rollout of `{alias}` was begun just now.", code="rollout_in_progress") from error
     return rollout
 
 
@@ -50,21 +58,31 @@ async def open_rollout(session: AsyncSession, alias: str) -> Rollout | None:
 
 
 async def transition(session: AsyncSession, rollout: Rollout, to: RolloutState, actor: str, reason: str) -> None:
-    """Take one step and record it. Raises `Conflict` for a step that is not listed."""
-    check_step(rollout.state, to)
-    now = time.time()
+    """Take one step and record it. Raises `Conflict` for a step that is not listed, or if somebody else took one."""
+    before, now = rollout.state, time.time()
+    check_step(before, to)
+    await _compare_and_swap(session, rollout, before, {"state": to, "updated_at": now, "detail": reason})
     step = RolloutStep(
         id=ids.mint("step_"),
         rollout_id=rollout.id,
-        from_state=rollout.state,
+        from_state=before,
         to_state=to,
         actor=actor,
         reason=reason,
         at=now,
     )
-    rollout.state, rollout.updated_at, rollout.detail = to, now, reason
     session.add(step)
     await session.flush()
+
+
+async def _compare_and_swap(session: AsyncSession, rollout: Rollout, before: str, values: dict[str, object]) -> None:
+    await session.flush()
+    statement = update(Rollout).where(Rollout.id == rollout.id, Rollout.state == before).values(values)
+    result = await session.execute(statement.execution_options(synchronize_session=False))
+    if result.rowcount != 1:  # type: ignore[attr-defined]
+        raise Conflict(f"Rollout {rollout.id} is no longer {before}.", code="rollout_moved_on")
+    for name, value in values.items():
+        set_committed_value(rollout, name, value)
 
 
 async def list_rollouts(session: AsyncSession, alias: str | None = None, limit: int = 100) -> Sequence[Rollout]:
@@ -82,10 +100,15 @@ async def steps_of(session: AsyncSession, rollout_id: str) -> Sequence[RolloutSt
 
 
 async def promotion_of(session: AsyncSession, alias: str, release_id: str) -> Rollout | None:
-    """The newest rollout that made `release_id` the serving release of the alias."""
+    """The newest promotion, rollbacks left out, that made `release_id` the serving release of the alias."""
     statement = (
         select(Rollout)
-        .where(Rollout.alias == alias, Rollout.candidate_id == release_id, Rollout.state == "promoted")
+        .where(
+            Rollout.alias == alias,
+            Rollout.kind == "promote",
+            Rollout.candidate_id == release_id,
+            Rollout.state == "promoted",
+        )
         .order_by(Rollout.created_at.desc())
     )
     return await session.scalar(statement)

@@ -2,10 +2,13 @@
 
 The reconciler writes what is desired, agents write what is held, gateway workers read both and acknowledge. Each
 function that moves a swap on is a compare-and-swap: it says whether it won.
+
+One order of locks everywhere, so that nobody waits in a circle: alias, then replica, then the counter of epochs. What
+an alias serves, its rollout and its exchanges change only under the lock of its row.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,8 +18,6 @@ from gateway.storage.rollouts import open_rollout, transition
 from gateway.storage.tables import Alias, FenceAck, GatewayWorker, Replica
 
 ROUTING = "routing"
-WORKER_LEASE_SECONDS = 6.0
-"""A gateway worker that has not written for this long is taken for dead."""
 
 
 async def bump_epoch(session: AsyncSession) -> int:
@@ -24,11 +25,22 @@ async def bump_epoch(session: AsyncSession) -> int:
     return await next_value(session, ROUTING)
 
 
-async def live_workers(session: AsyncSession, now: float) -> Sequence[GatewayWorker]:
-    """Workers whose heartbeat is fresh."""
-    return (
-        await session.scalars(select(GatewayWorker).where(GatewayWorker.seen_at > now - WORKER_LEASE_SECONDS))
-    ).all()
+async def lock_alias(session: AsyncSession, name: str) -> Alias | None:
+    """The alias as it is now, locked to the end of the transaction; to be called before anything else is locked."""
+    # NO KEY UPDATE: whoever inserts a row that refers to the alias need not wait.
+    return await session.get(Alias, name, with_for_update={"key_share": True}, populate_existing=True)
+
+
+async def lock_pool(session: AsyncSession, alias_name: str) -> None:
+    """Lock an alias, then its replicas."""
+    await lock_alias(session, alias_name)
+    statement = select(Replica).where(Replica.alias == alias_name).order_by(Replica.id).with_for_update(key_share=True)
+    await session.scalars(statement.execution_options(populate_existing=True))
+
+
+async def worker_beats(session: AsyncSession) -> dict[str, float]:
+    """When each gateway worker last wrote, by its own clock."""
+    return {row.id: row.seen_at for row in await session.execute(select(GatewayWorker.id, GatewayWorker.seen_at))}
 
 
 async def begin_swap(session: AsyncSession, replica: Replica, release_id: str, deadline: float) -> int:
@@ -44,32 +56,38 @@ async def call_off_swap(
     session: AsyncSession, replica_id: str, epoch: int, detail: str, not_before: float | None = None
 ) -> bool:
     """Lift a fence whose exchange has not begun; the replica goes on serving what it holds."""
-    statement = (
-        update(Replica)
-        .where(Replica.id == replica_id, Replica.epoch == epoch, Replica.swap_state == "draining")
-        .values(
-            swap_state=None,
-            swap_deadline=None,
-            swap_not_before=not_before,
-            desired_weights_id=Replica.weights_release_id,
-            desired_adapters=Replica.adapters,
-            epoch=await bump_epoch(session),
-            detail=detail,
-        )
-    )
-    return await _won(session, statement)
+    replica = await _lock_replica(session, replica_id)
+    if replica.epoch != epoch or replica.swap_state != "draining":
+        return False
+    replica.swap_state = replica.swap_deadline = None
+    replica.swap_not_before, replica.swap_put_offs = not_before, replica.swap_put_offs + 1
+    replica.desired_weights_id = replica.weights_release_id or replica.desired_weights_id
+    replica.desired_adapters, replica.detail = replica.adapters, detail
+    replica.epoch = await bump_epoch(session)
+    return True
 
 
-async def fence_is_closed(session: AsyncSession, replica_id: str, epoch: int, now: float) -> bool:
-    """Whether every live worker acknowledged the fence: it dispatches nothing there and has nothing in flight."""
-    waiting_for = {worker.id for worker in await live_workers(session, now)}
+async def try_swaps_at_once(session: AsyncSession, alias_name: str) -> None:
+    """Somebody asked for a change: no exchange waits because of what was put off before."""
+    statement = update(Replica).where(Replica.alias == alias_name).values(swap_not_before=None, swap_put_offs=0)
+    await session.execute(statement)
+
+
+async def fence_is_closed(session: AsyncSession, replica_id: str, epoch: int, dead: Mapping[str, float]) -> bool:
+    """Whether every live worker acknowledged the fence: it dispatches nothing there and has nothing in flight.
+
+    `dead` names the workers that need not, each with its last heartbeat: one that has written again counts as live.
+    How long a worker was silent is for the caller to judge, by a clock of its own (`gateway/agent/workers.py`).
+    """
+    waiting_for = {worker for worker, beat in (await worker_beats(session)).items() if dead.get(worker) != beat}
     acks = select(FenceAck.worker_id).where(FenceAck.replica_id == replica_id, FenceAck.epoch >= epoch)
     return waiting_for <= set((await session.scalars(acks)).all())
 
 
-async def obeyed_by_all(session: AsyncSession, epoch: int, now: float) -> bool:
-    """Whether every live worker routes by `epoch` or a later one."""
-    return all(worker.epoch >= epoch for worker in await live_workers(session, now))
+async def obeyed_by_all(session: AsyncSession, epoch: int, dead: Mapping[str, float]) -> bool:
+    """Whether every live worker routes by `epoch` or a later one; `dead` as in `fence_is_closed`."""
+    workers = await session.scalars(select(GatewayWorker).where(GatewayWorker.epoch < epoch))
+    return all(dead.get(worker.id) == worker.seen_at for worker in workers)
 
 
 async def begin_loading(session: AsyncSession, replica_id: str, epoch: int) -> bool:
@@ -84,52 +102,35 @@ async def begin_loading(session: AsyncSession, replica_id: str, epoch: int) -> b
 
 async def complete_swap(session: AsyncSession, replica_id: str, epoch: int, release_id: str) -> bool:
     """Map the replica to its new weights and lift the fence; an alias that promotes them resolves to them at once."""
-    statement = (
-        update(Replica)
-        .where(Replica.id == replica_id, Replica.epoch == epoch, Replica.swap_state == "loading")
-        .values(
-            swap_state=None,
-            weights_release_id=release_id,
-            adapters=[],
-            phase="ready",
-            seen_at=time.time(),
-            epoch=await bump_epoch(session),
-            detail="",
-        )
-    )
-    if not await _won(session, statement):
+    replica = await _lock_replica(session, replica_id)
+    if replica.epoch != epoch or replica.swap_state != "loading":
         return False
-    replica = await session.get_one(Replica, replica_id)
+    replica.swap_state, replica.swap_put_offs = None, 0
+    replica.weights_release_id, replica.adapters = release_id, []
+    replica.phase, replica.seen_at, replica.detail = "ready", time.time(), ""
+    replica.epoch = await bump_epoch(session)
     rollout = await open_rollout(session, replica.alias)
     if rollout is not None and rollout.state == "promoting" and rollout.candidate_id == release_id:
         await set_serving(session, replica.alias, release_id)
     return True
 
 
-async def fail_swap(session: AsyncSession, replica_id: str, epoch: int, fallback_id: str, detail: str) -> bool:
+async def fail_swap(
+    session: AsyncSession, replica_id: str, epoch: int, fallback_id: str, detail: str, not_before: float
+) -> bool:
     """The engine did not take the weights: fall back to `fallback_id`, on which the agent restarts it.
 
     A promotion of those weights is rolled back in the same transaction.
     """
-    replica = await session.get_one(Replica, replica_id)
-    refused_id = replica.desired_weights_id
-    statement = (
-        update(Replica)
-        .where(Replica.id == replica_id, Replica.epoch == epoch, Replica.swap_state.is_not(None))
-        .values(
-            swap_state=None,
-            swap_deadline=None,
-            desired_weights_id=fallback_id,
-            desired_adapters=[],
-            weights_release_id=None,
-            adapters=[],
-            phase="starting",
-            epoch=await bump_epoch(session),
-            detail=detail,
-        )
-    )
-    if not await _won(session, statement):
+    replica = await _lock_replica(session, replica_id)
+    if replica.epoch != epoch or replica.swap_state is None:
         return False
+    refused_id = replica.desired_weights_id
+    replica.swap_state = replica.swap_deadline = replica.weights_release_id = None
+    replica.swap_not_before, replica.swap_put_offs = not_before, replica.swap_put_offs + 1
+    replica.desired_weights_id, replica.desired_adapters, replica.adapters = fallback_id, [], []
+    replica.phase, replica.detail = "starting", detail
+    replica.epoch = await bump_epoch(session)
     await reject_candidate(session, replica.alias, refused_id, actor=f"replica {replica_id}", reason=detail)
     return True
 
@@ -144,6 +145,7 @@ async def set_serving(session: AsyncSession, alias_name: str, release_id: str) -
 
 async def reject_candidate(session: AsyncSession, alias_name: str, release_id: str, actor: str, reason: str) -> None:
     """An engine cannot hold this release: end its rollout and give the alias back to the incumbent."""
+    await lock_alias(session, alias_name)
     rollout = await open_rollout(session, alias_name)
     if rollout is None or rollout.candidate_id != release_id:
         return
@@ -165,6 +167,19 @@ async def forget_worker(session: AsyncSession, worker_id: str) -> None:
     """A worker that leaves in good order holds up no fence."""
     await session.execute(delete(FenceAck).where(FenceAck.worker_id == worker_id))
     await session.execute(delete(GatewayWorker).where(GatewayWorker.id == worker_id))
+
+
+async def forget_dead_workers(session: AsyncSession, silent_since: float) -> None:
+    """Delete workers, and their word, of whom nothing was heard since then: they ended without signing off."""
+    dead = select(GatewayWorker.id).where(GatewayWorker.seen_at < silent_since)
+    await session.execute(delete(FenceAck).where(FenceAck.worker_id.in_(dead)))
+    await session.execute(delete(GatewayWorker).where(GatewayWorker.seen_at < silent_since))
+
+
+async def _lock_replica(session: AsyncSession, replica_id: str) -> Replica:
+    alias_name = await session.scalar(select(Replica.alias).where(Replica.id == replica_id))
+    await lock_alias(session, alias_name or "")
+    return await session.get_one(Replica, replica_id, with_for_update={"key_share": True}, populate_existing=True)
 
 
 async def _won(session: AsyncSession, statement: object) -> bool:

@@ -5,9 +5,11 @@ Times are unix seconds (float, UTC). Ids are those of `gateway/contracts/ids.py`
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, MetaData, String, Text, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, MetaData, String, Text, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from gateway.contracts.rollout import OPEN_STATES
 
 NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -17,6 +19,7 @@ NAMES = {
 }
 
 Json = JSON().with_variant(JSONB(), "postgresql")
+ROLLOUT_IS_OPEN = text(f"state IN ({', '.join(repr(state) for state in OPEN_STATES)})")
 
 
 class Table(DeclarativeBase):
@@ -128,6 +131,8 @@ class Rollout(Table):
     candidate_id: Mapped[str]
     incumbent_id: Mapped[str]
     state: Mapped[str]
+    kind: Mapped[str] = mapped_column(default="promote")
+    """`promote` or `rollback`."""
     strategy: Mapped[str]
     """`immediate` or `canary`."""
     canary_share: Mapped[float] = mapped_column(default=0.0)
@@ -137,6 +142,16 @@ class Rollout(Table):
     """What it waits for, or why it ended."""
     created_at: Mapped[float]
     updated_at: Mapped[float]
+
+    __table_args__ = (
+        Index(
+            "uq_rollout_open_alias",
+            "alias",
+            unique=True,
+            sqlite_where=ROLLOUT_IS_OPEN,
+            postgresql_where=ROLLOUT_IS_OPEN,
+        ),
+    )
 
 
 class RolloutStep(Table):
@@ -178,6 +193,8 @@ class Replica(Table):
     swap_deadline: Mapped[float | None]
     swap_not_before: Mapped[float | None]
     """An exchange that was put off is not tried again before this."""
+    swap_put_offs: Mapped[int] = mapped_column(default=0)
+    """Exchanges put off since the last that succeeded."""
     epoch: Mapped[int]
     """Routing epoch at which the desired state last changed."""
     seen_at: Mapped[float]

@@ -3,11 +3,14 @@
 import asyncio
 import os
 import signal
+import time
 
 import aiohttp
 import psutil
 import pytest
+from sqlalchemy import text
 
+from gateway.agent.workers import LEASE_SECONDS
 from gateway.contracts.ids import engine_name
 from gateway.storage.routing_state import acknowledge, begin_loading
 from gateway.storage.tables import Replica
@@ -122,6 +125,41 @@ async def test_weights_are_exchanged_only_behind_a_closed_fence(either_lab: Lab)
     row = await lab.until(swap_state=None, weights_release_id=release_id)
     assert (row.phase, row.adapters, row.restarts) == ("ready", [], 0)
     assert (await lab.ask("hello")).startswith("better ")
+
+
+async def test_exchange_does_not_wait_for_ever_for_a_worker_that_was_killed(lab: Lab) -> None:
+    lab.start_agent()
+    await lab.until(phase="ready")
+    await lab.worker(0)  # from now on nobody writes for it
+    release_id = await lab.release("better")
+    began = time.monotonic()
+    await lab.begin_swap(release_id)
+    await lab.until(swap_state=None, weights_release_id=release_id)
+    assert LEASE_SECONDS - 2 < time.monotonic() - began < LEASE_SECONDS + 4
+
+
+async def test_workers_kept_from_writing_for_longer_than_a_lease_are_not_taken_for_dead(lab: Lab) -> None:
+    lab.start_agent()
+    await lab.until(phase="ready")
+
+    async def beat_for_ever() -> None:
+        while True:
+            await lab.worker(0)
+            await asyncio.sleep(0.5)
+
+    worker = asyncio.create_task(beat_for_ever())
+    release_id = await lab.release("better")
+    epoch = await lab.begin_swap(release_id)
+    await asyncio.sleep(2.5)  # the agent has looked at the worker
+    async with lab.database.write() as session:
+        await session.execute(text("SELECT 1"))  # holds SQLite's only write lock
+        await asyncio.sleep(LEASE_SECONDS + 2)
+    await asyncio.sleep(3)
+    assert (await lab.row()).swap_state == "draining"
+    async with lab.database.write() as session:
+        await acknowledge(session, "gw_1", REPLICA, epoch)
+    await lab.until(swap_state=None, weights_release_id=release_id)
+    worker.cancel()
 
 
 async def test_damaged_weights_call_the_exchange_off_and_the_engine_serves_on(lab: Lab) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.contracts.rollout import NEXT_STATES, check_step
+from gateway.contracts.rollout import NEXT_STATES, check_step, swap_pause_seconds
 from gateway.errors import Conflict
 from gateway.rollout.plan import (
     Advance,
@@ -81,6 +81,47 @@ def test_only_one_replica_at_a_time_is_out_of_rotation() -> None:
     other = replace(HOLDING_ONE, id="r2")
     snapshot = replace(SETTLED, serving_id="one", rollout=PROMOTING_ONE, replicas=(swapping, other))
     assert plan(snapshot) == []
+
+
+def test_of_several_replicas_one_alone_begins_an_exchange() -> None:
+    other = replace(HOLDING_ONE, id="r2")
+    snapshot = replace(SETTLED, serving_id="one", rollout=PROMOTING_ONE, replicas=(HOLDING_ONE, other))
+    assert plan(snapshot) == [BeginSwap("r1", "one")]
+
+
+def test_no_exchange_begins_while_another_replica_is_not_ready() -> None:
+    down = replace(R1, id="r2", ready=False, weights_id=None, desired_weights_id="one")
+    snapshot = replace(SETTLED, serving_id="one", rollout=PROMOTING_ONE, replicas=(HOLDING_ONE, down))
+    assert plan(snapshot) == []
+    without_agent = replace(down, managed=False)
+    assert plan(replace(snapshot, replicas=(HOLDING_ONE, without_agent))) == [BeginSwap("r1", "one")]
+
+
+def test_an_engine_without_an_agent_does_not_keep_a_promotion_open() -> None:
+    merged = replace(R1, weights_id="one", desired_weights_id="one")
+    foreign = replace(R1, id="r2", managed=False)
+    snapshot = replace(SETTLED, serving_id="one", rollout=PROMOTING_ONE, replicas=(merged, foreign))
+    assert [action.to for action in plan(snapshot) if isinstance(action, Advance)] == ["promoted"]
+
+
+def test_an_adapter_that_no_engine_can_hold_is_given_up_once_all_engines_are_known() -> None:
+    small = replace(R1, max_adapter_rank=8)
+    snapshot = replace(SETTLED, swap="adapter", rollout=PROMOTING_ONE, replicas=(small,))
+    assert [action.to for action in plan(snapshot) if isinstance(action, Advance)] == ["rolled_back"]
+    down = replace(small, id="r2", ready=False)
+    assert plan(replace(snapshot, replicas=(small, down))) == []
+
+
+def test_a_replica_that_can_never_hold_an_adapter_does_not_keep_its_promotion_open() -> None:
+    small = replace(R1, id="r2", max_adapter_rank=8)
+    replicas = (HOLDING_ONE, small)
+    snapshot = replace(SETTLED, swap="adapter", serving_id="one", rollout=PROMOTING_ONE, replicas=replicas)
+    assert [action.to for action in plan(snapshot) if isinstance(action, Advance)] == ["promoted"]
+
+
+def test_the_pause_before_an_exchange_doubles_each_time_it_is_put_off() -> None:
+    assert [swap_pause_seconds(20.0, put_offs) for put_offs in range(7)] == [20, 40, 80, 160, 320, 600, 600]
+    assert swap_pause_seconds(900.0, 5) == 900
 
 
 def test_over_merged_weights_the_next_release_is_swapped_in_without_an_adapter() -> None:

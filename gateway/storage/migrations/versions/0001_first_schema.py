@@ -233,6 +233,7 @@ def upgrade() -> None:
         sa.Column("swap_state", sa.String(), nullable=True),
         sa.Column("swap_deadline", sa.Float(precision=53), nullable=True),
         sa.Column("swap_not_before", sa.Float(precision=53), nullable=True),
+        sa.Column("swap_put_offs", sa.BigInteger(), nullable=False),
         sa.Column("epoch", sa.BigInteger(), nullable=False),
         sa.Column("seen_at", sa.Float(precision=53), nullable=False),
         sa.Column("restarts", sa.BigInteger(), nullable=False),
@@ -250,6 +251,7 @@ def upgrade() -> None:
         sa.Column("candidate_id", sa.String(), nullable=False),
         sa.Column("incumbent_id", sa.String(), nullable=False),
         sa.Column("state", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
         sa.Column("strategy", sa.String(), nullable=False),
         sa.Column("canary_share", sa.Float(precision=53), nullable=False),
         sa.Column("actor", sa.String(), nullable=False),
@@ -262,6 +264,13 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("rollout", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_rollout_alias"), ["alias"], unique=False)
+        batch_op.create_index(
+            "uq_rollout_open_alias",
+            ["alias"],
+            unique=True,
+            sqlite_where=sa.text("state IN ('waiting', 'canary', 'promoting')"),
+            postgresql_where=sa.text("state IN ('waiting', 'canary', 'promoting')"),
+        )
 
     op.create_table(
         "run",
@@ -334,6 +343,11 @@ def downgrade() -> None:
 
     op.drop_table("run")
     with op.batch_alter_table("rollout", schema=None) as batch_op:
+        batch_op.drop_index(
+            "uq_rollout_open_alias",
+            sqlite_where=sa.text("state IN ('waiting', 'canary', 'promoting')"),
+            postgresql_where=sa.text("state IN ('waiting', 'canary', 'promoting')"),
+        )
         batch_op.drop_index(batch_op.f("ix_rollout_alias"))
 
     op.drop_table("rollout")
