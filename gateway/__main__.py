@@ -21,13 +21,20 @@ def build_cli() -> typer.Typer:
         pretty_exceptions_enable=False,
         add_completion=False,
     )
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+    cli.callback()(_root)
+    points = sorted(entry_points(group=GROUP), key=lambda point: point.name)
+    asked = [point for point in points if point.name in sys.argv[1:2]]
+    for point in asked or points:  # loading them all takes seconds: only help wants that
         command: Any = point.load()
         if isinstance(command, typer.Typer):
             cli.add_typer(command, name=point.name)
         else:
             cli.command(point.name)(command)
     return cli
+
+
+def _root() -> None:
+    """Serve a model behind the OpenAI API, learn from feedback, swap the better weights in."""
 
 
 def main() -> None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from gateway.contracts.training import TrainingOptions
 
-AUTO_LEARNING_RATE = 5e-4
-AUTO_STEPS_WANTED = 60
+AUTO_LEARNING_RATE = 3e-4
+AUTO_STEPS_WANTED = 24
 AUTO_EPOCHS_MOST = 3.0
 WARMUP_SHARE = 0.1
 
