@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.pair import FeedbackPair
-from gateway.storage.tables import Dataset, PairRow, PromptSide
+from gateway.storage.tables import Alias, Dataset, PairRow, PromptSide
 
 
 class SidedPair(NamedTuple):
@@ -19,11 +19,13 @@ class SidedPair(NamedTuple):
 
 
 async def eligible_sided_pairs(session: AsyncSession, alias: str) -> list[SidedPair]:
-    """The pairs of an alias that may be used, oldest first; a prompt whose side was never settled is left out."""
+    """The pairs of an alias that may train it, oldest first: its own project's, each prompt's side settled."""
+    own_project = (Alias.name == PairRow.alias) & (Alias.project_id == PairRow.project_id)
     same_prompt = (PromptSide.alias == PairRow.alias) & (PromptSide.prompt_hash == PairRow.prompt_hash)
     statement = (
         select(PairRow.body, PromptSide.side)
         .join(PromptSide, same_prompt)
+        .join(Alias, own_project)
         .where(PairRow.alias == alias, PairRow.state == "eligible")
         .order_by(PairRow.created_at, PairRow.id)
     )
