@@ -6,10 +6,17 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 from aiohttp import web
+from sqlalchemy import select
 
+from gateway.storage.tables import Completion
+from tests.stack import ADMIN_KEY, Stack, running, stack_settings
+
+KEY = {"authorization": f"Bearer {ADMIN_KEY}"}
 Behaviour = Callable[["Call"], Awaitable[None]]
 
 
@@ -97,3 +104,47 @@ async def stub_engine() -> AsyncIterator[StubEngine]:
         yield engine
     finally:
         await runner.cleanup()
+
+
+@asynccontextmanager
+async def stack_over_stub(
+    folder: Path, url: str | None = None, **server: Any
+) -> AsyncIterator[tuple[Stack, StubEngine]]:
+    async with stub_engine() as engine:
+        model = {"model": str(folder / "model"), "engine": {"kind": "url", "url": engine.url}}
+        async with running(stack_settings(folder, url, models=[model], server=server)) as stack:
+            yield stack, engine
+
+
+@asynccontextmanager
+async def asked(stack: Stack, **fields: Any) -> AsyncIterator[aiohttp.ClientResponse]:
+    body = {"model": "assistant", "messages": [{"role": "user", "content": "hi"}], "stream": True} | fields
+    async with (
+        aiohttp.ClientSession(headers=KEY) as session,
+        session.post(f"{stack.url}/v1/chat/completions", json=body) as response,
+    ):
+        yield response
+
+
+async def events_of(response: aiohttp.ClientResponse) -> list[Any]:
+    lines = [line async for line in response.content]
+    data = [line[5:].strip() for line in lines if line.startswith(b"data:")]
+    return [item.decode() if item == b"[DONE]" else json.loads(item) for item in data]
+
+
+async def last_record(stack: Stack, engine: StubEngine) -> Completion:
+    found: Completion | None = None
+
+    async def there() -> bool:
+        nonlocal found
+        async with stack.database.read() as session:
+            found = await session.scalar(select(Completion).order_by(Completion.created_at.desc()).limit(1))
+        return found is not None and found.created_at >= engine.since
+
+    await stack.until(there, 5)
+    assert found is not None
+    return found
+
+
+def address(stack: Stack) -> tuple[str, int]:
+    return "127.0.0.1", int(stack.url.rpartition(":")[2])

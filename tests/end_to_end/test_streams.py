@@ -2,37 +2,32 @@
 
 import asyncio
 import json
-import os
-import signal
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 import aiohttp
-import openai
 import pytest
 import pytest_asyncio
-from sqlalchemy import select
 
 from gateway.storage.tables import Completion
-from tests.end_to_end.engine_stub import Call, StubEngine, delta, never, say_hello, stub_engine
-from tests.stack import ADMIN_KEY, Stack, running, stack_settings
+from tests.end_to_end.engine_stub import (
+    Call,
+    StubEngine,
+    address,
+    asked,
+    delta,
+    events_of,
+    last_record,
+    never,
+    say_hello,
+    stack_over_stub,
+)
+from tests.stack import ADMIN_KEY, Stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-KEY = {"authorization": f"Bearer {ADMIN_KEY}"}
-
-
-@asynccontextmanager
-async def stack_over_stub(
-    folder: Path, url: str | None = None, **server: Any
-) -> AsyncIterator[tuple[Stack, StubEngine]]:
-    async with stub_engine() as engine:
-        model = {"model": str(folder / "model"), "engine": {"kind": "url", "url": engine.url}}
-        async with running(stack_settings(folder, url, models=[model], server=server)) as stack:
-            yield stack, engine
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -51,36 +46,6 @@ def engine(both: tuple[Stack, StubEngine]) -> Iterator[StubEngine]:
     both[1].forget()
     yield both[1]
     both[1].behaviour = say_hello
-
-
-@asynccontextmanager
-async def asked(stack: Stack, **fields: Any) -> AsyncIterator[aiohttp.ClientResponse]:
-    body = {"model": "assistant", "messages": [{"role": "user", "content": "hi"}], "stream": True} | fields
-    async with (
-        aiohttp.ClientSession(headers=KEY) as session,
-        session.post(f"{stack.url}/v1/chat/completions", json=body) as response,
-    ):
-        yield response
-
-
-async def events_of(response: aiohttp.ClientResponse) -> list[Any]:
-    lines = [line async for line in response.content]
-    data = [line[5:].strip() for line in lines if line.startswith(b"data:")]
-    return [item.decode() if item == b"[DONE]" else json.loads(item) for item in data]
-
-
-async def last_record(stack: Stack, engine: StubEngine) -> Completion:
-    found: Completion | None = None
-
-    async def there() -> bool:
-        nonlocal found
-        async with stack.database.read() as session:
-            found = await session.scalar(select(Completion).order_by(Completion.created_at.desc()).limit(1))
-        return found is not None and found.created_at >= engine.since
-
-    await stack.until(there, 5)
-    assert found is not None
-    return found
 
 
 def no_content_lost(record: Completion, said: str) -> None:
@@ -308,10 +273,6 @@ async def test_what_is_not_http_is_refused_in_the_envelope(stack: Stack) -> None
     assert body["error"]["code"] == "invalid_http"
 
 
-def address(stack: Stack) -> tuple[str, int]:
-    return "127.0.0.1", int(stack.url.rpartition(":")[2])
-
-
 async def raw(stack: Stack, sent: bytes) -> tuple[int, dict[str, Any]]:
     reader, writer = await asyncio.open_connection(*address(stack))
     writer.write(sent)
@@ -319,101 +280,3 @@ async def raw(stack: Stack, sent: bytes) -> tuple[int, dict[str, Any]]:
     writer.close()
     head, _, body = answer.partition(b"\r\n\r\n")
     return int(head.split()[1]), json.loads(body)
-
-
-@pytest.mark.asyncio(loop_scope="function")
-async def test_a_nul_in_prompt_answer_and_parameters_is_recorded(tmp_path: Path, database_url: str) -> None:
-    async def nul(call: Call) -> None:
-        await call.say(delta("be\0fore"), delta("", "stop"), "[DONE]")
-
-    async with stack_over_stub(tmp_path, database_url) as (stack, engine):
-        engine.behaviour = nul
-        fields = {"messages": [{"role": "user", "content": "a\0b"}], "stop": ["x\0y"], "metadata": {"k": "v\0"}}
-        async with asked(stack, **fields) as response:
-            events = await events_of(response)
-        assert events[-1] == "[DONE]"
-        assert events[0]["choices"][0]["delta"]["content"] == "be\0fore"
-        record = await last_record(stack, engine)
-    assert record.status == "finished"
-    assert record.messages[0]["content"] == "a\ufffdb"
-    assert record.choices[0]["message"]["content"] == "be\ufffdfore"
-    assert record.parameters["stop"] == ["x\ufffdy"]
-    assert record.call_metadata == {"k": "v\ufffd"}
-
-
-@pytest.mark.asyncio(loop_scope="function")
-async def test_when_the_time_to_drain_is_over_every_client_is_told(tmp_path: Path) -> None:
-    async def go_on_for_ever(call: Call) -> None:
-        if call.body.get("stream"):
-            await call.say(delta("heard"))
-        await never(call)
-
-    async with stack_over_stub(tmp_path, drain_seconds=1.0) as (stack, engine):
-        engine.behaviour = go_on_for_ever
-        worker = stack.supervisor._processes["gateway-1"]
-        whole = asyncio.create_task(status_of_whole(stack))
-        async with asked(stack) as response:
-            await response.content.readline()
-            await stack.until(lambda: two_calls(engine))
-            began = time.monotonic()
-            os.kill(worker.pid, signal.SIGTERM)
-            events = await asyncio.wait_for(events_of(response), 4)
-        assert time.monotonic() - began < 3.0
-        assert [event["error"]["code"] for event in events] == ["server_shutting_down"]
-        assert await whole == (503, "server_shutting_down")
-        assert await asyncio.wait_for(worker.wait(), 5) == 0
-        async with stack.database.read() as session:
-            records = (await session.scalars(select(Completion))).all()
-    assert [record.status for record in records] == ["failed", "failed"]
-    assert {"heard"} == {choice["message"]["content"] for record in records for choice in record.choices}
-
-
-async def two_calls(engine: StubEngine) -> bool:
-    return len(engine.calls) == 2
-
-
-async def status_of_whole(stack: Stack) -> tuple[int, str]:
-    async with asked(stack, stream=False) as response:
-        return response.status, (await response.json())["error"]["code"]
-
-
-@pytest.mark.asyncio(loop_scope="function")
-async def test_a_draining_worker_is_not_ready_at_once_and_finishes_open_streams(tmp_path: Path) -> None:
-    go_on = asyncio.Event()
-
-    async def pause(call: Call) -> None:
-        await call.say(delta("one"))
-        await go_on.wait()
-        await call.say(delta(" two", "stop"), "[DONE]")
-
-    async with stack_over_stub(tmp_path) as (stack, engine):
-        engine.behaviour = pause
-        worker = stack.supervisor._processes["gateway-1"]
-        async with asked(stack) as response:
-            await response.content.readline()
-            reader, writer = await asyncio.open_connection(*address(stack))
-            writer.write(b"GET /readyz HTTP/1.1\r\nhost: x\r\n")
-            await asyncio.sleep(0.2)
-            os.kill(worker.pid, signal.SIGTERM)
-            writer.write(b"\r\n")
-            assert (await asyncio.wait_for(reader.readline(), 2)).split()[1] == b"503"
-            writer.close()
-            go_on.set()
-            assert (await events_of(response))[-1] == "[DONE]"
-        assert await asyncio.wait_for(worker.wait(), 5) == 0
-
-
-@pytest.mark.asyncio(loop_scope="function")
-async def test_without_keys_only_programs_on_this_machine_are_let_in(tmp_path: Path) -> None:
-    async with stack_over_stub(tmp_path, auth="off") as (stack, _):
-        client = openai.AsyncOpenAI(base_url=f"{stack.url}/v1", api_key="EMPTY", max_retries=0)
-        async with client:
-            assert [model.id async for model in client.models.list()] == ["assistant"]
-            for headers, code in (
-                ({"host": "evil.example"}, "foreign_host"),
-                ({"origin": "http://evil.example"}, "foreign_origin"),
-                ({"origin": "null"}, "foreign_origin"),
-            ):
-                with pytest.raises(openai.PermissionDeniedError) as refused:
-                    await client.models.list(extra_headers=headers)
-                assert refused.value.code == code
