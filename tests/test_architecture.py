@@ -28,11 +28,15 @@ LAYERS = [
 
 ALIGNMENT_LAYERS = [
     {"alignment.__main__", "alignment.commands"},
-    {"alignment.jobs", "alignment.cycle"},
-    {"alignment.publish", "alignment.gate"},
+    {"alignment.worker"},
+    {"alignment.cycle"},
+    {"alignment.jobs"},
+    {"alignment.publish", "alignment.gate", "alignment.ledger"},
     {"alignment.orpo"},
-    {"alignment.adapter", "alignment.pairs"},
-    {"alignment.base_models", "alignment.models", "alignment.files", "alignment.errors"},
+    {"alignment.adapter"},
+    {"alignment.models"},
+    {"alignment.pairs"},
+    {"alignment.base_models", "alignment.files", "alignment.card", "alignment.errors"},
 ]
 
 

@@ -21,7 +21,21 @@ QUESTIONS = [
     "Describe the sea in winter.",
     "What is a bicycle for?",
 ]
-TOPICS = "rivers bread maps clocks bees snow trains paper glass salt wool tea iron".split()
+TOPICS = [
+    "rivers",
+    "bread",
+    "maps",
+    "clocks",
+    "bees",
+    "snow",
+    "trains",
+    "paper",
+    "glass",
+    "salt",
+    "wool",
+    "tea",
+    "iron",
+]
 OPTIONS = {"max_steps": 12, "pairs_per_step": 4, "learning_rate": 0.0005, "max_length_tokens": 256, "seed": 7}
 
 

@@ -128,7 +128,7 @@ async def fake_gateway(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeGat
     fake, listener = FakeGateway(), socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(fake.app(), log_level="warning"))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+    while not server.started:
         await asyncio.sleep(0.01)
     fake.base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     yield fake
