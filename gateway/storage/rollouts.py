@@ -39,16 +39,19 @@ async def create_rollout(
         canary_share=canary_share,
         actor=actor,
         reason=reason,
-        detail="",
         created_at=now,
         updated_at=now,
     )
+    await _insert(session, rollout)
+    return rollout
+
+
+async def _insert(session: AsyncSession, rollout: Rollout) -> None:
     session.add(rollout)
     try:
         await session.flush()
     except IntegrityError as error:
-        raise Conflict(f"Another rollout of `{alias}` was begun just now.", code="rollout_in_progress") from error
-    return rollout
+        raise Conflict(f"A rollout of `{rollout.alias}` was begun just now.", code="rollout_in_progress") from error
 
 
 async def open_rollout(session: AsyncSession, alias: str) -> Rollout | None:
