@@ -38,13 +38,23 @@ async def vote_forever(stack: Stack, acknowledged: set[str], seed: int) -> None:
         await asyncio.sleep(0.02)
 
 
-def pid_of(stack: Stack, victim: str) -> int:
-    if victim == "engine":
-        record = json.loads((stack.settings.data_dir / "engines" / "assistant-1.json").read_text())
-        return int(record["pid"])
-    pid = stack.supervisor.pid(victim)
-    assert pid is not None
-    return pid
+async def kill(stack: Stack, victim: str) -> None:
+    """kill -9, as soon as the victim is there: it may be starting again after the last time."""
+    engine_record = stack.settings.data_dir / "engines" / "assistant-1.json"
+
+    async def killed() -> bool:
+        if victim == "engine":
+            pid = int(json.loads(engine_record.read_text())["pid"]) if engine_record.exists() else None
+        else:
+            pid = stack.supervisor.pid(victim)
+        if pid is None:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            return True
+        return False
+
+    await stack.until(killed)
 
 
 @pytest.mark.parametrize("victim", ["gateway-1", "engine-agent", "engine"])
@@ -57,11 +67,11 @@ async def test_everything_heals_and_no_acknowledged_vote_is_missing(
         acknowledged: set[str] = set()
         lanes = [asyncio.create_task(vote_forever(stack, acknowledged, lane)) for lane in range(LANES)]
         serving = ""
-        for kill in range(KILLS):
-            serving = releases[kill % 2]
+        for number in range(KILLS):
+            serving = releases[number % 2]
             rollout = await promote_until_accepted(stack, serving)
             await asyncio.sleep(chance.uniform(0.0, 0.8))
-            os.kill(pid_of(stack, victim), signal.SIGKILL)
+            await kill(stack, victim)
             state = await ended_whatever_happens(stack, rollout)
             if state != "promoted":  # an engine killed in the middle of an exchange: the incumbent serves on
                 rollout = await promote_until_accepted(stack, serving)

@@ -155,7 +155,7 @@ async def test_fifty_identical_votes_at_once_make_one_record(client: httpx.Async
         (b"\xff", "invalid_json"),
         (b'{"type":"preference","comment":"\\ud800"}', "invalid_json"),
         (b'{"type":NaN}', "invalid_json"),
-        (b"[]", "invalid_request"),
+        (b"[]", "invalid_json"),
         (b'{"type":"rating"}', "unsupported_type"),
         (b'{"type":"preference","comment":"\\u0000"}', "invalid_value"),
         (b'{"type":"pair","pairs":' + b"[" * 300 + b"]" * 300 + b"}", "invalid_value"),
