@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from alignment.errors import UnfitModel
 from alignment.files import make_readable
@@ -56,7 +56,7 @@ def adapter_rank(adapter_folder: Path) -> int:
             if not list(tensors.keys()):
                 raise UnfitModel(f"{adapter_folder} holds an adapter without a single matrix")
         return int(json.loads((adapter_folder / "adapter_config.json").read_text(encoding="utf-8"))["r"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise UnfitModel(f"{adapter_folder} holds no LoRA adapter; give the folder of one ({error})") from error
 
 
