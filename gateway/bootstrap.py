@@ -5,18 +5,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.access.caller import SCOPES
 from gateway.agent.settings import replica_id
 from gateway.contracts import ids
+from gateway.contracts.ids import WEIGHTS_NAME
 from gateway.contracts.release import release_name
 from gateway.errors import StartupFailed
 from gateway.settings import ModelSettings, Settings
 from gateway.storage import keys
 from gateway.storage.replicas import register_replica
 from gateway.storage.routing_state import bump_epoch
-from gateway.storage.tables import Alias, ReleaseRow
+from gateway.storage.tables import Alias, ReleaseRow, Replica
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class ResolvedModel:
     folder: str
     reference: dict[str, Any]
     """A `BaseModelRef`."""
+    weights_name: str = WEIGHTS_NAME
+    """What the engine calls it; engines of our own all use the same name."""
 
 
 async def ensure_first_key(session: AsyncSession, settings: Settings) -> str | None:
@@ -93,11 +97,13 @@ async def _create_alias(session: AsyncSession, model: ModelSettings, resolved: R
     return alias
 
 
-async def ensure_replicas(session: AsyncSession, model: ModelSettings, alias: Alias) -> None:
-    """A row for every replica of the entry; one that is there keeps what is known of it."""
-    engine = model.engine
-    for number in range(model.replicas):
+async def ensure_replicas(session: AsyncSession, model: ModelSettings, alias: Alias, weights_name: str) -> None:
+    """A row for every replica of the entry, and no other; one that is there keeps what is known of it."""
+    wanted = [replica_id(model.alias, number + 1) for number in range(model.replicas)]
+    # A replica that left the settings has no agent any more, and would hold up every exchange.
+    await session.execute(delete(Replica).where(Replica.alias == alias.name, Replica.id.not_in(wanted)))
+    for name in wanted:
         await register_replica(
-            session, replica_id(model.alias, number + 1), alias.name, engine.kind, alias.base_release_id, engine.url
+            session, name, alias.name, model.engine.kind, alias.base_release_id, model.engine.url, weights_name
         )
     await bump_epoch(session)

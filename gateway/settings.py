@@ -66,6 +66,8 @@ class EngineSettings(Section):
     """Python of the environment the engine is installed in; default: the one that runs Alignway."""
     url: str | None = None
     """Base address of an engine that somebody else runs, such as `http://127.0.0.1:8000`."""
+    model: str | None = None
+    """What that engine calls its model; default: the only one it lists."""
     environment: dict[str, str] = {}
     """Further environment variables of the engine process."""
     max_adapter_rank: NonNegativeInt = 16

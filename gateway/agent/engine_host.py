@@ -9,9 +9,9 @@ from gateway.agent.engine_log import EngineLog
 from gateway.agent.process import EngineProcess, end_strays, free_port
 from gateway.agent.record import EngineRecord, read_record, write_record
 from gateway.agent.settings import ReplicaSettings
-from gateway.contracts.ids import engine_name
+from gateway.contracts.ids import WEIGHTS_NAME, engine_name
 from gateway.engines.kinds import control_for, launcher_for
-from gateway.engines.protocol import WEIGHTS_NAME, EngineControl
+from gateway.engines.protocol import EngineControl
 from gateway.errors import StartupFailed, UpstreamError
 
 READY_POLL_SECONDS = 0.1

@@ -2,19 +2,23 @@
 
 import asyncio
 import fcntl
+import hashlib
 import json
 import os
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from gateway.agent.settings import agent_settings
 from gateway.bootstrap import ResolvedModel, ensure_alias, ensure_first_key, ensure_replicas
+from gateway.contracts.release import BaseModelRef
 from gateway.errors import StartupFailed
-from gateway.settings import ModelSettings, Settings
+from gateway.settings import DEFAULT_MODEL, ModelSettings, Settings
 from gateway.storage.database import Database
 from gateway.storage.migrate import migrate
 from gateway.supervisor import ChildSpec, python_module
@@ -61,8 +65,39 @@ def only_one(data_dir: Path, name: str) -> Iterator[None]:
 def resolve_model(model: ModelSettings) -> ResolvedModel:
     """Find the model on this machine, fetching or converting it if need be (`alignway models path`).
 
-    In a process of its own: it takes transformers, which serving never loads. Raises `StartupFailed`.
+    In a process of its own: it takes transformers, which serving never loads. The model of an engine that somebody
+    else runs is looked for here only if it was named. Raises `StartupFailed`.
     """
+    if model.engine.url is not None:
+        return _resolve_foreign(model, model.engine.url)
+    return _resolve_here(model)
+
+
+def _resolve_foreign(model: ModelSettings, url: str) -> ResolvedModel:
+    """What somebody else's engine serves; its weights are known only if `model` names them."""
+    name = model.engine.model or only_model(url)
+    if model.model != DEFAULT_MODEL:
+        return replace(_resolve_here(model), weights_name=name)
+    reference = BaseModelRef(model=name, revision="unknown", weights_sha256=hashlib.sha256(name.encode()).hexdigest())
+    return ResolvedModel("", reference.model_dump(), name)
+
+
+def only_model(url: str) -> str:
+    """The one model an OpenAI-compatible server lists. Raises `StartupFailed` if it lists none or several."""
+    try:
+        with urllib.request.urlopen(f"{url}/v1/models", timeout=10) as response:
+            names = [str(model["id"]) for model in json.load(response)["data"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StartupFailed(
+            f"{url}/v1/models does not answer as an OpenAI-compatible server ({error}). Is the engine up?",
+            code="engine_unreachable",
+        ) from error
+    if len(names) != 1:
+        raise StartupFailed(f"{url} serves {names}; say which with engine.model.", code="model_missing")
+    return names[0]
+
+
+def _resolve_here(model: ModelSettings) -> ResolvedModel:
     command = python_module("gateway", "models", "path", model.model, "--hub", model.hub, "--json")
     done = subprocess.run(command, capture_output=True, check=False, text=True)
     if done.returncode != 0:
@@ -88,10 +123,10 @@ async def prepare(settings: Settings, models: dict[str, ResolvedModel]) -> str |
     secret = await prepare_records(settings)
     database = Database(settings.database_url)
     try:
-        async with database.write() as session:
-            for model in settings.models:
+        for model in settings.models:
+            async with database.write() as session:
                 alias = await ensure_alias(session, model, models[model.alias])
-                await ensure_replicas(session, model, alias)
+                await ensure_replicas(session, model, alias, models[model.alias].weights_name)
     finally:
         await database.close()
     return secret

@@ -19,6 +19,9 @@ KEY = "key_"
 PROJECT = "proj_"
 WORKER = "gw_"
 
+WEIGHTS_NAME = "weights"
+"""Under this model name an engine of ours serves its full weights; adapters go by `engine_name`."""
+
 
 def ulid(at_seconds: float | None = None) -> str:
     """26 lowercase characters; sorts by `at_seconds` (default: now), to the millisecond."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import aiohttp
 
-from gateway.engines.protocol import WEIGHTS_NAME
+from gateway.contracts.ids import WEIGHTS_NAME
 from gateway.errors import UpstreamError
 
 CALL_SECONDS = 60.0

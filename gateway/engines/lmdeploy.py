@@ -15,8 +15,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
+from gateway.contracts.ids import WEIGHTS_NAME
 from gateway.engines.calls import EngineCalls
-from gateway.engines.protocol import WEIGHTS_NAME, Launch
+from gateway.engines.protocol import Launch
 from gateway.errors import SwapFailed, UpstreamError
 from gateway.settings import EngineSettings
 

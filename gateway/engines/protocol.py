@@ -7,9 +7,6 @@ from typing import Protocol
 
 from gateway.settings import EngineSettings
 
-WEIGHTS_NAME = "weights"
-"""Under this model name an engine serves its full weights; adapters go by their release's `engine_name`."""
-
 
 @dataclass(frozen=True)
 class Launch:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.engines.protocol import WEIGHTS_NAME
+from gateway.contracts.ids import WEIGHTS_NAME
 
 MARKER_FILE = "marker.txt"
 MARKER_EVERY_WORDS = 5

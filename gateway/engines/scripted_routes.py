@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.engines.protocol import WEIGHTS_NAME
+from gateway.contracts.ids import WEIGHTS_NAME
 from gateway.engines.scripted_engine import Folder, Refusal, Script, ScriptedEngine, write_script
 
 ENGINE: web.AppKey[ScriptedEngine] = web.AppKey("engine")

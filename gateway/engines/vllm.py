@@ -9,9 +9,9 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from gateway.contracts.ids import engine_name
+from gateway.contracts.ids import WEIGHTS_NAME, engine_name
 from gateway.engines.calls import CallRefused, EngineCalls
-from gateway.engines.protocol import WEIGHTS_NAME, Launch
+from gateway.engines.protocol import Launch
 from gateway.errors import StartupFailed, SwapFailed, UpstreamError
 from gateway.settings import EngineSettings
 

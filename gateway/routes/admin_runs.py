@@ -17,7 +17,7 @@ from gateway.rollout.triggers import PairCounts, count_pairs
 from gateway.routes.body import read_model
 from gateway.routes.views import run_view
 from gateway.storage.runs import create_run, find_run, list_run_events, list_runs, queue_position, request_cancel
-from gateway.storage.tables import Alias, Run
+from gateway.storage.tables import Alias, ReleaseRow, Run
 
 router = APIRouter(prefix="/admin/v1")
 Trainer = Annotated[Caller, Depends(require("train"))]
@@ -50,6 +50,12 @@ async def retrain(request: Request, caller: Trainer) -> dict[str, Any]:
                 f"`{alias.name}` has {pairs.train + pairs.holdout} eligible pairs ({pairs.train} to train on); a run "
                 f"asked for by hand needs {MINIMUM_PAIRS_BY_HAND}. Send more feedback to POST /v1/feedback.",
                 code="not_enough_pairs",
+            )
+        if not (await session.get_one(ReleaseRow, alias.base_release_id)).location:
+            raise InvalidRequest(
+                f"The weights under `{alias.name}` are not here: its engine is run by somebody else. To train it, "
+                "start with --model and the folder or id of the same model.",
+                code="base_model_missing",
             )
         run = await create_run(
             session, alias=alias.name, trigger="manual", actor=caller.key_id, options=body.options, now=time.time()

@@ -4,8 +4,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from gateway.contracts.ids import engine_name
-from gateway.engines.protocol import WEIGHTS_NAME
+from gateway.contracts.ids import WEIGHTS_NAME, engine_name
 
 
 @dataclass(frozen=True)
@@ -43,13 +42,15 @@ class ReplicaView:
     """Loaded, and meant to stay loaded."""
     desired: frozenset[str] = frozenset()
     """Releases it is meant to hold, as weights or adapters, whether it does yet or not."""
+    weights_name: str = WEIGHTS_NAME
+    """What the engine calls its full weights."""
 
     def model_for(self, release_id: str) -> str | None:
         """The name under which this engine serves the release right now; None if it does not."""
         if not self.ready or self.fenced or self.url is None:
             return None
         if self.weights_release_id == release_id:
-            return WEIGHTS_NAME
+            return self.weights_name
         return engine_name(release_id) if release_id in self.adapters else None
 
     def will_serve(self, release_id: str) -> bool:

@@ -144,6 +144,7 @@ def _replica_view(replica: Replica) -> ReplicaView:
         fenced=replica.swap_state is not None,
         epoch=replica.epoch,
         weights_release_id=replica.weights_release_id,
+        weights_name=replica.weights_name,
         adapters=frozenset(replica.adapters) & frozenset(replica.desired_adapters),
         desired=frozenset((replica.desired_weights_id, *replica.desired_adapters)),
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from gateway.contracts.ids import WEIGHTS_NAME
 from gateway.storage.counters import current_value
 from gateway.storage.routing_state import ROUTING, bump_epoch
 from gateway.storage.tables import Replica
@@ -27,11 +28,18 @@ class ReplicaReport:
 
 
 async def register_replica(
-    session: AsyncSession, replica_id: str, alias: str, engine: str, weights_id: str, url: str | None = None
+    session: AsyncSession,
+    replica_id: str,
+    alias: str,
+    engine: str,
+    weights_id: str,
+    url: str | None = None,
+    weights_name: str = WEIGHTS_NAME,
 ) -> Replica:
     """Record a replica of `alias`, or find it again with everything that is known of it.
 
-    With a `url` it is an engine that somebody else runs: taken to be ready, holding `weights_id`, loaded by nobody.
+    With a `url` it is an engine that somebody else runs: taken to be ready, holding `weights_id` under the model name
+    `weights_name`, loaded by nobody.
     """
     replica = await session.get(Replica, replica_id)
     if replica is None:
@@ -39,6 +47,7 @@ async def register_replica(
         replica = _new_replica(replica_id, alias, engine, weights_id, await current_value(session, ROUTING))
         session.add(replica)
     replica.alias, replica.engine, replica.managed = alias, engine, url is None
+    replica.weights_name = weights_name
     if url is not None:
         replica.url, replica.phase, replica.weights_release_id = url, "ready", replica.desired_weights_id
         replica.seen_at = time.time()
@@ -53,6 +62,7 @@ def _new_replica(replica_id: str, alias: str, engine: str, weights_id: str, epoc
         engine=engine,
         managed=True,
         url=None,
+        weights_name=WEIGHTS_NAME,
         phase="starting",
         weights_release_id=None,
         adapters=[],

@@ -178,6 +178,8 @@ class Replica(Table):
     managed: Mapped[bool]
     """Whether an agent can load into it; false for an engine given by bare URL."""
     url: Mapped[str | None]
+    weights_name: Mapped[str] = mapped_column(default="weights")
+    """The model name under which the engine serves its full weights."""
     phase: Mapped[str]
     """starting, ready, failed or stopped."""
     weights_release_id: Mapped[str | None]

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,10 @@ async def stream_once(stack: Stack, number: int) -> Heard:
     return heard
 
 
+async def heard_from(heard: list[Heard], release_id: str) -> bool:
+    return any(release_id in one.release_ids for one in heard)
+
+
 async def traffic(stack: Stack, stop: asyncio.Event, heard: list[Heard], lane: int) -> None:
     number = 0
     while not stop.is_set():
@@ -83,6 +88,7 @@ async def test_every_record_answer_and_vote_names_the_release_that_wrote_it(
             await asyncio.sleep(0.3)
             rollout = await stack.promote(release.id)
             assert (await stack.ended(rollout["id"]))["state"] == "promoted"
+            await stack.until(partial(heard_from, heard, release.id))
         _, back = await stack.call("POST", "/admin/v1/aliases/assistant/rollback", {"reason": "test"})
         assert (await stack.ended(back["id"]))["state"] == "promoted"
         await asyncio.sleep(0.3)

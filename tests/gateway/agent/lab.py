@@ -15,8 +15,8 @@ import psutil
 from gateway.agent.record import EngineRecord, read_record
 from gateway.agent.settings import AgentSettings, ReplicaSettings
 from gateway.contracts import ids
+from gateway.contracts.ids import WEIGHTS_NAME
 from gateway.contracts.seal import write_seal
-from gateway.engines.protocol import WEIGHTS_NAME
 from gateway.settings import EngineSettings
 from gateway.storage.database import Database
 from gateway.storage.replicas import register_replica

@@ -20,8 +20,8 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 
+from gateway.contracts.ids import WEIGHTS_NAME
 from gateway.engines.lmdeploy import LmdeployControl, LmdeployLauncher
-from gateway.engines.protocol import WEIGHTS_NAME
 from gateway.errors import SwapFailed, UpstreamError
 from gateway.settings import EngineSettings
 

@@ -16,9 +16,8 @@ import pytest_asyncio
 from gateway.agent.engine_host import EngineHost
 from gateway.agent.process import born
 from gateway.agent.settings import ReplicaSettings
-from gateway.contracts.ids import engine_name
+from gateway.contracts.ids import WEIGHTS_NAME, engine_name
 from gateway.engines.examine import examine_engine
-from gateway.engines.protocol import WEIGHTS_NAME
 from gateway.errors import SwapFailed, UpstreamError
 from gateway.settings import EngineSettings
 

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from openai import AsyncOpenAI, NotFoundError
 
-from gateway.engines.protocol import WEIGHTS_NAME
+from gateway.contracts.ids import WEIGHTS_NAME
 from gateway.engines.scripted import ScriptedLauncher
 from gateway.engines.scripted_engine import write_script
 from gateway.settings import EngineSettings

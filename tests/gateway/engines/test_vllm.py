@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from gateway.contracts.ids import engine_name
+from gateway.contracts.ids import WEIGHTS_NAME, engine_name
 from gateway.engines import vllm
-from gateway.engines.protocol import WEIGHTS_NAME
 from gateway.engines.vllm import CPU_LAUNCHER, VllmControl, VllmInstall, VllmLauncher, allowed_rank, find_vllm
 from gateway.errors import StartupFailed, SwapFailed, UpstreamError
 from gateway.settings import EngineSettings

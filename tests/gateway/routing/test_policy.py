@@ -27,6 +27,10 @@ def test_full_weights_are_asked_for_by_the_common_name_and_adapters_by_their_rel
     assert with_adapter.model_for("rel_other") is None
 
 
+def test_somebody_elses_engine_is_asked_for_its_model_by_its_own_name() -> None:
+    assert replica(weights_name="qwen2.5-7b").model_for("rel_old") == "qwen2.5-7b"
+
+
 def test_nothing_goes_to_a_replica_that_is_fenced_or_starting_or_has_no_address() -> None:
     for broken in (replica(fenced=True), replica(ready=False), replica(url=None)):
         assert choose([broken], OLD, {}, frozenset()) is None

@@ -4,6 +4,8 @@ import asyncio
 import json
 import os
 import signal
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,10 +30,26 @@ def stopped(stack: Stack, worker: str) -> Iterator[None]:
     pid = stack.supervisor.pid(worker)
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
+    while not writable(stack):  # it was stopped in the middle of a write: let it end that first
+        os.kill(pid, signal.SIGCONT)
+        time.sleep(0.05)
+        os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+def writable(stack: Stack) -> bool:
+    connection = sqlite3.connect(stack.settings.database_url.partition("///")[2], timeout=0.5, isolation_level=None)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+    except sqlite3.OperationalError:
+        return False
+    finally:
+        connection.close()
+    return True
 
 
 async def half_asked(stack: Stack) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

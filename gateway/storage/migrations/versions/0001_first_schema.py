@@ -224,6 +224,7 @@ def upgrade() -> None:
         sa.Column("engine", sa.String(), nullable=False),
         sa.Column("managed", sa.Boolean(), nullable=False),
         sa.Column("url", sa.String(), nullable=True),
+        sa.Column("weights_name", sa.String(), nullable=False),
         sa.Column("phase", sa.String(), nullable=False),
         sa.Column("weights_release_id", sa.String(), nullable=True),
         sa.Column("adapters", JSON, nullable=False),

@@ -1,0 +1,77 @@
+"""Engines that somebody else runs, and replicas that come and go with the settings."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from gateway.bootstrap import ResolvedModel
+from gateway.commands.serving import prepare, resolve_model
+from gateway.errors import StartupFailed
+from gateway.settings import EngineSettings, ModelSettings, Settings
+from gateway.storage.database import Database
+from gateway.storage.tables import Replica
+from tests.stack import base_ref
+
+
+@pytest.fixture
+def foreign_engine() -> Iterator[tuple[str, list[str]]]:
+    """An OpenAI-compatible server, as far as its list of models goes; the list can be changed."""
+    names = ["qwen2.5-7b"]
+
+    class Models(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps({"object": "list", "data": [{"id": name} for name in names]}).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    server = HTTPServer(("127.0.0.1", 0), Models)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", names
+    server.shutdown()
+    server.server_close()
+
+
+def by_url(url: str, model: str | None = None) -> ModelSettings:
+    return ModelSettings(engine=EngineSettings(kind="url", url=url, model=model))
+
+
+def test_the_only_model_of_a_foreign_engine_is_found(foreign_engine: tuple[str, list[str]]) -> None:
+    resolved = resolve_model(by_url(foreign_engine[0]))
+    assert (resolved.weights_name, resolved.folder, resolved.reference["model"]) == ("qwen2.5-7b", "", "qwen2.5-7b")
+
+
+def test_of_several_models_one_has_to_be_named(foreign_engine: tuple[str, list[str]]) -> None:
+    url, names = foreign_engine
+    names.append("another")
+    with pytest.raises(StartupFailed, match=r"engine\.model"):
+        resolve_model(by_url(url))
+    assert resolve_model(by_url(url, "another")).weights_name == "another"
+
+
+def test_an_engine_that_does_not_answer_is_said() -> None:
+    with pytest.raises(StartupFailed, match="Is the engine up"):
+        resolve_model(by_url("http://127.0.0.1:9"))
+
+
+async def test_replicas_that_left_the_settings_leave_the_pool(tmp_path: Path, database_url: str) -> None:
+    resolved = {"assistant": ResolvedModel(str(tmp_path), base_ref().model_dump())}
+    for count, expected in ((3, ["assistant-1", "assistant-2", "assistant-3"]), (1, ["assistant-1"])):
+        models = [{"replicas": count, "engine": {"kind": "scripted"}}]
+        settings = Settings.model_validate(
+            {"data_dir": tmp_path, "admin_key": "k" * 20, "database": {"url": database_url}, "models": models}
+        )
+        await prepare(settings, resolved)
+        database = Database(database_url)
+        async with database.read() as session:
+            assert list(await session.scalars(select(Replica.id).order_by(Replica.id))) == expected
+        await database.close()
