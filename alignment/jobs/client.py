@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -22,6 +23,9 @@ from alignment.jobs.contracts import (
 )
 
 _LINE_BYTES = 1 << 20
+# Threads that wait for each other sleep. Spinning, they would take the cores from the engine that answers people,
+# and where cores are scarce they would mostly wait for a thread that cannot run because they spin.
+_PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 OnProgress = Callable[[dict[str, float]], None]
 Result = TypeVar("Result", TrainResult, EvaluateResult, MergeResult)
 
@@ -106,6 +110,7 @@ async def trainer_process(log_file: Path) -> AsyncIterator[TrainerProcess]:
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
             limit=_LINE_BYTES,
+            env=_PATIENT | os.environ,
         )
     trainer = TrainerProcess(process, log_file)
     try:
