@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from gateway.contracts.training import TrainingOptions
 
-AUTO_LEARNING_RATE = 3e-4
+AUTO_LEARNING_RATE = 2e-4
 AUTO_STEPS_WANTED = 24
 AUTO_EPOCHS_MOST = 3.0
 WARMUP_SHARE = 0.1

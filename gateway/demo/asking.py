@@ -65,7 +65,7 @@ class _Lesson:
         number, prompt = question
         choices = 2 if number % VOTE_EVERY == 0 else 1
         # A seed a question: the same lesson each time, and another answer in the next round.
-        sampling: dict[str, Any] = {"temperature": 0.8, "n": choices, "seed": number}
+        sampling: dict[str, Any] = {"temperature": 1.0, "n": choices, "seed": number}
         self._count(completions=1)
         max_tokens = self._max_tokens if choices == 1 else VOTE_MAX_TOKENS
         body = annotate(await self._service.ask(prompt, max_tokens, **sampling))
