@@ -33,7 +33,7 @@ class DemoSettings:
     """Unseen prompts, asked before and after."""
     pairs: int = 96
     """Teach until the service made so many pairs, holdout included."""
-    fixed: int = 8
+    fixed: int = 4
     """The first unseen prompts, asked one at a time, whose answers must come back after the rollback."""
     concurrency: int = 16
     streams: int = 4
