@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from gateway.contracts.training import TrainingOptions
 
 AUTO_LEARNING_RATE = 2e-4
+"""Measured on SmolLM2-135M with 24 steps of 4 pairs that want short answers: 3e-4 made general text 6 to 7 % more
+perplexing, past the gate's limit of 5 %. Answers sampled below temperature 1 cost most: learning from them narrows the
+whole distribution."""
 AUTO_STEPS_WANTED = 24
 AUTO_EPOCHS_MOST = 3.0
 WARMUP_SHARE = 0.1
@@ -63,4 +66,6 @@ def _epochs(options: TrainingOptions, steps_per_epoch: int) -> tuple[float, str]
 def _learning_rate(options: TrainingOptions) -> tuple[float, str]:
     if options.learning_rate != "auto":
         return options.learning_rate, f"learning rate {options.learning_rate:g}: as asked"
-    return AUTO_LEARNING_RATE, f"learning rate {AUTO_LEARNING_RATE:g}"
+    return AUTO_LEARNING_RATE, (
+        f"learning rate {AUTO_LEARNING_RATE:g}: where it was tried, half as much again cost general text too much"
+    )
