@@ -4,11 +4,12 @@ from typing import Annotated
 
 import typer
 
-from alignment.commands.options import MODEL_HELP, HubOption, JsonOption, find_model, print_json, told
+from alignment.base_models.resolve import WHICH_MODEL
+from alignment.commands.options import HubOption, JsonOption, find_model, print_json, told
 
 app = typer.Typer(help="Base models: fetch one, or say where it lies.", no_args_is_help=True)
 
-ModelArgument = Annotated[str, typer.Argument(help=MODEL_HELP)]
+ModelArgument = Annotated[str, typer.Argument(help=WHICH_MODEL)]
 
 
 @app.command("pull")

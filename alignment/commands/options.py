@@ -8,15 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from alignment.base_models.resolve import WHICH_MODEL, resolve_model
 from alignment.errors import AlignmentError
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 HubOption = Annotated[str, typer.Option("--hub", help="Where an id is looked up: huggingface or modelscope.")]
-MODEL_HELP = (
-    "A folder, a Hugging Face or ModelScope id, or smollm2-135m-instruct (small, English). For Chinese take "
-    "Qwen/Qwen2.5-1.5B-Instruct: 3.1 GB of weights, 6.2 GB of memory to train in float32."
-)
-ModelOption = Annotated[str, typer.Option("--model", help=MODEL_HELP)]
+ModelOption = Annotated[str, typer.Option("--model", help=WHICH_MODEL)]
 
 
 @contextlib.contextmanager
@@ -36,8 +33,6 @@ def refusal(message: str) -> typer.Exit:
 
 def find_model(name: str, hub: str) -> Path:
     """The local folder of a model; fetched or converted first if need be."""
-    from alignment.base_models.resolve import resolve_model
-
     if hub not in ("huggingface", "modelscope"):
         raise refusal(f"--hub is huggingface or modelscope, not {hub}")
     return resolve_model(name, "huggingface" if hub == "huggingface" else "modelscope")
