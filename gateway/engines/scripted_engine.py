@@ -110,7 +110,7 @@ class ScriptedEngine:
             if script.trouble and index == 1:
                 await _make(script.trouble)
             # Weights may be replaced under an open answer, its adapter may not: as with a real engine.
-            yield script.word(index, (writer if name in self.adapters else self.writer(name)).marker)
+            yield script.word(index, (self.writer(name) if name == WEIGHTS_NAME else writer).marker)
 
     @contextlib.asynccontextmanager
     async def generating(self) -> AsyncIterator[None]:

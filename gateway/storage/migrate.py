@@ -1,5 +1,6 @@
 """Bring a database to the newest schema. Safe when several processes start at once: the first one does it."""
 
+import asyncio
 from pathlib import Path
 
 from alembic import command
@@ -7,9 +8,12 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
 
 from gateway.storage.database import Database
 
+ATTEMPTS = 8
+PAUSE_SECONDS = 0.25
 _ADVISORY_LOCK = 0x616C6967  # "alig": one migration at a time on PostgreSQL
 
 
@@ -23,6 +27,19 @@ def alembic_config(connection: Connection) -> Config:
 
 async def migrate(database: Database) -> None:
     """Apply every migration that the database does not have yet."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            await _migrate_once(database)
+        except OperationalError:
+            # SQLite refuses at once, without waiting, while another process turns a new file's journal on.
+            if database.dialect != "sqlite" or attempt == ATTEMPTS:
+                raise
+            await asyncio.sleep(PAUSE_SECONDS * attempt)
+        else:
+            return
+
+
+async def _migrate_once(database: Database) -> None:
     async with database.engine("durable").begin() as connection:
         if database.dialect == "postgresql":
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})

@@ -14,6 +14,7 @@ from gateway.engines.scripted import ScriptedLauncher
 from gateway.engines.scripted_engine import write_script
 from gateway.settings import EngineSettings
 from tests.gateway.engines.conftest import Served, weights
+from tests.stack import write_adapter
 
 ASK: list[Any] = [{"role": "user", "content": "hello"}]
 
@@ -74,6 +75,20 @@ async def test_weights_replaced_under_an_open_answer_show_as_two_markers(served:
     text = (await answer)[1]["choices"][0]["message"]["content"]
     assert "base" in text.split()
     assert "new" in text.split()
+
+
+async def test_an_adapter_unloaded_under_an_open_answer_writes_it_to_its_end(served: Served, tmp_path: Path) -> None:
+    served.engine.chunk_seconds = 0.01
+    folder = tmp_path / "adapter"
+    write_adapter(folder, "lora")
+    await post(served, "/v1/load_lora_adapter", {"lora_name": "rel-1", "lora_path": str(folder)})
+    body = {"model": "rel-1", "messages": [{"role": "user", "content": "[words:40]"}]}
+    answer = asyncio.create_task(post(served, "/v1/chat/completions", body))
+    await asyncio.sleep(0.1)
+    await post(served, "/v1/unload_lora_adapter", {"lora_name": "rel-1"})
+    choice = (await answer)[1]["choices"][0]
+    assert choice["message"]["content"].split().count("lora") == 8
+    assert choice["finish_reason"] == "stop"
 
 
 async def test_pause_waits_for_open_answers_and_holds_newcomers_back(served: Served) -> None:
