@@ -11,7 +11,7 @@ from openai import AsyncOpenAI, NotFoundError
 
 from gateway.contracts.ids import WEIGHTS_NAME
 from gateway.engines.scripted import ScriptedLauncher
-from gateway.engines.scripted_engine import write_script
+from gateway.engines.scripted_engine import Folder, write_script
 from gateway.settings import EngineSettings
 from tests.gateway.engines.conftest import Served, weights
 from tests.stack import write_adapter
@@ -81,11 +81,11 @@ async def test_an_adapter_unloaded_under_an_open_answer_writes_it_to_its_end(ser
     served.engine.chunk_seconds = 0.01
     folder = tmp_path / "adapter"
     write_adapter(folder, "lora")
-    await post(served, "/v1/load_lora_adapter", {"lora_name": "rel-1", "lora_path": str(folder)})
+    served.engine.adapters["rel-1"] = Folder.read(folder, needs="adapter_config.json")
     body = {"model": "rel-1", "messages": [{"role": "user", "content": "[words:40]"}]}
     answer = asyncio.create_task(post(served, "/v1/chat/completions", body))
     await asyncio.sleep(0.1)
-    await post(served, "/v1/unload_lora_adapter", {"lora_name": "rel-1"})
+    del served.engine.adapters["rel-1"]  # as the route to unload it does
     choice = (await answer)[1]["choices"][0]
     assert choice["message"]["content"].split().count("lora") == 8
     assert choice["finish_reason"] == "stop"
