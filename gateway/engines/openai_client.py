@@ -8,6 +8,10 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from gateway.engines.failures import NothingGenerated as NothingGenerated
+from gateway.engines.failures import ReleaseNotHeld as ReleaseNotHeld
+from gateway.engines.failures import UpstreamDisconnected as UpstreamDisconnected
+from gateway.engines.failures import UpstreamUnreachable as UpstreamUnreachable
 from gateway.errors import UpstreamError, UpstreamRefused
 from gateway.settings import UpstreamSettings
 
@@ -17,31 +21,6 @@ KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 REFUSAL_CHARACTERS = 500
 """Engines have been seen to refuse with megabytes of text."""
 MAX_EVENT_BYTES = 4 << 20
-
-
-class NothingGenerated(UpstreamError):
-    """No byte of an answer came: the request may be sent again, to this replica or another."""
-
-    max_attempts = 1
-    """How often one request may meet this error before it is given up."""
-
-
-class UpstreamUnreachable(NothingGenerated):
-    """The engine took no connection: the request never left."""
-
-    code, max_attempts = "upstream_unreachable", 5
-
-
-class ReleaseNotHeld(NothingGenerated):
-    """The engine does not hold the release any longer, or not yet; whatever else it holds, it serves."""
-
-    code, max_attempts = "upstream_release_not_held", 5
-
-
-class UpstreamDisconnected(NothingGenerated):
-    """The engine hung up on the request. It may be the request that kills engines: it gets one more, not all."""
-
-    code, max_attempts = "upstream_disconnected", 2
 
 
 class EngineClient:
