@@ -24,9 +24,12 @@ Fields = dict[str, Any]
 class Dialect:
     """An engine that takes OpenAI's requests as they are: vLLM, the scripted engine, and somebody else's."""
 
-    def parameters(self, parameters_json: bytes) -> bytes:
-        """A request's fields, other than model and messages, as the engine wants them. Raises `InvalidRequest`."""
-        if b'"n"' not in parameters_json:
+    def parameters(self, parameters_json: bytes, choices: int = 1) -> bytes:
+        """A request's fields, other than model and messages, as the engine wants them; `choices`: the `n` among them.
+
+        Raises `InvalidRequest` for what the engine would ignore.
+        """
+        if choices == 1:
             return parameters_json
         fields = _decode(parameters_json)
         told = self.told(fields)
@@ -66,7 +69,7 @@ class Dialect:
 class LmdeployDialect(Dialect):
     """LMDeploy 0.18."""
 
-    def parameters(self, parameters_json: bytes) -> bytes:
+    def parameters(self, parameters_json: bytes, choices: int = 1) -> bytes:
         """Translated; see `told`."""
         return parameters_json if parameters_json == b"{}" else _encode(self.told(_decode(parameters_json)))
 

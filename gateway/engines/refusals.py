@@ -1,7 +1,7 @@
-"""What an engine says when it does not answer, in words of ours: the same from every engine, short, telling no secrets.
+"""What an engine says when it does not answer, in words of ours: the same from every engine, short, without secrets.
 
-Engines speak nested (`{"error": {...}}`), flat (`{"message": ...}`), in plain text, and by the megabyte. Their words name
-themselves, their files, their options and their requests; clients see none of that.
+Engines speak nested (`{"error": {...}}`), flat (`{"message": ...}`), in plain text, and by the megabyte. Their words
+name themselves, their files, their options and their requests; clients see none of that.
 """
 
 import re
@@ -22,8 +22,8 @@ UNAVAILABLE = frozenset({409, 503})
 FIELDS = (
     "max_completion_tokens", "max_tokens", "temperature", "top_p", "top_k", "min_p", "top_logprobs", "logprobs", "n",
     "logit_bias", "seed", "stop", "presence_penalty", "frequency_penalty", "repetition_penalty", "response_format",
-    "tool_choice", "tools", "parallel_tool_calls", "reasoning_effort", "chat_template_kwargs", "messages", "stream_options",
-    "stream", "model", "input", "documents", "query", "prompt", "encoding_format", "dimensions",
+    "tool_choice", "tools", "parallel_tool_calls", "reasoning_effort", "chat_template_kwargs", "messages",
+    "stream_options", "stream", "model", "input", "documents", "query", "prompt", "encoding_format", "dimensions",
 )  # fmt: skip
 TOO_LONG = re.compile(
     r"maximum context length|context length \(|exceeds the model context|maximum model length|max_model_len"
@@ -46,7 +46,7 @@ REWRITTEN = (
     (re.compile(r" at 0x[0-9a-fA-F]+"), ""),
     (re.compile(r"(?<![\w:/.])/(?:[\w.+\-]+/)+[\w.+\-]*"), "<path>"),
     (re.compile(r"https?://(?:127\.0\.0\.1|localhost|\[::1\]|10\.[\d.]+|192\.168\.[\d.]+)[^\s'\"]*"), "<address>"),
-    (re.compile(r"\b(?:chatcmpl|cmpl|resp|req|request|session)[-_](?:id[ :=]+)?[\w-]{6,}|\bsession_id '?-?\d+'?"), "<id>"),
+    (re.compile(r"\b(?:chatcmpl|cmpl|resp|req|request)[-_](?:id[ :=]+)?[\w-]{6,}|\bsession_id \S+"), "<id>"),
     (re.compile(r"\b[\w.]*(?:vllm|lmdeploy|turbomind|xgrammar|outlines|llguidance|pydantic|jinja2)[\w./:-]*", re.I),
      "the engine"),
     (re.compile(r"\b(?:\w+\.)+(?=\w*(?:Error|Exception)\b)"), ""),
