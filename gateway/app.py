@@ -10,7 +10,6 @@ from gateway.access.authenticate import Authenticator
 from gateway.access.caller import SCOPES, Caller
 from gateway.access.secrets import Secrets
 from gateway.engines.openai_client import EngineClient
-from gateway.metrics import Metrics
 from gateway.rollout.reconciler import Reconciler
 from gateway.routes import admin_releases, admin_runs, chat, feedback, health, models
 from gateway.routes.errors import install_error_handlers
@@ -23,6 +22,8 @@ from gateway.storage.completions import CompletionRecorder
 from gateway.storage.database import Database
 from gateway.storage.group_commit import GroupCommit
 from gateway.storage.keys import ensure_project, ensure_root_secret
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.traces import Traces
 
 SYNC_WAIT_SECONDS = 2.0
 """A heartbeat that takes longer than this is given up and tried again, well within the lease."""
@@ -77,6 +78,7 @@ async def build_services(settings: Settings) -> Services:
         pool=pool,
         sync=RoutingSync(Database(settings.database_url, SYNC_WAIT_SECONDS), pool),
         metrics=Metrics(),
+        traces=Traces(),
     )
 
 

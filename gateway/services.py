@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from gateway.access.authenticate import Authenticator
 from gateway.access.secrets import Secrets
 from gateway.engines.openai_client import EngineClient
-from gateway.metrics import Metrics
 from gateway.routing.pool import Pool
 from gateway.routing.sync import RoutingSync
 from gateway.settings import Settings
 from gateway.storage.completions import CompletionRecorder
 from gateway.storage.database import Database
 from gateway.storage.group_commit import GroupCommit
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.traces import Traces
 
 
 @dataclass(frozen=True)
@@ -28,3 +29,4 @@ class Services:
     pool: Pool
     sync: RoutingSync
     metrics: Metrics
+    traces: Traces

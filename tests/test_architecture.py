@@ -22,7 +22,15 @@ LAYERS = [
     {"gateway.wire"},
     {"gateway.storage"},
     {"gateway.contracts"},
-    {"gateway.errors", "gateway.settings", "gateway.metrics", "gateway.logs", "gateway.lifeline", "gateway.supervisor"},
+    {
+        "gateway.errors",
+        "gateway.settings",
+        "gateway.metrics",
+        "gateway.telemetry",
+        "gateway.logs",
+        "gateway.lifeline",
+        "gateway.supervisor",
+    },
 ]
 """Outermost first: a module may import from its own entry and from later ones, never from earlier ones."""
 
