@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.engines.mending import Mending
 from gateway.engines.refusals import broken_off, refusal
 from gateway.errors import AlignwayError, InvalidRequest
 
@@ -43,8 +44,12 @@ class Dialect:
         """Whether the answer to such a request must be mended (`EngineClient` does), and cannot be passed on raw."""
         return False
 
+    def mending(self, body: Fields) -> Mending | None:
+        """What mends the answer to a request that `told` made, if `mends` says so of it."""
+        return None
+
     def told(self, fields: Fields) -> Fields:
-        """`parameters`, decoded."""
+        """`parameters` and `messages`, decoded; takes a whole request as well."""
         temperature = fields.get("temperature")
         if (fields.get("n") or 1) > 1 and temperature is not None and temperature < GREEDY_BELOW:
             # vLLM refuses several choices at temperature 0. The likeliest token alone is the same, and it takes that.
@@ -84,6 +89,10 @@ class LmdeployDialect(Dialect):
         """LMDeploy stops at the tokens that contain a stop, if there are any, and writes log-probabilities oddly."""
         return b'"stop"' in parameters_json or b'"logprobs"' in parameters_json
 
+    def mending(self, body: Fields) -> Mending | None:
+        """Stops and log-probabilities."""
+        return Mending(body) if body.get("stop") or body.get("logprobs") else None
+
     def told(self, fields: Fields) -> Fields:
         """LMDeploy ignores or refuses what OpenAI's API allows; raises `InvalidRequest` for what it would ignore."""
         told = {name: value for name, value in fields.items() if value is not None}
@@ -101,6 +110,8 @@ class LmdeployDialect(Dialect):
             # Only through the template does every level pass, as it does with vLLM.
             given = told.get("chat_template_kwargs") or {}
             told["chat_template_kwargs"] = {"reasoning_effort": effort, "enable_thinking": effort != "none"} | given
+        if "messages" in told:
+            told["messages"] = [_without_developer(message) for message in told["messages"]]
         return told
 
 

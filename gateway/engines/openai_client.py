@@ -1,26 +1,26 @@
 """The data plane to any engine that speaks OpenAI's chat API over HTTP: vLLM, LMDeploy, or somebody else's server."""
 
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import aiohttp
 import msgspec
 
-from gateway.engines.failures import NothingGenerated as NothingGenerated
-from gateway.engines.failures import ReleaseNotHeld as ReleaseNotHeld
-from gateway.engines.failures import UpstreamDisconnected as UpstreamDisconnected
-from gateway.engines.failures import UpstreamUnreachable as UpstreamUnreachable
-from gateway.errors import UpstreamError, UpstreamRefused
+from gateway.engines.dialects import Dialect, dialect_of
+from gateway.engines.failures import UpstreamDisconnected, UpstreamUnreachable
+from gateway.engines.mending import Assembly, Mending
+from gateway.engines.refusals import READ_BYTES
+from gateway.errors import UpstreamError
 from gateway.settings import UpstreamSettings
 
 CHAT_PATH = "/v1/chat/completions"
 KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 """A host that vanished without a word is noticed after a minute; systems without an option do without it."""
-REFUSAL_CHARACTERS = 500
-"""Engines have been seen to refuse with megabytes of text."""
 MAX_EVENT_BYTES = 4 << 20
+
+Json = dict[str, Any]
 
 
 class EngineClient:
@@ -29,39 +29,87 @@ class EngineClient:
     def __init__(self, settings: UpstreamSettings | None = None) -> None:
         settings = settings or UpstreamSettings()
         connect = settings.connect_timeout_seconds
-        self._whole = aiohttp.ClientTimeout(sock_connect=connect, sock_read=settings.reply_timeout_seconds, total=None)
-        self._stream = aiohttp.ClientTimeout(sock_connect=connect, sock_read=settings.read_timeout_seconds, total=None)
+        self._whole_timeout = aiohttp.ClientTimeout(
+            sock_connect=connect, sock_read=settings.reply_timeout_seconds, total=None
+        )
+        self._stream_timeout = aiohttp.ClientTimeout(
+            sock_connect=connect, sock_read=settings.read_timeout_seconds, total=None
+        )
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30, socket_factory=_keepalive_socket),
             read_bufsize=1 << 18,
         )
 
-    async def complete(self, url: str, body: dict[str, Any]) -> dict[str, Any]:
-        """A whole reply. Raises `NothingGenerated`, `UpstreamRefused` or `UpstreamError`."""
-        async with self._post(url, body, self._whole) as response:
+    async def complete(self, url: str, body: Json, kind: str = "url") -> Json:
+        """A whole reply of an engine of this kind. Raises `NothingGenerated`, `UpstreamRefused` or `UpstreamError`."""
+        dialect = dialect_of(kind)
+        told = dialect.told(body)
+        mending = dialect.mending(told)
+        if mending is None:
+            return await self._whole(url, told, dialect)
+        if not mending.in_stream:
+            return mending.reply(await self._whole(url, told, dialect))
+        assembly = Assembly()
+        async with aclosing(self._mended(url, mending, dialect)) as chunks:
+            async for chunk in chunks:
+                assembly.take(chunk)
+        return assembly.reply()
+
+    async def stream(self, url: str, body: Json, kind: str = "url") -> AsyncIterator[Json]:
+        """The chunks of a streamed reply; closing the iterator ends the generation."""
+        dialect = dialect_of(kind)
+        told = dialect.told(body)
+        mending = dialect.mending(told)
+        chunks = self._chunks(url, told, dialect) if mending is None else self._mended(url, mending, dialect)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+
+    async def _whole(self, url: str, body: Json, dialect: Dialect) -> Json:
+        async with self._post(url, body, self._whole_timeout, dialect) as response:
             return _decode(await response.read())
 
-    async def stream(self, url: str, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        """The chunks of a streamed reply; closing the iterator ends the generation."""
-        async with self._post(url, body, self._stream) as response:
+    async def _chunks(self, url: str, body: Json, dialect: Dialect) -> AsyncGenerator[Json]:
+        async with self._post(url, body, self._stream_timeout, dialect) as response:
             async for data in _events(response.content):
                 if data == b"[DONE]":
                     return
                 chunk = _decode(data)
-                if "error" in chunk:
-                    raise UpstreamError(f"The engine broke off: {_message(chunk)}")
+                if chunk.get("error") is not None:
+                    raise dialect.broken_off(chunk["error"], _asks_grammar(body))
                 yield chunk
         raise UpstreamError("The engine closed the stream before its end. The answer is incomplete; ask again.")
 
+    async def _mended(self, url: str, mending: Mending, dialect: Dialect) -> AsyncGenerator[Json]:
+        """The chunks of a reply that needs mending; ends with a usage chunk if the engine was left before its own."""
+        async with aclosing(self._chunks(url, mending.request(), dialect)) as chunks:
+            async for chunk in chunks:
+                if (mended := mending.chunk(chunk)) is not None:
+                    yield mended
+                if mending.cut:
+                    break
+        if mending.cut:
+            yield {"choices": [], "usage": mending.usage(await self._prompt_tokens(url, mending.probe(), dialect))}
+
+    async def _prompt_tokens(self, url: str, probe: Json, dialect: Dialect) -> int:
+        """0 if the engine does not tell: an answer that is complete does not fail over a number."""
+        try:
+            usage = (await self._whole(url, probe, dialect)).get("usage")
+        except UpstreamError:
+            return 0
+        return int((usage or {}).get("prompt_tokens") or 0)
+
     @asynccontextmanager
     async def _post(
-        self, url: str, body: dict[str, Any], timeout: aiohttp.ClientTimeout
+        self, url: str, body: Json, timeout: aiohttp.ClientTimeout, dialect: Dialect
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         data, headers = msgspec.json.encode(body), {"content-type": "application/json"}
         async with _translated(begun=False):
             response = await self._session.post(url + CHAT_PATH, data=data, headers=headers, timeout=timeout)
         async with _translated(begun=True), response:
-            await _raise_for_status(response)
+            if response.status >= 400:
+                said = await response.content.read(READ_BYTES)
+                raise dialect.refusal(response.status, said, _asks_grammar(body))
             yield response
 
     async def close(self) -> None:
@@ -106,29 +154,11 @@ async def _events(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
                 yield line[5:].strip()
 
 
-async def _raise_for_status(response: aiohttp.ClientResponse) -> None:
-    if response.status < 400:
-        return
-    text = _message(await response.content.read(64_000))
-    if response.status == 404:
-        raise ReleaseNotHeld(f"The engine does not hold the model: {text}")
-    if response.status in (400, 413, 422):
-        raise UpstreamRefused(text)
-    raise UpstreamError(f"The engine answered {response.status}: {text}")
+def _asks_grammar(body: Json) -> bool:
+    return body.get("response_format") is not None or bool(body.get("tools"))
 
 
-def _message(answer: dict[str, Any] | bytes) -> str:
-    """The message in an engine's error, nested or flat, bounded."""
-    try:
-        body = msgspec.json.decode(answer) if isinstance(answer, bytes) else answer
-    except msgspec.DecodeError:
-        body = answer.decode("utf-8", "replace") if isinstance(answer, bytes) else answer
-    nested = body.get("error", body) if isinstance(body, dict) else body
-    message = nested.get("message", nested) if isinstance(nested, dict) else nested
-    return str(message)[:REFUSAL_CHARACTERS]
-
-
-def _decode(data: bytes) -> dict[str, Any]:
+def _decode(data: bytes) -> Json:
     try:
         decoded = msgspec.json.decode(data)
     except msgspec.DecodeError as error:

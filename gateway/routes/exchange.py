@@ -15,7 +15,7 @@ import structlog
 from gateway.access.caller import Caller
 from gateway.contracts import ids
 from gateway.contracts.prompt import prompt_hash
-from gateway.engines.openai_client import NothingGenerated, ReleaseNotHeld
+from gateway.engines.failures import NothingGenerated, ReleaseNotHeld
 from gateway.errors import AlignwayError, UpstreamError
 from gateway.routing.policy import Target
 from gateway.services import Services

@@ -8,13 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from gateway.engines.openai_client import (
-    EngineClient,
-    NothingGenerated,
-    ReleaseNotHeld,
-    UpstreamDisconnected,
-    UpstreamUnreachable,
-)
+from gateway.engines.failures import NothingGenerated, ReleaseNotHeld, UpstreamDisconnected, UpstreamUnreachable
+from gateway.engines.openai_client import EngineClient
 from gateway.errors import UpstreamError
 from gateway.settings import UpstreamSettings
 from tests.gateway.engines.conftest import serve
