@@ -30,6 +30,8 @@ class ResolvedModel:
     """A `BaseModelRef`."""
     weights_name: str = WEIGHTS_NAME
     """What the engine calls it; engines of our own all use the same name."""
+    engine_kind: str | None = None
+    """What somebody else's engine turned out to be; None: what the settings say."""
 
 
 async def ensure_first_key(session: AsyncSession, settings: Settings) -> str | None:
@@ -97,13 +99,14 @@ async def _create_alias(session: AsyncSession, model: ModelSettings, resolved: R
     return alias
 
 
-async def ensure_replicas(session: AsyncSession, model: ModelSettings, alias: Alias, weights_name: str) -> None:
+async def ensure_replicas(session: AsyncSession, model: ModelSettings, alias: Alias, resolved: ResolvedModel) -> None:
     """A row for every replica of the entry, and no other; one that is there keeps what is known of it."""
     wanted = [replica_id(model.alias, number + 1) for number in range(model.replicas)]
     # A replica that left the settings has no agent any more, and would hold up every exchange.
     await session.execute(delete(Replica).where(Replica.alias == alias.name, Replica.id.not_in(wanted)))
+    kind = resolved.engine_kind or model.engine.kind
     for name in wanted:
         await register_replica(
-            session, name, alias.name, model.engine.kind, alias.base_release_id, model.engine.url, weights_name
+            session, name, alias.name, kind, alias.base_release_id, model.engine.url, resolved.weights_name
         )
     await bump_epoch(session)

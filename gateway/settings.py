@@ -68,6 +68,8 @@ class EngineSettings(Section):
     """Base address of an engine that somebody else runs, such as `http://127.0.0.1:8000`."""
     model: str | None = None
     """What that engine calls its model; default: the only one it lists."""
+    dialect: Literal["vllm", "lmdeploy"] | None = None
+    """What that engine is. Default: what it says in `GET /v1/models` when the gateway starts; else as vLLM."""
     environment: dict[str, str] = {}
     """Further environment variables of the engine process."""
     max_adapter_rank: NonNegativeInt = 16
@@ -79,6 +81,8 @@ class EngineSettings(Section):
     def _url_fits_kind(self) -> "EngineSettings":
         if (self.kind == "url") != (self.url is not None):
             raise ValueError('engine.url goes with engine.kind = "url", and only with it')
+        if self.dialect is not None and self.kind != "url":
+            raise ValueError('engine.dialect goes with engine.kind = "url"; of its own engines Alignway knows it')
         return self
 
 
@@ -109,6 +113,26 @@ class UpstreamSettings(Section):
     """A stream that brings nothing for this long, at its start or in between, is given up."""
     reply_timeout_seconds: PositiveFloat = 3600.0
     """A whole answer, not streamed, that has not come by then is given up."""
+
+
+class PoolSettings(Section):
+    """How a request finds its replica, and how one that fails is left out."""
+
+    affinity_factor: float = Field(default=1.25, ge=1)
+    """A replica keeps the conversations whose beginning it has cached until it has this many times the requests of the
+    least busy one in flight, plus `affinity_slack_requests`; then they go to another."""
+    affinity_slack_requests: PositiveInt = 8
+    """See `affinity_factor`."""
+    circuit_failures: PositiveInt = 5
+    """A replica that failed this often in a row gets no more requests but a trial now and then."""
+    circuit_open_seconds: PositiveFloat = 5.0
+    """Time to the first trial; doubled each time a trial fails, up to 20 s."""
+    probe_seconds: PositiveFloat = 3.0
+    """An engine that somebody else runs is asked for its health this often."""
+    probe_timeout_seconds: PositiveFloat = 2.0
+    """One that has not answered by then failed the probe."""
+    probe_failures: PositiveInt = 2
+    """One that failed this many probes in a row gets nothing until it passes one."""
 
 
 class SwapSettings(Section):
@@ -182,6 +206,7 @@ class Settings(Section):
     store: StoreSettings = StoreSettings()
     models: tuple[ModelSettings, ...] = (ModelSettings(),)
     upstream: UpstreamSettings = UpstreamSettings()
+    pool: PoolSettings = PoolSettings()
     swap: SwapSettings = SwapSettings()
     feedback: FeedbackSettings = FeedbackSettings()
     aligner: AlignerSettings = AlignerSettings()

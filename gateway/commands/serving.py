@@ -25,6 +25,9 @@ from gateway.supervisor import ChildSpec, python_module
 
 BACKLOG = 4096
 
+Listed = dict[str, str | None]
+"""The models that a server lists, and who it says owns them."""
+
 
 def listening_socket(host: str, port: int) -> socket.socket:
     """A listening socket that children inherit. Raises `StartupFailed` if the address is taken."""
@@ -75,26 +78,45 @@ def resolve_model(model: ModelSettings) -> ResolvedModel:
 
 def _resolve_foreign(model: ModelSettings, url: str) -> ResolvedModel:
     """What somebody else's engine serves; its weights are known only if `model` names them."""
-    name = model.engine.model or only_model(url)
+    listed = _listed_models(url) if model.engine.model is None else _listed_if_up(url)
+    name = model.engine.model or only_model(url, listed)
+    kind = model.engine.dialect or dialect_among(listed)
     if model.model != DEFAULT_MODEL:
-        return replace(_resolve_here(model), weights_name=name)
+        return replace(_resolve_here(model), weights_name=name, engine_kind=kind)
     reference = BaseModelRef(model=name, revision="unknown", weights_sha256=hashlib.sha256(name.encode()).hexdigest())
-    return ResolvedModel("", reference.model_dump(), name)
+    return ResolvedModel("", reference.model_dump(), name, kind)
 
 
-def only_model(url: str) -> str:
-    """The one model an OpenAI-compatible server lists. Raises `StartupFailed` if it lists none or several."""
+def _listed_models(url: str) -> Listed:
+    """What an OpenAI-compatible server lists. Raises `StartupFailed` if it does not answer as one."""
     try:
         with urllib.request.urlopen(f"{url}/v1/models", timeout=10) as response:
-            names = [str(model["id"]) for model in json.load(response)["data"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            return {str(model["id"]): model.get("owned_by") for model in json.load(response)["data"]}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StartupFailed(
             f"{url}/v1/models does not answer as an OpenAI-compatible server ({error}). Is the engine up?",
             code="engine_unreachable",
         ) from error
+
+
+def _listed_if_up(url: str) -> Listed:
+    try:
+        return _listed_models(url)
+    except StartupFailed:
+        return {}
+
+
+def only_model(url: str, listed: Listed) -> str:
+    """The one model a server lists. Raises `StartupFailed` if it lists none or several."""
+    names = list(listed)
     if len(names) != 1:
         raise StartupFailed(f"{url} serves {names}; say which with engine.model.", code="model_missing")
     return names[0]
+
+
+def dialect_among(listed: Listed) -> str | None:
+    """What a server that lists these models is: engines sign their models. None: it does not say."""
+    return next((owner for owner in listed.values() if owner in ("vllm", "lmdeploy")), None)
 
 
 def _resolve_here(model: ModelSettings) -> ResolvedModel:
@@ -126,7 +148,7 @@ async def prepare(settings: Settings, models: dict[str, ResolvedModel]) -> str |
         for model in settings.models:
             async with database.write() as session:
                 alias = await ensure_alias(session, model, models[model.alias])
-                await ensure_replicas(session, model, alias, models[model.alias].weights_name)
+                await ensure_replicas(session, model, alias, models[model.alias])
     finally:
         await database.close()
     return secret

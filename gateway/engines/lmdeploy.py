@@ -7,6 +7,8 @@ loopback only, and no origin but its own.
 """
 
 import asyncio
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +16,8 @@ from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Self
+
+from platformdirs import user_cache_path
 
 from gateway.contracts.ids import WEIGHTS_NAME
 from gateway.engines.calls import EngineCalls
@@ -31,6 +35,7 @@ SENDER_START_SECONDS = 120.0
 SENDER_END_SECONDS = 5.0
 SWAP_SECONDS = 600.0
 REASON_CHARACTERS = 300
+SAMPLING_DEFAULTS = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "UVICORN_LOG_LEVEL": "warning",
@@ -54,9 +59,32 @@ class LmdeployLauncher:
             *("--allow-origins", f"http://127.0.0.1:{port}"),
             # The one executor of the PyTorch engine that takes new weights; it needs CUDA's memory handles.
             *(("--distributed-executor-backend", "ray") if _device(settings) == "cuda" else ()),
+            # Without it every request for log-probabilities is refused.
+            *("--logprobs-mode", "raw_logprobs"),
+            *("--generation-config", str(sampling_defaults(model))),
             *settings.args,
         )
         return Launch(command, _environment(settings, devices))
+
+
+def sampling_defaults(model: Path) -> Path:
+    """A folder with the model's own sampling defaults, completed by OpenAI's in place of LMDeploy's.
+
+    LMDeploy would sample at temperature 0.8 from 50 tokens where neither the request nor the model says otherwise.
+    """
+    try:
+        own = json.loads((model / "generation_config.json").read_bytes())
+    except (OSError, ValueError):
+        own = {}
+    text = json.dumps(SAMPLING_DEFAULTS | {name: value for name, value in own.items() if value is not None})
+    folder = user_cache_path("alignway") / "lmdeploy" / hashlib.sha256(text.encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "generation_config.json"
+    if not file.exists():
+        new = folder / f"{os.getpid()}.new"
+        new.write_text(text, encoding="utf-8")
+        new.replace(file)
+    return folder
 
 
 class LmdeployControl:

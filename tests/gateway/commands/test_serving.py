@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 from sqlalchemy import select
 
 from gateway.bootstrap import ResolvedModel
@@ -25,7 +26,9 @@ def foreign_engine() -> Iterator[tuple[str, list[str]]]:
 
     class Models(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = json.dumps({"object": "list", "data": [{"id": name} for name in names]}).encode()
+            body = json.dumps(
+                {"object": "list", "data": [{"id": name, "owned_by": "lmdeploy"} for name in names]}
+            ).encode()
             self.send_response(200)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
@@ -56,6 +59,27 @@ def test_of_several_models_one_has_to_be_named(foreign_engine: tuple[str, list[s
     with pytest.raises(StartupFailed, match=r"engine\.model"):
         resolve_model(by_url(url))
     assert resolve_model(by_url(url, "another")).weights_name == "another"
+
+
+def test_a_foreign_engine_is_spoken_to_as_what_it_says_it_is(foreign_engine: tuple[str, list[str]]) -> None:
+    url, names = foreign_engine
+    assert resolve_model(by_url(url)).engine_kind == "lmdeploy"
+    assert resolve_model(by_url(url, names[0])).engine_kind == "lmdeploy"
+
+
+def test_what_the_settings_say_of_a_foreign_engine_counts_more(foreign_engine: tuple[str, list[str]]) -> None:
+    engine = EngineSettings(kind="url", url=foreign_engine[0], dialect="vllm")
+    assert resolve_model(ModelSettings(engine=engine)).engine_kind == "vllm"
+
+
+def test_a_named_model_needs_no_answer_at_start() -> None:
+    resolved = resolve_model(by_url("http://127.0.0.1:9", "qwen2.5-7b"))
+    assert (resolved.weights_name, resolved.engine_kind) == ("qwen2.5-7b", None)
+
+
+def test_the_dialect_of_our_own_engines_is_not_to_be_set() -> None:
+    with pytest.raises(ValidationError, match=r"engine\.dialect goes with"):
+        EngineSettings(kind="lmdeploy", dialect="vllm")
 
 
 def test_an_engine_that_does_not_answer_is_said() -> None:
