@@ -2,6 +2,7 @@
 
 Takes the command line of `python -m lmdeploy`, and runs in LMDeploy's own environment. STUB_ENGINE says what decodes:
 `echo` repeats a canned sentence and refuses updates, `transformers` runs the model on the CPU and takes them.
+STUB_STEP_SECONDS is how long a token takes at least. How many requests are being answered goes to standard output.
 """
 
 import asyncio
@@ -13,11 +14,16 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import torch
+import xgrammar
+from lmdeploy._guided_decoding import compile_response_format
 from lmdeploy.cli import run
-from lmdeploy.messages import EngineOutput, PytorchEngineConfig, ResponseType, ScheduleMetrics
+from lmdeploy.messages import EngineOutput, GenerationConfig, PytorchEngineConfig, ResponseType, ScheduleMetrics
 from lmdeploy.serve.core.async_engine import AsyncEngine
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+STEP_SECONDS = float(os.environ.get("STUB_STEP_SECONDS", "0"))
+Step = Callable[[], tuple[int, dict[int, float] | None]]
+"""The next token, and the log-probabilities of it and the likeliest ones."""
 CANNED = "Hello from the stub. "
 
 
@@ -27,14 +33,19 @@ class EchoEngine:
     def __init__(self, model_path: str, config: PytorchEngineConfig) -> None:
         self.engine_config = config
         self.asleep = False
+        self.active = 0
         self.load(model_path)
+
+    def count(self, change: int) -> None:
+        self.active += change
+        print(f"stub: {self.active} active", flush=True)
 
     def load(self, model_path: str) -> None:
         self.canned = AutoTokenizer.from_pretrained(model_path).encode(CANNED)
 
-    def decoder(self, prompt: list[int]) -> Callable[[], int]:
+    def decoder(self, prompt: list[int], config: GenerationConfig) -> Step:
         position = iter(range(1 << 30))
-        return lambda: self.canned[next(position) % len(self.canned)]
+        return lambda: (self.canned[next(position) % len(self.canned)], None)
 
     def update_params(self, request: Any) -> None:
         raise ValueError("the echo engine takes no weights")
@@ -65,22 +76,27 @@ class EchoEngine:
 
 
 class TransformersEngine(EchoEngine):
-    """Decodes greedily with the model, and takes its weights from `/update_weights`."""
+    """Decodes with the model, and takes its weights from `/update_weights`."""
 
     def load(self, model_path: str) -> None:
         self.model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32).eval()
+        tokenizer = AutoTokenizer.from_pretrained(model_path)
+        info = xgrammar.TokenizerInfo.from_huggingface(tokenizer, vocab_size=self.model.config.vocab_size)
+        self.compiler = xgrammar.GrammarCompiler(info)
         self.lock = threading.Lock()
 
-    def decoder(self, prompt: list[int]) -> Callable[[], int]:
+    def decoder(self, prompt: list[int], config: GenerationConfig) -> Step:
         ids, cache = torch.tensor([prompt]), None
+        choose = Chooser(config, self.compiler)
 
         @torch.inference_mode()
-        def step() -> int:
+        def step() -> tuple[int, dict[int, float] | None]:
             nonlocal ids, cache
             with self.lock:
                 output = self.model(ids, past_key_values=cache, use_cache=True)
-            cache, ids = output.past_key_values, output.logits[:, -1:].argmax(-1)
-            return int(ids)
+            token, logprobs = choose(output.logits[0, -1])
+            cache, ids = output.past_key_values, torch.tensor([[token]])
+            return token, logprobs
 
         return step
 
@@ -99,6 +115,43 @@ class TransformersEngine(EchoEngine):
             parameters[name].copy_(rebuild(*arguments))
 
 
+class Chooser:
+    """Chooses tokens as `lmdeploy.pytorch` does it: processors, grammar, temperature, top-k, top-p, seed."""
+
+    def __init__(self, config: GenerationConfig, compiler: xgrammar.GrammarCompiler) -> None:
+        self.config = config
+        self.random = torch.Generator().manual_seed(config.random_seed % (1 << 63))
+        form = config.response_format
+        self.matcher = xgrammar.GrammarMatcher(compile_response_format(compiler, form)) if form else None
+
+    def __call__(self, logits: torch.Tensor) -> tuple[int, dict[int, float] | None]:
+        raw = logits.log_softmax(-1)
+        for processor in self.config.logits_processors or ():
+            logits = processor([], logits.clone())
+        if self.matcher is not None:
+            mask = xgrammar.allocate_token_bitmask(1, len(logits))
+            self.matcher.fill_next_token_bitmask(mask)
+            logits = logits.clone()
+            xgrammar.apply_token_bitmask_inplace(logits.unsqueeze(0), mask)
+        token = self.sampled(logits)
+        if self.matcher is not None:
+            self.matcher.accept_token(token)
+        if self.config.logprobs is None:
+            return token, None
+        likely = raw.topk(self.config.logprobs).indices.tolist()
+        return token, {number: float(raw[number]) for number in (token, *likely)}
+
+    def sampled(self, logits: torch.Tensor) -> int:
+        if self.config.temperature == 0 or self.config.top_k == 1:
+            return int(logits.argmax())
+        values, order = (logits / self.config.temperature).sort(descending=True)
+        chances = values.softmax(-1)
+        chances[chances.cumsum(-1) - chances > self.config.top_p] = 0
+        if self.config.top_k:
+            chances[self.config.top_k :] = 0
+        return int(order[torch.multinomial(chances, 1, generator=self.random)])
+
+
 class Handle:
     """One request on the engine."""
 
@@ -113,15 +166,27 @@ class Handle:
         self, session_id: int, input_ids: list[int], gen_config: Any = None, **_: Any
     ) -> AsyncIterator[EngineOutput]:
         self.cancelled.discard(session_id)
-        stop = set() if gen_config.ignore_eos else set(gen_config.stop_token_ids or ())
-        step = self.engine.decoder(input_ids)
-        for left in range(gen_config.max_new_tokens - 1, -1, -1):
+        self.engine.count(+1)
+        try:
+            async for output in self.outputs(session_id, input_ids, gen_config):
+                yield output
+        finally:
+            self.engine.count(-1)
+
+    async def outputs(
+        self, session_id: int, input_ids: list[int], config: GenerationConfig
+    ) -> AsyncIterator[EngineOutput]:
+        stop = set() if config.ignore_eos else set(config.stop_token_ids or ())
+        step = self.engine.decoder(input_ids, config)
+        for left in range(config.max_new_tokens - 1, -1, -1):
             if self.engine.asleep or session_id in self.cancelled:
                 yield EngineOutput(ResponseType.CANCEL, [])
                 return
-            token = await asyncio.to_thread(step)
+            token, logprobs = await asyncio.to_thread(step)
+            await asyncio.sleep(STEP_SECONDS)
             done = not left or token in stop
-            yield EngineOutput(ResponseType.FINISH if done else ResponseType.SUCCESS, [token])
+            status = ResponseType.FINISH if done else ResponseType.SUCCESS
+            yield EngineOutput(status, [token], logprobs=None if logprobs is None else [logprobs])
             if done:
                 return
 
