@@ -40,11 +40,16 @@ NO_IMAGES = re.compile(r"multimodal input is not supported|not a multimodal mode
 DEAD = re.compile(r"EngineCore|EngineDead|engine (?:process|loop) (?:is )?dead", re.IGNORECASE)
 PYDANTIC = re.compile(r"""['"]msg['"]: (['"])(.*?)\1,""")
 NAMES_A_FIELD = re.compile(rf"(?:^The |^|[`'\"]|\bin )({'|'.join(FIELDS)})\b(?!\.)")
+OF_TOOL_CALLS = "Tool call arguments"
+ANONYMOUS = "Internal server error"
+"""All that vLLM says when a schema, such as one that refers to itself, breaks its grammar compiler."""
 REWRITTEN = (
+    (re.compile(r"^(?:Grammar error|Unsupported response format): "), ""),
+    (re.compile(r"\[\d\d:\d\d:\d\d\] \S+:\d+: "), ""),
     (re.compile(r"(?is)\s*\b(?:traceback \(most recent call last\)|File \"[^\"]+\", line \d+).*"), ""),
     (re.compile(r"\s*\(parameter=.*\)\s*$", re.DOTALL), ""),
     (re.compile(r" at 0x[0-9a-fA-F]+"), ""),
-    (re.compile(r"(?<![\w:/.])/(?:[\w.+\-]+/)+[\w.+\-]*"), "<path>"),
+    (re.compile(r"(?<![\w:/.#])/(?:[\w.+\-]+/)+[\w.+\-]*"), "<path>"),
     (re.compile(r"https?://(?:127\.0\.0\.1|localhost|\[::1\]|10\.[\d.]+|192\.168\.[\d.]+)[^\s'\"]*"), "<address>"),
     (re.compile(r"\b(?:chatcmpl|cmpl|resp|req|request)[-_](?:id[ :=]+)?[\w-]{6,}|\bsession_id \S+"), "<id>"),
     (re.compile(r"\b[\w.]*(?:vllm|lmdeploy|turbomind|xgrammar|outlines|llguidance|pydantic|jinja2)[\w./:-]*", re.I),
@@ -123,7 +128,8 @@ def rewritten(text: str) -> str:
 
 def _refused(said: Said, asked_grammar: bool) -> UpstreamRefused:
     if TOO_LONG.search(said.text) or said.param in ("input_tokens", "input_text"):
-        return UpstreamRefused(_too_long(said.text), param="messages", code="context_length_exceeded")
+        param = said.param if said.param in ("max_tokens", "max_completion_tokens") else "messages"
+        return UpstreamRefused(_too_long(said.text), param=param, code="context_length_exceeded")
     if NO_TOOLS.search(said.text):
         text = "This model is served without tool calls; its operator can turn them on with a tool-call parser."
         return UpstreamRefused(text, param="tools", code="unsupported_parameter")
@@ -132,10 +138,12 @@ def _refused(said: Said, asked_grammar: bool) -> UpstreamRefused:
         return UpstreamRefused(text, param="logprobs", code="unsupported_parameter")
     if NO_IMAGES.search(said.text):
         return UpstreamRefused("This model takes text only.", param="messages", code="unsupported_content")
+    if said.text.startswith(OF_TOOL_CALLS):
+        return UpstreamRefused(rewritten(said.text), param="messages")
     if asked_grammar and _is_about_grammar(said.text):
         about = "tools" if re.search(r"\btools?\b", said.text) else "response_format"
-        text = rewritten(said.text) or "nothing more is known"
-        return UpstreamRefused(_ended(f"The engine cannot follow `{about}`: {text}"), param=about)
+        why = rewritten(said.text) if said.text != ANONYMOUS else "it is too deep, refers to itself, or is broken"
+        return UpstreamRefused(_ended(f"`{about}` cannot be followed: {why}"), param=about)
     return UpstreamRefused(rewritten(said.text) or "The engine refused the request.", param=_param(said))
 
 
@@ -146,7 +154,7 @@ def _too_long(text: str) -> str:
 
 
 def _is_about_grammar(text: str) -> bool:
-    return GRAMMAR.search(text) is not None and DEAD.search(text) is None
+    return text == ANONYMOUS or (GRAMMAR.search(text) is not None and DEAD.search(text) is None)
 
 
 def _param(said: Said) -> str | None:
