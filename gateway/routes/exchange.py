@@ -15,7 +15,7 @@ import structlog
 from gateway.access.caller import Caller
 from gateway.contracts import ids
 from gateway.contracts.prompt import prompt_hash
-from gateway.engines.failures import NothingGenerated, ReleaseNotHeld
+from gateway.engines.failures import NothingGenerated
 from gateway.errors import AlignwayError, UpstreamError
 from gateway.routing.policy import Target
 from gateway.services import Services
@@ -106,16 +106,18 @@ class Exchange:
             try:
                 result = await attempt(inner, target)
             except NothingGenerated as error:
-                held = not isinstance(error, ReleaseNotHeld)
-                self._services.pool.suspect(target.replica_id, None if held else target.release.id)
+                self._services.pool.report(target, error)
                 await inner.aclose()
                 met[type(error)] += 1
                 if met[type(error)] >= error.max_attempts:
                     raise
-            except BaseException:
+            except BaseException as error:
+                if isinstance(error, AlignwayError):
+                    self._services.pool.report(target, error)
                 await inner.aclose()
                 raise
             else:
+                self._services.pool.report(target, None)
                 stack.push_async_exit(inner.__aexit__)
                 return result
 

@@ -23,6 +23,10 @@ class Freshness:
         self._attempt_began = float("-inf")
         self._attempted = asyncio.Event()
 
+    def is_fresh(self) -> bool:
+        """Whether the table may be dispatched by right now; if not, `wait` first."""
+        return self._clock() < self._good_until
+
     def confirm(self, at: float) -> None:
         """The table was read, and the worker's heartbeat written, no earlier than `at`."""
         self._good_until = at + FRESH_SECONDS

@@ -1,4 +1,4 @@
-"""The replicas as one worker sees them: hands out targets, counts what is in flight, lets newcomers wait.
+"""The replicas as one worker sees them: hands out leases, counts what is in flight, lets newcomers wait.
 
 Newcomers wait *unresolved*: which release answers them is decided at the moment a replica is free to serve it.
 """
@@ -6,17 +6,25 @@ Newcomers wait *unresolved*: which release answers them is decided at the moment
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from itertools import count
 
-from gateway.errors import Conflict, ModelNotFound, NoReplicaReady, Overloaded
+import structlog
+
+from gateway.engines.failures import NothingGenerated, ReleaseNotHeld, UpstreamOverloaded
+from gateway.errors import AlignwayError, Conflict, NoReplicaReady, Overloaded, Unavailable, UpstreamError
+from gateway.routing.breaker import REST_SECONDS, Breaker
+from gateway.routing.drain import ServerShuttingDown
 from gateway.routing.freshness import Freshness
-from gateway.routing.policy import AliasView, ReleaseView, ReplicaView, Target, choose, resolve
-from gateway.settings import SwapSettings
+from gateway.routing.policy import EVEN, Bound, ReleaseView, ReplicaView, Target, choose, point_of, resolve
+from gateway.routing.table import Route, RoutingTable
+from gateway.settings import PoolSettings, SwapSettings
 
-SUSPECT_SECONDS = 1.0
-"""A replica that refused a connection is avoided for this long."""
+NOTICE_SECONDS = 2.0
+"""An agent notices within this time that its engine ended, and says so: until then newcomers wait for it."""
+
+log = structlog.get_logger(__name__)
 
 
 class ReleaseNotLoaded(Conflict):
@@ -25,113 +33,194 @@ class ReleaseNotLoaded(Conflict):
     code, param = "release_not_loaded", "model"
 
 
-@dataclass(frozen=True)
-class RoutingTable:
-    """A snapshot of the desired and the actual state."""
+class CircuitOpen(Unavailable):
+    """Every replica that could answer failed again and again; each gets a trial now and then until it works."""
 
-    epoch: int = 0
-    aliases: Mapping[str, AliasView] = field(default_factory=dict)
-    releases: Mapping[str, ReleaseView] = field(default_factory=dict)
-    """By id."""
-    replicas: tuple[ReplicaView, ...] = ()
+    code = "circuit_open"
 
-    def find(self, model: str) -> tuple[AliasView, ReleaseView | None]:
-        """The alias behind a model name, and the release if one was named outright. Raises `ModelNotFound`."""
-        if model in self.aliases:
-            return self.aliases[model], None
-        for release in self.releases.values():
-            if model in (release.name, release.id) and release.alias in self.aliases:
-                return self.aliases[release.alias], release
-        known = ", ".join(sorted(self.aliases)) or "none yet"
-        raise ModelNotFound(f"There is no model `{model}` here; the models are: {known}. See GET /v1/models.")
+    def __init__(self, message: str, retry_after_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = max(1.0, retry_after_seconds)
+
+
+class Lease:
+    """A target for one attempt, counted as in flight until it is released."""
+
+    __slots__ = ("_held", "_in_flight", "target")
+
+    def __init__(self, target: Target, in_flight: Counter[str]) -> None:
+        self.target = target
+        self._in_flight = in_flight
+        self._held = True
+        in_flight[target.replica_id] += 1
+
+    def release(self) -> None:
+        """Nothing of the attempt goes on at the engine. Doing it again does nothing."""
+        if self._held:
+            self._held = False
+            self._in_flight[self.target.replica_id] -= 1
 
 
 class Pool:
     """Dispatches the requests of one gateway worker."""
 
-    def __init__(self, settings: SwapSettings) -> None:
-        self._settings = settings
+    def __init__(self, swap: SwapSettings, settings: PoolSettings | None = None) -> None:
+        settings = settings or PoolSettings()
+        self._swap = swap
+        self._bound = Bound(settings.affinity_factor, settings.affinity_slack_requests)
+        self._breaker = Breaker(settings.circuit_failures, settings.circuit_open_seconds)
         self.freshness = Freshness()
         self.table = RoutingTable()
         self.in_flight: Counter[str] = Counter()
         self.waiting = 0
-        self._suspects: dict[tuple[str, str | None], float] = {}
+        self._declined: dict[tuple[str, str], float] = {}
+        """Replica and release: until when that replica is not asked for that release."""
+        self._turns = count()
         self._changed = asyncio.Event()
+        self._over = False
 
     def apply(self, table: RoutingTable) -> None:
         """Route by `table` from now on, and let everybody who waits look again."""
+        before = {replica.id: replica for replica in self.table.replicas}
+        for replica in table.replicas:
+            was = before.get(replica.id)
+            if was is None or _begins_anew(was, replica):
+                self._breaker.forget(replica.id)
         self.table = table
         self._wake()
 
-    def suspect(self, replica_id: str, release_id: str | None = None) -> None:
-        """A replica refused a connection: prefer others for a moment; with a `release_id`, for that release only."""
-        self._suspects[replica_id, release_id] = time.monotonic() + SUSPECT_SECONDS
+    def try_take(self, model: str, sticky_key: bytes, affinity: bytes = b"") -> Lease | None:
+        """A lease if one can be had at once; None: `await take(...)`.
+
+        Requests with the same `affinity` go to the same replica while it is not much busier than the others. Raises
+        `ModelNotFound`, `ReleaseNotLoaded`, `CircuitOpen` or `ServerShuttingDown`.
+        """
+        return self._try(model, sticky_key, affinity) if self.freshness.is_fresh() else None
+
+    async def take(self, model: str, sticky_key: bytes, affinity: bytes = b"", task: str = "chat") -> Lease:
+        """As `try_take`, but waits for a replica. Raises also `Overloaded` (too many wait already) or
+        `NoReplicaReady` (waited long enough).
+        """
+        await self.freshness.wait()
+        lease = self._try(model, sticky_key, affinity, task)
+        return lease or await self._wait(model, sticky_key, affinity, task)
+
+    def report(self, target: Target, error: AlignwayError | None) -> None:
+        """What became of an attempt, as soon as it is known: None if the engine answered.
+
+        Only what speaks against the engine counts against it; a request that it refused shows that it works.
+        """
+        if isinstance(error, ReleaseNotHeld | UpstreamOverloaded):
+            self._declined[target.replica_id, target.release.id] = time.monotonic() + REST_SECONDS
+        elif isinstance(error, UpstreamError):
+            if self._breaker.failed(target.replica_id, rest=isinstance(error, NothingGenerated)):
+                log.warning("circuit_opened", replica=target.replica_id, reason=error.message)
+                self._wake()
+        elif (error is None or error.status < 500) and self._breaker and self._breaker.worked(target.replica_id):
+            log.info("circuit_closed", replica=target.replica_id)
+            self._wake()
+
+    def shut(self) -> None:
+        """The time to drain is over: whoever waits, or comes now, is told so."""
+        self._over = True
+        self._wake()
 
     @asynccontextmanager
     async def dispatch(self, model: str, sticky_key: bytes) -> AsyncIterator[Target]:
-        """A target for one request, counted as in flight until the block is left.
-
-        Raises `ModelNotFound`, `ReleaseNotLoaded`, `Overloaded` (too many wait already) or `NoReplicaReady` (waited
-        long enough).
-        """
-        await self.freshness.wait()
-        target = self._try(model, sticky_key) or await self._wait(model, sticky_key)
-        self.in_flight[target.replica_id] += 1
+        """A target for one request, counted as in flight until the block is left; see `take`."""
+        lease = await self.take(model, sticky_key)
         try:
-            yield target
+            yield lease.target
         finally:
-            self.in_flight[target.replica_id] -= 1
-            self._wake()
+            lease.release()
 
-    def _try(self, model: str, sticky_key: bytes) -> Target | None:
-        alias, pinned = self.table.find(model)
-        release = pinned or self.table.releases.get(resolve(alias, sticky_key))
+    def _try(self, model: str, sticky_key: bytes, affinity: bytes, task: str = "chat") -> Lease | None:
+        if self._over:
+            raise ServerShuttingDown
+        route, pinned = self.table.find(model, task)
+        release = pinned or self.table.releases.get(resolve(route.alias, sticky_key))
         if release is None:
             return None
-        replicas = [replica for replica in self.table.replicas if replica.alias == alias.name]
-        if pinned is not None and not any(replica.will_serve(pinned.id) for replica in replicas):
+        targets: Sequence[Target] = route.able(release)
+        if self._breaker or self._declined:
+            targets = self._willing(targets)
+        if len(targets) > 1:
+            point, bound = (point_of(affinity), self._bound) if affinity else (next(self._turns), EVEN)
+            return Lease(choose(targets, self.in_flight, point, bound), self.in_flight)
+        if targets:
+            return Lease(targets[0], self.in_flight)
+        self._refuse_in_vain(route, release, pinned)
+        return None
+
+    def _willing(self, targets: Sequence[Target]) -> Sequence[Target]:
+        """Without those that failed; one whose time has come for a trial gets this request."""
+        now, breaker = time.monotonic(), self._breaker
+        self._declined = {pair: until for pair, until in self._declined.items() if until > now}
+        targets = [target for target in targets if (target.replica_id, target.release.id) not in self._declined]
+        for target in targets:
+            if breaker.try_trial(target.replica_id):
+                return [target]
+        passing = [target for target in targets if breaker.passes(target.replica_id)]
+        return [target for target in passing if not breaker.failed_lately(target.replica_id)] or passing
+
+    def _refuse_in_vain(self, route: Route, release: ReleaseView, pinned: ReleaseView | None) -> None:
+        """Raise if waiting cannot help: nobody is about to serve the release, and whoever could is cut off."""
+        if pinned is not None and not any(replica.will_serve(pinned.id) for replica in route.replicas):
             raise ReleaseNotLoaded(_not_loaded(pinned))
-        avoid = self._avoided(release.id)
-        target = choose(replicas, release, self.in_flight, avoid)
-        # A suspect is tried again only after its time: a refused connection answers fast, and would spin.
-        return None if target is None or target.replica_id in avoid else target
+        holders = [replica for replica in route.replicas if replica.holds(release.id)]
+        if not holders or any(replica.on_its_way(release.id) for replica in route.replicas):
+            return
+        if all(self._cut_off(replica) for replica in holders):
+            raise CircuitOpen(
+                f"Every engine behind `{route.alias.name}` failed again and again. Each is tried again every few "
+                "seconds; see the engine's log.",
+                min(self._breaker.seconds_to_trial(replica.id) for replica in holders),
+            )
 
-    def _avoided(self, release_id: str) -> frozenset[str]:
-        now = time.monotonic()
-        self._suspects = {suspect: until for suspect, until in self._suspects.items() if until > now}
-        return frozenset(replica for replica, release in self._suspects if release in (None, release_id))
+    def _cut_off(self, replica: ReplicaView) -> bool:
+        """Whether it is broken, and no agent is about to say that it mends it."""
+        open_for = self._breaker.open_for(replica.id)
+        if replica.managed:
+            return open_for is not None and open_for >= NOTICE_SECONDS
+        return open_for is not None or not replica.ready
 
-    async def _wait(self, model: str, sticky_key: bytes) -> Target:
-        if self.waiting >= self._settings.max_waiting_requests:
+    async def _wait(self, model: str, sticky_key: bytes, affinity: bytes, task: str) -> Lease:
+        if self.waiting >= self._swap.max_waiting_requests:
             raise Overloaded("Too many requests are waiting for this model. Try again in a moment.")
         self.waiting += 1
         try:
-            async with asyncio.timeout(self._settings.max_wait_seconds):
-                while (target := self._try(model, sticky_key)) is None:
+            async with asyncio.timeout(self._swap.max_wait_seconds):
+                while (lease := self._try(model, sticky_key, affinity, task)) is None:
                     await self._next_look()
                     await self.freshness.wait()
         except TimeoutError as error:
-            raise NoReplicaReady(self._why_not(model)) from error
+            raise NoReplicaReady(self._why_not(model, task)) from error
         finally:
             self.waiting -= 1
-        return target
+        return lease
 
     async def _next_look(self) -> None:
         try:
-            async with asyncio.timeout(SUSPECT_SECONDS / 4):
+            async with asyncio.timeout(REST_SECONDS / 4):
                 await self._changed.wait()
         except TimeoutError:
-            return  # a suspect's time may be over, though nothing changed
+            return  # a replica's rest may be over, though nothing changed
 
     def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def _why_not(self, model: str) -> str:
-        _, pinned = self.table.find(model)
+    def _why_not(self, model: str, task: str) -> str:
+        _, pinned = self.table.find(model, task)
         if pinned is not None:
             return f"No engine that holds `{pinned.name}` became ready. Try again, or ask for `{pinned.alias}`."
         return f"No engine is ready to answer for `{model}`. See `alignway releases list` and the engine's log."
+
+
+def _begins_anew(was: ReplicaView, now: ReplicaView) -> bool:
+    """Whether what is known of the engine's failures is of another life."""
+    known, seen = (was.url, was.restarts), (now.url, now.restarts)
+    return (now.ready and not was.ready) or (was.fenced and not now.fenced) or known != seen
 
 
 def _not_loaded(release: ReleaseView) -> str:

@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from gateway.contracts import ids
 from gateway.errors import DatabaseUnavailable
 from gateway.routing.policy import AliasView, ReleaseView, ReplicaView
-from gateway.routing.pool import Pool, RoutingTable
+from gateway.routing.pool import Pool
+from gateway.routing.table import RoutingTable
 from gateway.storage import routing_state
 from gateway.storage.counters import current_value
 from gateway.storage.database import Database
@@ -132,7 +133,7 @@ async def load_table(session: AsyncSession, epoch: int) -> RoutingTable:
 
 
 def _alias_view(alias: Alias) -> AliasView:
-    return AliasView(alias.name, alias.serving_release_id, alias.canary_release_id, alias.canary_share)
+    return AliasView(alias.name, alias.serving_release_id, alias.canary_release_id, alias.canary_share, alias.task)
 
 
 def _replica_view(replica: Replica) -> ReplicaView:
@@ -147,4 +148,7 @@ def _replica_view(replica: Replica) -> ReplicaView:
         weights_name=replica.weights_name,
         adapters=frozenset(replica.adapters) & frozenset(replica.desired_adapters),
         desired=frozenset((replica.desired_weights_id, *replica.desired_adapters)),
+        kind=replica.engine,
+        managed=replica.managed,
+        restarts=replica.restarts,
     )

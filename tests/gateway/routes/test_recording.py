@@ -14,7 +14,8 @@ from gateway.contracts.ids import COMPLETION, mint
 from gateway.metrics import Metrics
 from gateway.routes.exchange import Exchange
 from gateway.routing.policy import AliasView, ReleaseView, ReplicaView
-from gateway.routing.pool import Pool, RoutingTable
+from gateway.routing.pool import Pool
+from gateway.routing.table import RoutingTable
 from gateway.settings import SwapSettings
 from gateway.storage.completions import CompletionRecorder
 from gateway.storage.database import Database

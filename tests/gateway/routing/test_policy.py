@@ -1,6 +1,6 @@
 """Which release and which replica take a request: decided from a snapshot, worked out by hand."""
 
-from gateway.routing.policy import AliasView, ReleaseView, ReplicaView, choose, fraction, resolve
+from gateway.routing.policy import EVEN, AliasView, ReleaseView, ReplicaView, able, choose, fraction, resolve
 
 OLD = ReleaseView("rel_old", "assistant-20260101-1", "assistant")
 NEW = ReleaseView("rel_new", "assistant-20260101-2", "assistant")
@@ -33,23 +33,14 @@ def test_somebody_elses_engine_is_asked_for_its_model_by_its_own_name() -> None:
 
 def test_nothing_goes_to_a_replica_that_is_fenced_or_starting_or_has_no_address() -> None:
     for broken in (replica(fenced=True), replica(ready=False), replica(url=None)):
-        assert choose([broken], OLD, {}, frozenset()) is None
+        assert able([broken], OLD) == ()
 
 
 def test_the_least_busy_replica_that_serves_the_release_is_chosen() -> None:
-    replicas = [replica("a"), replica("b"), replica("c", weights_release_id="rel_new")]
-    target = choose(replicas, OLD, {"a": 3, "b": 2, "c": 0}, frozenset())
-    assert target is not None
-    assert (target.replica_id, target.engine_model, target.release) == ("b", "weights", OLD)
-
-
-def test_a_suspect_is_chosen_only_when_there_is_no_other() -> None:
-    replicas = [replica("a"), replica("b")]
-    preferred = choose(replicas, OLD, {"b": 9}, frozenset({"a"}))
-    last_resort = choose(replicas, OLD, {}, frozenset({"a", "b"}))
-    assert preferred is not None
-    assert preferred.replica_id == "b"
-    assert last_resort is not None
+    targets = able([replica("a"), replica("b"), replica("c", weights_release_id="rel_new")], OLD)
+    for point in range(20):
+        target = choose(targets, {"a": 3, "b": 2, "c": 0}, point, EVEN)
+        assert (target.replica_id, target.engine_model, target.release) == ("b", "weights", OLD)
 
 
 def test_canary_gets_its_share_and_the_same_caller_always_gets_the_same_release() -> None:

@@ -2,12 +2,15 @@
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 
+from gateway.engines.failures import ReleaseNotHeld, UpstreamUnreachable
 from gateway.errors import ModelNotFound, NoReplicaReady, Overloaded
-from gateway.routing.policy import AliasView, ReleaseView, ReplicaView
-from gateway.routing.pool import Pool, ReleaseNotLoaded, RoutingTable
+from gateway.routing.policy import AliasView, ReleaseView, ReplicaView, Target
+from gateway.routing.pool import Pool, ReleaseNotLoaded
+from gateway.routing.table import RoutingTable
 from gateway.settings import SwapSettings
 
 
@@ -82,7 +85,7 @@ async def test_a_release_can_be_asked_for_by_name_and_by_id() -> None:
 async def test_a_replica_that_refused_a_connection_is_left_alone_for_a_moment() -> None:
     ours = pool(max_wait_seconds=0.1)
     ours.apply(table())
-    ours.suspect("r1")
+    ours.report(target_of(ours), UpstreamUnreachable("refused"))
     with pytest.raises(NoReplicaReady):
         await _release_of(ours)
 
@@ -90,9 +93,10 @@ async def test_a_replica_that_refused_a_connection_is_left_alone_for_a_moment() 
 async def test_a_release_that_one_replica_lost_is_looked_for_elsewhere_and_the_replica_serves_on() -> None:
     ours = pool(max_wait_seconds=0.1)
     ours.apply(table())
-    ours.suspect("r1", "rel_new")
+    old = target_of(ours)
+    ours.report(replace(old, release=ReleaseView("rel_new", "name-rel_new", "assistant")), ReleaseNotHeld("not here"))
     assert await _release_of(ours) == "rel_old"
-    ours.suspect("r1", "rel_old")
+    ours.report(old, ReleaseNotHeld("not here"))
     with pytest.raises(NoReplicaReady):
         await _release_of(ours)
 
@@ -135,3 +139,10 @@ async def test_a_dispatch_with_a_stale_table_waits_for_the_next_look_and_goes_by
 async def _release_of(ours: Pool, model: str = "assistant") -> str:
     async with ours.dispatch(model, b"") as target:
         return target.release.id
+
+
+def target_of(ours: Pool) -> Target:
+    lease = ours.try_take("assistant", b"")
+    assert lease is not None
+    lease.release()
+    return lease.target

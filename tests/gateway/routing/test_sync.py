@@ -12,8 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.errors import DatabaseUnavailable
 from gateway.routing import sync
-from gateway.routing.pool import Pool, RoutingTable
+from gateway.routing.pool import Pool
 from gateway.routing.sync import RoutingSync
+from gateway.routing.table import RoutingTable
 from gateway.settings import SwapSettings
 from gateway.storage import routing_state
 from gateway.storage.database import Database
