@@ -5,14 +5,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from gateway.access.authenticate import Authenticator
-from gateway.access.caller import SCOPES, Caller
+from gateway.access.caller import SCOPES, Caller, KeyLimits
+from gateway.access.limits import Limiter
 from gateway.access.secrets import Secrets
+from gateway.access.tally import UsageTally
 from gateway.engines.openai_client import EngineClient
 from gateway.rollout.reconciler import Reconciler
 from gateway.routes import admin_releases, admin_runs, chat, feedback, health, models
 from gateway.routes.errors import install_error_handlers
+from gateway.routes.request_ids import RequestIds
 from gateway.routing.drain import Drain
 from gateway.routing.pool import Pool
 from gateway.routing.sync import RoutingSync
@@ -28,6 +32,14 @@ from gateway.telemetry.traces import Traces
 SYNC_WAIT_SECONDS = 2.0
 """A heartbeat that takes longer than this is given up and tried again, well within the lease."""
 ROUTERS = (chat.router, models.router, feedback.router, admin_releases.router, admin_runs.router, health.router)
+
+
+class Application(FastAPI):
+    """FastAPI with a request id on every answer, those of its outermost error handler included."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """The framework's own layers, and ours around them."""
+        return RequestIds(super().build_middleware_stack())
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -49,7 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
                     await task
             await close_services(services)
 
-    app = FastAPI(title="Alignway", version="0.1.0", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = Application(title="Alignway", version="0.1.0", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.draining, app.state.drain = False, Drain()
     install_error_handlers(app)
     for router in ROUTERS:
@@ -66,12 +78,13 @@ async def build_services(settings: Settings) -> Services:
     open_to_all_as = None
     if settings.server.auth == "off":
         open_to_all_as = Caller("key_local", project.id, frozenset(SCOPES), "local")
-    pool = Pool(settings.swap)
+    pool = Pool(settings.swap, settings.pool)
     return Services(
         settings=settings,
         database=database,
         secrets=secrets,
         authenticator=Authenticator(database, open_to_all_as),
+        limiter=Limiter(UsageTally(), KeyLimits(**settings.limits.model_dump())),
         votes=GroupCommit(database, "durable"),
         completions=CompletionRecorder(database),
         engines=EngineClient(settings.upstream),

@@ -3,6 +3,8 @@
 One handler (`gateway/routes/errors.py`) turns them into OpenAI's error body. Nothing here knows HTTP beyond numbers.
 """
 
+from collections.abc import Mapping
+
 
 class AlignwayError(Exception):
     """Any error that a user may meet. Its text says what happened and what to do."""
@@ -16,6 +18,8 @@ class AlignwayError(Exception):
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
         self.message = message
+        self.headers: Mapping[str, str] = {}
+        """Further headers of the answer."""
         self.param = param if param is not None else self.param
         self.code = code or self.code
 
@@ -50,6 +54,16 @@ class ModelNotFound(NotFound):
     code, param = "model_not_found", "model"
 
 
+class WrongTask(InvalidRequest):
+    """The model does something else than what was asked of it."""
+
+    code, param = "wrong_task", "model"
+
+    def __init__(self, model: str, task: str) -> None:
+        route = {"chat": "/v1/chat/completions", "embed": "/v1/embeddings", "rerank": "/v1/rerank"}[task]
+        super().__init__(f"The model `{model}` answers {route} and nothing else. GET /v1/models lists the models.")
+
+
 class Conflict(AlignwayError):
     """The state has moved on, or another call is in the way."""
 
@@ -62,11 +76,23 @@ class TooLarge(AlignwayError):
     status, type, code = 413, "invalid_request_error", "request_too_large"
 
 
+class UnsupportedMediaType(AlignwayError):
+    """A body that is not plain JSON."""
+
+    status, type, code = 415, "invalid_request_error", "unsupported_media_type"
+
+
 class Overloaded(AlignwayError):
     """More work than the queue holds; trying again later helps."""
 
     status, type, code = 429, "rate_limit_error", "queue_full"
     retry_after_seconds = 2.0
+
+
+class RateLimited(AlignwayError):
+    """The key has used up one of its limits; after `retry_after_seconds` there is room again."""
+
+    status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
 
 
 class Unavailable(AlignwayError):

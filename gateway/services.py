@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from gateway.access.authenticate import Authenticator
+from gateway.access.limits import Limiter
 from gateway.access.secrets import Secrets
 from gateway.engines.openai_client import EngineClient
 from gateway.routing.pool import Pool
@@ -23,6 +24,7 @@ class Services:
     database: Database
     secrets: Secrets
     authenticator: Authenticator
+    limiter: Limiter
     votes: GroupCommit
     completions: CompletionRecorder
     engines: EngineClient

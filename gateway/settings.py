@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 EngineKind = Literal["vllm", "lmdeploy", "scripted", "url"]
+Task = Literal["chat", "embed", "rerank"]
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -33,6 +34,8 @@ class ServerSettings(Section):
     """`off` lets anybody on this machine in, as an admin; loopback only."""
     body_limit_bytes: PositiveInt = 4 << 20
     """A larger request body is refused with 413."""
+    image_body_limit_bytes: PositiveInt = 32 << 20
+    """The same for keys made with `--images`."""
     header_limit_bytes: PositiveInt = 16 << 10
     """A request whose address and headers are larger is refused with 431."""
     receipt_seconds: PositiveFloat = 15.0
@@ -66,6 +69,8 @@ class EngineSettings(Section):
     """Python of the environment the engine is installed in; default: the one that runs Alignway."""
     url: str | None = None
     """Base address of an engine that somebody else runs, such as `http://127.0.0.1:8000`."""
+    urls: tuple[str, ...] = ()
+    """Instead of `url`: several engines that somebody else runs, all with the same model; each is a replica."""
     model: str | None = None
     """What that engine calls its model; default: the only one it lists."""
     dialect: Literal["vllm", "lmdeploy"] | None = None
@@ -79,11 +84,19 @@ class EngineSettings(Section):
 
     @model_validator(mode="after")
     def _url_fits_kind(self) -> "EngineSettings":
-        if (self.kind == "url") != (self.url is not None):
-            raise ValueError('engine.url goes with engine.kind = "url", and only with it')
+        if (self.kind == "url") != bool(self.addresses):
+            raise ValueError('engine.url or engine.urls goes with engine.kind = "url", and only with it')
+        if (self.url is not None and self.urls) or len(set(self.addresses)) != len(self.addresses):
+            raise ValueError("give each address once, in engine.url or in engine.urls")
         if self.dialect is not None and self.kind != "url":
             raise ValueError('engine.dialect goes with engine.kind = "url"; of its own engines Alignway knows it')
         return self
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where the engines listen that somebody else runs: one for each replica."""
+        given = self.urls if self.url is None else (self.url, *self.urls)
+        return tuple(url.rstrip("/") for url in given)
 
 
 class ModelSettings(Section):
@@ -95,13 +108,21 @@ class ModelSettings(Section):
     """A folder, a Hugging Face or ModelScope id, or `smollm2-135m-instruct` (installed with Alignway, English only)."""
     hub: Literal["huggingface", "modelscope"] = "huggingface"
     """Where an id is looked up."""
+    task: Task = "chat"
+    """`chat`, `embed` or `rerank`. The last two are passed on to `engine.url`; they have no releases, and train not."""
     replicas: PositiveInt = 1
-    """How many engines serve the alias."""
+    """How many engines serve the alias; of engines given by address there are as many as addresses."""
     devices: tuple[str, ...] = ()
     """Devices of the engines, such as `["0", "1"]`; default: the engine chooses."""
     swap: Literal["merged", "adapter"] = "merged"
     """How a promoted release is held: folded into the weights (fast), or as an adapter beside the base."""
     engine: EngineSettings = EngineSettings()
+
+    @model_validator(mode="after")
+    def _task_fits_engine(self) -> "ModelSettings":
+        if self.task != "chat" and self.engine.kind != "url":
+            raise ValueError(f'task = "{self.task}" needs an engine of yours: set engine.kind = "url" and engine.url')
+        return self
 
 
 class UpstreamSettings(Section):
@@ -146,6 +167,17 @@ class SwapSettings(Section):
     """Newcomers that may wait in one worker; one more gets 429."""
     max_wait_seconds: PositiveFloat = 120.0
     """A newcomer for whom no replica becomes ready by then gets 503."""
+
+
+class LimitSettings(Section):
+    """What a key may use that was made without limits of its own; default: as much as it likes."""
+
+    requests_per_minute: PositiveInt | None = None
+    """Requests that are let in within a minute, over all workers."""
+    tokens_per_minute: PositiveInt | None = None
+    """Prompt and completion tokens within a minute, over all workers."""
+    streams: PositiveInt | None = None
+    """Requests open at once, over all workers."""
 
 
 class TrustSettings(Section):
@@ -208,6 +240,7 @@ class Settings(Section):
     upstream: UpstreamSettings = UpstreamSettings()
     pool: PoolSettings = PoolSettings()
     swap: SwapSettings = SwapSettings()
+    limits: LimitSettings = LimitSettings()
     feedback: FeedbackSettings = FeedbackSettings()
     aligner: AlignerSettings = AlignerSettings()
 

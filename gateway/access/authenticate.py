@@ -45,6 +45,12 @@ class Authenticator:
         """Whether callers need no key."""
         return self._open_to_all_as is not None
 
+    def remembered(self, authorization: str | None) -> Caller | None:
+        """The caller, if it was looked up within the last moment; None: use `await authenticate`."""
+        if self._open_to_all_as is not None:
+            return self._open_to_all_as
+        return None
+
     async def authenticate(self, authorization: str | None, scope: str | None = None) -> Caller:
         """The caller behind an `Authorization` header. Raises `NotAuthenticated`, saying how to get a key."""
         if self._open_to_all_as is not None:

@@ -1,6 +1,7 @@
 """Who is calling, once the key has been checked."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 SCOPES = (
     "inference",
@@ -17,6 +18,22 @@ DEFAULT_SCOPES = ("inference", "feedback", "feedback:write_text", "feedback:read
 """What a new key may do unless told otherwise."""
 
 
+class KeyLimits(NamedTuple):
+    """What a key may use, over all workers together; None: as much as it likes."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    streams: int | None = None
+    """Requests open at once, streamed or not."""
+
+    def or_else(self, defaults: "KeyLimits") -> "KeyLimits":
+        """These limits, and those of `defaults` where there is none."""
+        return KeyLimits(*(other if own is None else own for own, other in zip(self, defaults, strict=True)))
+
+
+UNLIMITED = KeyLimits()
+
+
 @dataclass(frozen=True)
 class Caller:
     """The key behind a call. Its project bounds everything it can see."""
@@ -25,6 +42,9 @@ class Caller:
     project_id: str
     scopes: frozenset[str]
     name: str = ""
+    limits: KeyLimits = UNLIMITED
+    images: bool = False
+    """Whether the key may send bodies up to `server.image_body_limit_bytes`."""
 
     def may(self, scope: str) -> bool:
         """Whether the key has this scope; `admin` has them all."""

@@ -24,7 +24,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
 def error_response(error: AlignwayError) -> JSONResponse:
     """The response for an error."""
-    headers = {}
+    headers = dict(error.headers)
     if error.retry_after_seconds is not None:
         headers["retry-after"] = str(math.ceil(error.retry_after_seconds))
     if error.status == 408:
@@ -48,7 +48,9 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
         message, code = str(getattr(error, "detail", error)), "http_error"
     answer = InvalidRequest(message, code=code)
     answer.status = status
-    return error_response(answer)
+    response = error_response(answer)
+    response.headers.update(getattr(error, "headers", None) or {})  # such as `Allow`, with a 405
+    return response
 
 
 async def _validation_error(_: Request, error: Exception) -> JSONResponse:
