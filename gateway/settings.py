@@ -40,6 +40,8 @@ class ServerSettings(Section):
     """A request whose address and headers are larger is refused with 431."""
     receipt_seconds: PositiveFloat = 15.0
     """A request whose headers, or whose body, take longer than this to arrive is refused with 408."""
+    stall_seconds: PositiveFloat = 60.0
+    """A client that takes nothing of its answer for this long is cut off, and its engine freed."""
     drain_seconds: PositiveFloat = 30.0
     """On SIGTERM, open streams may go on for this long."""
 
@@ -108,6 +110,8 @@ class ModelSettings(Section):
     """A folder, a Hugging Face or ModelScope id, or `smollm2-135m-instruct` (installed with Alignway, English only)."""
     hub: Literal["huggingface", "modelscope"] = "huggingface"
     """Where an id is looked up."""
+    images: bool = False
+    """Whether the model sees: requests with images are refused otherwise."""
     task: Task = "chat"
     """`chat`, `embed` or `rerank`. The last two are passed on to `engine.url`; they have no releases, and train not."""
     replicas: PositiveInt = 1
@@ -123,6 +127,39 @@ class ModelSettings(Section):
         if self.task != "chat" and self.engine.kind != "url":
             raise ValueError(f'task = "{self.task}" needs an engine of yours: set engine.kind = "url" and engine.url')
         return self
+
+
+class SurfaceSettings(Section):
+    """What clients may ask for over the OpenAI API. A request beyond a limit is refused with 400."""
+
+    extensions: Literal["vllm", "strict"] = "vllm"
+    """`vllm` also takes `top_k`, `min_p`, `repetition_penalty` and `chat_template_kwargs`; `strict`: OpenAI's alone."""
+    template_arguments: tuple[str, ...] = ("enable_thinking", "thinking", "thinking_budget", "reasoning_effort")
+    """What `chat_template_kwargs` may hold; values are texts, numbers, `true`, `false` or `null`."""
+    fetch_image_urls: bool = False
+    """Whether engines may fetch images from `http` and `https` addresses that clients name."""
+    max_json_depth: PositiveInt = 64
+    """Levels of lists and objects within each other."""
+    max_choices: PositiveInt = 16
+    """Largest `n`."""
+    max_messages: PositiveInt = 2048
+    """Messages in a request, and parts in a message."""
+    max_images: PositiveInt = 16
+    """Images in a request."""
+    max_stops: PositiveInt = 16
+    """Stop texts in a request."""
+    max_stop_characters: PositiveInt = 1000
+    """Length of a stop text."""
+    max_logit_bias: PositiveInt = 1024
+    """Tokens in `logit_bias`."""
+    max_tools: PositiveInt = 128
+    """Tools in a request."""
+    max_schema_bytes: PositiveInt = 64 << 10
+    """Size of one JSON schema: of a tool's parameters, or of `response_format`."""
+    max_schemas_bytes: PositiveInt = 512 << 10
+    """Size of all JSON schemas of a request together."""
+    max_schema_nodes: PositiveInt = 20_000
+    """Subschemas in one JSON schema once each reference is replaced by what it refers to."""
 
 
 class UpstreamSettings(Section):
@@ -226,6 +263,17 @@ class AlignerSettings(Section):
     """CPU threads of a training run; 0: all cores."""
 
 
+class TelemetrySettings(Section):
+    """What the gateway tells of its work, and where."""
+
+    request_log: Literal["off", "errors", "all"] = "errors"
+    """Log a line for each request that ended: none, those that failed, or all."""
+    log_prompts: bool = False
+    """Put the prompt into that line too."""
+    otlp_endpoint: str | None = Field(default=None, pattern=r"^https?://")
+    """Send traces to this OTLP/HTTP collector, such as `http://localhost:4318`; else `OTEL_EXPORTER_OTLP_ENDPOINT`."""
+
+
 class Settings(Section):
     """Everything that can be set, for every process."""
 
@@ -237,12 +285,14 @@ class Settings(Section):
     database: DatabaseSettings = DatabaseSettings()
     store: StoreSettings = StoreSettings()
     models: tuple[ModelSettings, ...] = (ModelSettings(),)
+    surface: SurfaceSettings = SurfaceSettings()
     upstream: UpstreamSettings = UpstreamSettings()
     pool: PoolSettings = PoolSettings()
     swap: SwapSettings = SwapSettings()
     limits: LimitSettings = LimitSettings()
     feedback: FeedbackSettings = FeedbackSettings()
     aligner: AlignerSettings = AlignerSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     @model_validator(mode="after")
     def _open_door_on_loopback_only(self) -> "Settings":

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
 from gateway.errors import AlignwayError, InvalidRequest, TooLarge
-from gateway.wire.chat import invalid_field, parse_json
+from gateway.wire.json_body import invalid_field, parse_json
+from gateway.wire.media_type import require_json
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -29,7 +30,11 @@ class ClientLeft(AlignwayError):
 
 
 async def read_body(request: Request) -> bytes:
-    """The whole body. Raises `TooLarge` as soon as it exceeds its limit, `ReceiptTooSlow` and `ClientLeft`."""
+    """The whole body. Raises `TooLarge` as soon as it exceeds its limit, `ReceiptTooSlow`, `ClientLeft`.
+
+    Raises `UnsupportedMediaType` for what is not JSON.
+    """
+    require_json(request.headers.get("content-type"), request.headers.get("content-encoding"))
     server = request.app.state.services.settings.server
     try:
         async with asyncio.timeout(server.receipt_seconds):

@@ -16,8 +16,8 @@ from gateway.feedback.reading import FeedbackNotFound, feedback_page, show_feedb
 from gateway.feedback.targets import wait_for_targets
 from gateway.routes.body import read_body
 from gateway.services import Services
-from gateway.wire.chat import parse_json
 from gateway.wire.error_body import error_body
+from gateway.wire.json_body import parse_json
 
 router = APIRouter()
 

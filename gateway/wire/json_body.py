@@ -1,0 +1,99 @@
+"""JSON bodies, and what is wrong with them in words of JSON. `param` is spelt as OpenAI does: `messages[0].content`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from pydantic import ValidationError
+
+from gateway.errors import InvalidRequest
+
+MAX_SHOWN = 100
+"""Characters of a client's own words in an error message."""
+
+
+def parse_json(body: bytes) -> Any:
+    """Decode a JSON body. Raises `InvalidRequest` with the place of the mistake.
+
+    Of a key that comes twice the last value counts. NaN, Infinity, lone surrogates, numbers beyond a double and
+    bytes that are not UTF-8 are refused.
+    """
+    try:
+        return msgspec.json.decode(body)
+    except RecursionError:
+        raise _malformed("it is nested too deep") from None
+    except ValueError as error:  # not all of them are msgspec's: bytes that are not UTF-8, numbers of 5,000 digits
+        raise _malformed(str(error)) from error
+
+
+def is_deeper(value: Any, levels: int) -> bool:
+    """Whether lists and objects stand within each other more than `levels` deep."""
+    layer = [value]
+    for _ in range(levels + 1):
+        layer = [inner for outer in layer for inner in _inner(outer)]
+        if not layer:
+            return False
+    return True
+
+
+def json_text(value: Any) -> str:
+    """A client's own value in an error message."""
+    return msgspec.json.encode(value).decode()[:MAX_SHOWN]
+
+
+def invalid_field(error: ValidationError) -> InvalidRequest:
+    """The first thing that is wrong with a body that pydantic checked, as an error that names the parameter."""
+    first: Mapping[str, Any] = error.errors(include_url=False, include_context=False)[0]
+    param = spelt([part for part in first["loc"] if not _is_branch(part)])
+    if first["type"] == "extra_forbidden":
+        return unknown_parameter(param)
+    if first["type"] == "missing":
+        return missing_parameter(param)
+    # pydantic speaks of our Python types; a client sent a JSON list
+    message = str(first["msg"]).replace("Tuple should", "The list should").replace("valid tuple", "valid list")
+    return InvalidRequest(f"`{param}`: {message}.", param=param, code="invalid_value")
+
+
+def spelt(place: Sequence[str | int]) -> str:
+    """A place within a body: `messages[0].content`."""
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part[:MAX_SHOWN]}" for part in place]
+    return "".join(parts).removeprefix(".")
+
+
+def unknown_parameter(param: str) -> InvalidRequest:
+    """A field that is none of ours."""
+    return InvalidRequest(
+        f"`{param}` is not a parameter that this server takes; leave it out.", param=param, code="unknown_parameter"
+    )
+
+
+def missing_parameter(param: str) -> InvalidRequest:
+    """A field that must be there."""
+    return InvalidRequest(f"`{param}` is missing.", param=param, code="missing_required_parameter")
+
+
+def unsupported_parameter(param: str, reason: str) -> InvalidRequest:
+    """A field of OpenAI's that is not offered here, and what to do instead."""
+    return InvalidRequest(f"`{param}` is not supported: {reason}.", param=param, code="unsupported_parameter")
+
+
+def invalid_value(param: str, must: str) -> InvalidRequest:
+    """A value that cannot be; `must` says what it must be, or which rule it breaks."""
+    return InvalidRequest(f"`{param}` {must}.", param=param, code="invalid_value")
+
+
+def _malformed(reason: str) -> InvalidRequest:
+    return InvalidRequest(f"The body is not valid JSON: {reason}.", code="invalid_json")
+
+
+def _inner(value: Any) -> Sequence[Any]:
+    if isinstance(value, dict):
+        return list(value.values()) or [None]
+    if isinstance(value, list):
+        return value or [None]
+    return ()
+
+
+def _is_branch(part: Any) -> bool:
+    # pydantic names the branch of a union in the path; the client never wrote it
+    return isinstance(part, str) and ("[" in part or part in {"str", "float", "int", "bool"})
