@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp
@@ -13,21 +14,26 @@ from gateway.access.limits import Limiter
 from gateway.access.secrets import Secrets
 from gateway.access.tally import UsageTally
 from gateway.engines.openai_client import EngineClient
+from gateway.engines.upstream import Upstreams
 from gateway.rollout.reconciler import Reconciler
 from gateway.routes import admin_releases, admin_runs, chat, feedback, health, models
 from gateway.routes.errors import install_error_handlers
 from gateway.routes.request_ids import RequestIds
 from gateway.routing.drain import Drain
 from gateway.routing.pool import Pool
+from gateway.routing.probe import Prober
+from gateway.routing.reading import read_pool
 from gateway.routing.sync import RoutingSync
 from gateway.services import Services
 from gateway.settings import Settings
-from gateway.storage.completions import CompletionRecorder
+from gateway.storage.completion_log import CompletionLog
 from gateway.storage.database import Database
 from gateway.storage.group_commit import GroupCommit
 from gateway.storage.keys import ensure_project, ensure_root_secret
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.traces import Traces
+from gateway.telemetry.request_log import RequestLog
+from gateway.telemetry.shared import WorkerFiles
+from gateway.telemetry.traces import make_traces
 
 SYNC_WAIT_SECONDS = 2.0
 """A heartbeat that takes longer than this is given up and tried again, well within the lease."""
@@ -47,10 +53,12 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.services = services = await build_services(settings)
+        app.state.services = services = await build_services(settings, app.state.drain)
         await services.sync.step()
         reconciler = Reconciler(services.database, settings, holder=services.sync.worker_id)
-        tasks = [asyncio.create_task(services.sync.run()), asyncio.create_task(reconciler.run())]
+        prober = Prober(services.database, services.pool, settings.pool, holder=services.sync.worker_id)
+        app.state.drain.at_end(services.pool.shut)
+        tasks = [asyncio.create_task(job.run()) for job in (services.sync, reconciler, prober, services.metrics)]
         try:
             yield
         finally:
@@ -69,7 +77,7 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-async def build_services(settings: Settings) -> Services:
+async def build_services(settings: Settings, drain: Drain) -> Services:
     """Everything the routes share, made in order of dependence."""
     database = Database(settings.database_url)
     async with database.write() as session:
@@ -86,20 +94,26 @@ async def build_services(settings: Settings) -> Services:
         authenticator=Authenticator(database, open_to_all_as),
         limiter=Limiter(UsageTally(), KeyLimits(**settings.limits.model_dump())),
         votes=GroupCommit(database, "durable"),
-        completions=CompletionRecorder(database),
+        completions=CompletionLog(settings.database_url),
         engines=EngineClient(settings.upstream),
+        upstreams=Upstreams(settings.upstream),
         pool=pool,
         sync=RoutingSync(Database(settings.database_url, SYNC_WAIT_SECONDS), pool),
-        metrics=Metrics(),
-        traces=Traces(),
+        metrics=Metrics(WorkerFiles(settings.data_dir / "metrics"), partial(read_pool, pool)),
+        traces=make_traces(settings.telemetry.otlp_endpoint),
+        request_log=RequestLog(settings.telemetry),
+        drain=drain,
     )
 
 
 async def close_services(services: Services) -> None:
     """Commit what is pending, sign off, close connections."""
+    services.metrics.close()
+    await asyncio.to_thread(services.traces.close)
     await services.votes.close()
     await services.completions.close()
     with suppress(Exception):
         await services.sync.leave()
     await services.engines.close()
+    await services.upstreams.close()
     await services.database.close()

@@ -6,13 +6,16 @@ from gateway.access.authenticate import Authenticator
 from gateway.access.limits import Limiter
 from gateway.access.secrets import Secrets
 from gateway.engines.openai_client import EngineClient
+from gateway.engines.upstream import Upstreams
+from gateway.routing.drain import Drain
 from gateway.routing.pool import Pool
 from gateway.routing.sync import RoutingSync
 from gateway.settings import Settings
-from gateway.storage.completions import CompletionRecorder
+from gateway.storage.completion_log import CompletionLog
 from gateway.storage.database import Database
 from gateway.storage.group_commit import GroupCommit
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.request_log import RequestLog
 from gateway.telemetry.traces import Traces
 
 
@@ -26,9 +29,18 @@ class Services:
     authenticator: Authenticator
     limiter: Limiter
     votes: GroupCommit
-    completions: CompletionRecorder
+    completions: CompletionLog
     engines: EngineClient
+    """For routes that are not hot."""
+    upstreams: Upstreams
+    """For chats."""
     pool: Pool
     sync: RoutingSync
     metrics: Metrics
     traces: Traces
+    request_log: RequestLog
+    drain: Drain
+
+    def takes_images(self, alias: str) -> bool:
+        """Whether the model behind an alias sees."""
+        return any(model.images for model in self.settings.models if model.alias == alias)

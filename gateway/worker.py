@@ -18,8 +18,8 @@ from fastapi import FastAPI
 from gateway.app import create_app
 from gateway.lifeline import end_with_parent, read_first_line
 from gateway.logs import configure_logs
+from gateway.relay.lane import chat_lane
 from gateway.settings import Settings
-from gateway.wire.http_protocol import bounded_protocol
 
 BACKLOG = 4096
 FAREWELL_SECONDS = 2
@@ -56,7 +56,7 @@ def main() -> None:
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http=bounded_protocol(server.header_limit_bytes, server.receipt_seconds),
+        http=chat_lane(app, server.header_limit_bytes, server.receipt_seconds),
         ws="none",
         lifespan="on",
         access_log=False,

@@ -15,6 +15,7 @@ LAYERS = [
     {"gateway.worker", "gateway.demo"},
     {"gateway.app"},
     {"gateway.routes", "gateway.console"},
+    {"gateway.relay"},
     {"gateway.services", "gateway.bootstrap"},
     {"gateway.access", "gateway.rollout", "gateway.feedback", "gateway.agent"},
     {"gateway.routing"},

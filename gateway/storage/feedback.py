@@ -65,8 +65,9 @@ async def list_feedback(
 
 
 async def aliases_of_project(session: AsyncSession, project_id: str) -> list[str]:
-    """The names of the project's aliases."""
-    return list(await session.scalars(select(Alias.name).where(Alias.project_id == project_id).order_by(Alias.name)))
+    """The names of the project's aliases that can be trained."""
+    own = (Alias.project_id == project_id, Alias.task == "chat")
+    return list(await session.scalars(select(Alias.name).where(*own).order_by(Alias.name)))
 
 
 def _locked(statement: Select[Feedback]) -> Select[Feedback]:

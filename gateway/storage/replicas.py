@@ -85,6 +85,13 @@ async def report_replica(session: AsyncSession, replica_id: str, report: Replica
     return await bump_epoch(session)
 
 
+async def mark_foreign(session: AsyncSession, replica_id: str, url: str, phase: str, detail: str) -> None:
+    """Write what a probe found of an engine without an agent: `ready` or `failed`. Another address is another engine."""
+    statement = update(Replica).where(Replica.id == replica_id, Replica.url == url, Replica.managed.is_(False))
+    await session.execute(statement.values(phase=phase, detail=detail, seen_at=time.time()))
+    await bump_epoch(session)
+
+
 async def touch_replica(session: AsyncSession, replica_id: str) -> None:
     """The agent of this replica is alive."""
     await session.execute(update(Replica).where(Replica.id == replica_id).values(seen_at=time.time()))

@@ -52,10 +52,42 @@ class ApiKey(Table):
     project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
     name: Mapped[str]
     secret_sha256: Mapped[str] = mapped_column(unique=True)
+    previous_sha256: Mapped[str | None] = mapped_column(unique=True)
+    """The secret before the last rotation; works until `previous_expires_at`."""
+    previous_expires_at: Mapped[float | None]
     scopes: Mapped[list[Any]]
+    requests_per_minute: Mapped[int | None]
+    tokens_per_minute: Mapped[int | None]
+    streams: Mapped[int | None]
+    """Requests open at once; none of the three: the settings' limits."""
+    images: Mapped[bool] = mapped_column(default=False)
+    """Whether it may send bodies up to `server.image_body_limit_bytes`."""
     created_at: Mapped[float]
     expires_at: Mapped[float | None]
     revoked_at: Mapped[float | None]
+
+
+class LimitState(Table):
+    """How much of a key's limits was given out lately, and to which workers; see `gateway/access/window.py`."""
+
+    __tablename__ = "limit_state"
+    key_id: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[dict[str, Any]]
+
+
+class Usage(Table):
+    """What a key used for an end user in a month."""
+
+    __tablename__ = "usage"
+    month: Mapped[str] = mapped_column(primary_key=True)
+    """UTC, such as `2026-11`."""
+    key_id: Mapped[str] = mapped_column(primary_key=True)
+    end_user_hash: Mapped[str] = mapped_column(primary_key=True)
+    """Empty for requests that named no end user."""
+    project_id: Mapped[str]
+    requests: Mapped[int]
+    prompt_tokens: Mapped[int]
+    completion_tokens: Mapped[int]
 
 
 class Secret(Table):
@@ -96,6 +128,8 @@ class Alias(Table):
     canary_share: Mapped[float] = mapped_column(default=0.0)
     swap: Mapped[str] = mapped_column(default="merged")
     """`merged` or `adapter`: how a promoted release is held by the engine."""
+    task: Mapped[str] = mapped_column(default="chat")
+    """`chat`, or `embed` or `rerank`: then it has no releases but the one it began with, and is never trained."""
     created_at: Mapped[float]
     updated_at: Mapped[float]
 
@@ -237,7 +271,6 @@ class Completion(Table):
     release_id: Mapped[str]
     status: Mapped[str]
     """finished, failed (the engine broke off) or aborted (the client left)."""
-    prompt_hash: Mapped[str]
     messages: Mapped[list[Any]]
     parameters: Mapped[dict[str, Any]]
     """Everything of the request but its messages: sampling, tools, response format."""
@@ -250,7 +283,7 @@ class Completion(Table):
     total_seconds: Mapped[float]
     call_metadata: Mapped[dict[str, Any]]
 
-    __table_args__ = (Index(None, "project_id", "created_at"), Index(None, "alias", "prompt_hash"))
+    __table_args__ = (Index(None, "project_id", "created_at"),)
 
 
 class Feedback(Table):

@@ -5,13 +5,13 @@ The head of a request (address and headers) is limited in bytes and in time, and
 
 import asyncio
 from http import HTTPStatus
-from typing import Any
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.errors import InvalidRequest
 from gateway.wire.error_body import error_body
+from gateway.wire.request_id import request_id
 
 HEADER_OVERHEAD_BYTES = 4
 """The colon, the space and the line end of a header."""
@@ -30,7 +30,7 @@ class HeadTooSlow(InvalidRequest):
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """One client connection. Limits are set by `bounded_protocol`."""
+    """One client connection. Its limits are set by `chat_lane`."""
 
     header_limit_bytes = 16 << 10
     receipt_seconds = 15.0
@@ -51,6 +51,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Parse what came. The parser keeps an unfinished line to itself, so blocks are counted here."""
         was_open = self._head_open
         super().data_received(data)
+        if self._head_open and self._receipt is None and not self.transport.is_closing():
+            self._receipt = self.loop.call_later(self.receipt_seconds, self._head_too_slow)
         if was_open and self._head_open and not self.transport.is_closing():
             self._unparsed_bytes += len(data)
             if self._unparsed_bytes > self.header_limit_bytes:
@@ -60,8 +62,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """A request begins."""
         super().on_message_begin()
         self._head_open, self._head_bytes, self._unparsed_bytes = True, 0, 0
-        if self._receipt is None:
-            self._receipt = self.loop.call_later(self.receipt_seconds, self._head_too_slow)
 
     def on_url(self, url: bytes) -> None:
         """A piece of the address."""
@@ -75,13 +75,16 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is complete and within its bounds."""
-        self._head_open = False
-        self._stop_receipt()
+        self._head_ended()
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what could not be parsed, for the reason found while parsing if there is one."""
         self._refuse(self._refusal or InvalidRequest(msg, code="invalid_http"))
+
+    def _head_ended(self) -> None:
+        self._head_open = False
+        self._stop_receipt()
 
     def _count(self, size: int) -> None:
         self._head_bytes += size
@@ -117,16 +120,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def bounded_protocol(header_limit_bytes: int, receipt_seconds: float) -> type[BoundedHttpProtocol]:
-    """The protocol with these limits, for `uvicorn.Config(http=...)`."""
-    limits: dict[str, Any] = {"header_limit_bytes": header_limit_bytes, "receipt_seconds": receipt_seconds}
-    return type("BoundedHttpProtocol", (BoundedHttpProtocol,), limits)
-
-
 def _refusal(error: InvalidRequest) -> bytes:
     body = msgspec.json.encode(error_body(error))
     head = (
         f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\ncontent-type: application/json\r\n"
-        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        f"content-length: {len(body)}\r\nconnection: close\r\nx-request-id: {request_id(None).decode()}\r\n\r\n"
     )
     return head.encode() + body

@@ -1,18 +1,49 @@
 """From what an engine says to what an OpenAI client may see, and to what is recorded.
 
-Engines add fields of their own (`prompt_logprobs`, `stop_reason`, `token_ids`, ...); only OpenAI's leave here.
+Engines add fields of their own (`prompt_logprobs`, `stop_reason`, `token_ids`, ...). Here an engine's JSON is read into
+types that have OpenAI's fields and no others, and what leaves is written from such types: nothing else can leave.
 """
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+from msgspec import UNSET
 
 from gateway.errors import UpstreamError
+from gateway.wire.growing import Growing, pieces
+from gateway.wire.reply_types import (
+    Choice,
+    ChunkChoice,
+    Delta,
+    Message,
+    RawChoice,
+    RawChunk,
+    RawChunkChoice,
+    RawReply,
+    ReplyBody,
+    Said,
+    ShownUsage,
+)
 
-USAGE_FIELDS = ("prompt_tokens", "completion_tokens", "total_tokens")
-MESSAGE_FIELDS = ("reasoning", "reasoning_content", "tool_calls")
+FINISH_REASONS = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "content_filter": "content_filter",
+    "repetition": "stop",  # vLLM's word for an answer that it cut off because it went round in circles
+}
+"""How an engine may say that an answer ended, in OpenAI's words. Any other word means that it broke off."""
+REASON_CHARACTERS = 500
+
+T = TypeVar("T")
+_encode = msgspec.json.Encoder().encode
+_decode_chunk = msgspec.json.Decoder(RawChunk).decode
+_decode_reply = msgspec.json.Decoder(RawReply).decode
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Signature:
     """Who answers: what stands at the head of the answer and of each of its chunks."""
 
@@ -22,135 +53,173 @@ class Signature:
     """Name of the release."""
     release_id: str
 
-    def head(self, kind: str) -> dict[str, Any]:
-        """The fields that open a reply or a chunk."""
-        return {
-            "id": self.completion_id,
-            "object": kind,
-            "created": self.created,
-            "model": self.model,
-            "system_fingerprint": self.release_id,
-        }
-
-
-@dataclass
-class Choice:
-    """One choice as it grows, chunk by chunk."""
-
-    index: int
-    content: list[str] = field(default_factory=list)
-    reasoning: list[str] = field(default_factory=list)
-    tool_calls: dict[int, dict[str, Any]] = field(default_factory=dict)
-    finish_reason: str | None = None
-
-    def record(self) -> dict[str, Any]:
-        """The choice as it is stored."""
-        message: dict[str, Any] = {"role": "assistant", "content": "".join(self.content)}
-        if self.reasoning:
-            message["reasoning"] = "".join(self.reasoning)
-        if self.tool_calls:
-            message["tool_calls"] = [self.tool_calls[index] for index in sorted(self.tool_calls)]
-        return {"index": self.index, "message": message, "finish_reason": self.finish_reason}
+    def head(self, kind: str) -> bytes:
+        """The fields that open a reply or a chunk, as JSON without the closing brace."""
+        return b'{"id":%b,"object":"%b","created":%d,"model":%b,"system_fingerprint":%b' % (
+            _encode(self.completion_id),
+            kind.encode(),
+            self.created,
+            _encode(self.model),
+            _encode(self.release_id),
+        )
 
 
 class Answer:
     """Everything one completion has said so far, over all its choices."""
 
-    def __init__(self, signature: Signature, expected_choices: int = 1) -> None:
-        self.signature = signature
-        self.usage = clean_usage(None)
-        self._expected_choices = expected_choices
-        self._choices: dict[int, Choice] = {}
+    __slots__ = ("_choices", "_expected", "_shows_reasoning", "finished", "usage")
 
-    @property
-    def finished(self) -> bool:
+    def __init__(self, expected: int, shows_reasoning: bool) -> None:
+        self.usage = ShownUsage()
+        self.finished = False
         """Whether every choice that was asked for came to its end."""
-        ended = [choice.finish_reason is not None for choice in self._choices.values()]
-        return len(ended) >= self._expected_choices and all(ended)
+        self._expected = expected
+        self._shows_reasoning = shows_reasoning
+        self._choices: dict[int, Growing] = {}
 
-    def choices(self) -> list[dict[str, Any]]:
+    def choices_json(self) -> bytes:
         """The choices as they are stored, in order."""
-        return [self._choices[index].record() for index in sorted(self._choices)]
+        return _encode([self._choices[index].stored(index) for index in sorted(self._choices)])
 
-    def whole(self, reply: dict[str, Any]) -> dict[str, Any]:
-        """Take in an engine's whole reply; return the client's."""
-        choices = []
-        for raw in _list(reply, "choices"):
-            message = raw.get("message") or {}
-            self._take(raw, message)
-            shown = {"role": "assistant", "content": message.get("content"), "refusal": None}
-            shown |= {name: message[name] for name in MESSAGE_FIELDS if message.get(name)}
-            choices.append(_choice(raw, "message", shown))
-        self.usage = clean_usage(reply.get("usage"))
-        return self.signature.head("chat.completion") | {"choices": choices, "usage": self.usage}
+    def usage_json(self) -> bytes:
+        """The token counts as they are stored."""
+        return _encode(self.usage)
 
-    def chunk(self, raw_chunk: dict[str, Any], with_usage: bool) -> dict[str, Any] | None:
-        """Take in an engine's chunk; return the client's, or None where it has nothing for the client."""
-        if raw_chunk.get("usage"):
-            self.usage = clean_usage(raw_chunk["usage"])
-        raw_choices = _list(raw_chunk, "choices")
-        if not raw_choices:
+    def finish_reasons(self) -> list[str]:
+        """How the choices ended, in order; those that have not are left out."""
+        return [reason for index in sorted(self._choices) if (reason := self._choices[index].finish_reason)]
+
+    def _take(self, index: int, said: Said, finish_reason: str | None) -> Growing:
+        growing = self._growing(index)
+        growing.take(said)
+        if finish_reason is not None:
+            growing.finish_reason = _known_reason(finish_reason)
+            ended = [choice.finish_reason is not None for choice in self._choices.values()]
+            self.finished = len(ended) >= self._expected and all(ended)
+        return growing
+
+    def _growing(self, index: int) -> Growing:
+        if not 0 <= index < self._expected:
+            raise UpstreamError(f"The engine sent choice {index} of {self._expected}; see the engine's log.")
+        return self._choices.setdefault(index, Growing())
+
+
+class WholeAnswer(Answer):
+    """An answer that comes in one piece."""
+
+    __slots__ = ("_head",)
+
+    def __init__(self, signature: Signature, expected: int = 1, *, reasoning: bool = True) -> None:
+        """`reasoning`: the client may see what the model thought."""
+        super().__init__(expected, reasoning)
+        self._head = signature.head("chat.completion")
+
+    def take(self, raw: bytes) -> bytes:
+        """Take in an engine's reply; return the client's. Raises `UpstreamError` if it is nonsense."""
+        reply = _read(_decode_reply, raw)
+        if reply.usage is not None:
+            self.usage = reply.usage.clean()
+        body = ReplyBody([self._shown(choice) for choice in reply.choices], self.usage)
+        return self._head + b"," + _encode(body)[1:]
+
+    def _shown(self, raw: RawChoice) -> Choice:
+        growing = self._take(raw.index, raw.message, raw.finish_reason)
+        message = Message(raw.message.content)
+        thought = raw.message.thought
+        if thought is not None and self._shows_reasoning:
+            message.reasoning = message.reasoning_content = thought
+        message.tool_calls = growing.tool_calls() or UNSET
+        return Choice(raw.index, message, raw.logprobs, growing.finish_reason)
+
+
+class StreamedAnswer(Answer):
+    """An answer that comes in chunks."""
+
+    __slots__ = ("_head", "_tail", "_text_head", "_text_tail")
+
+    def __init__(self, signature: Signature, expected: int = 1, *, usage: bool = False, reasoning: bool = True) -> None:
+        """`usage`: the client wants the token counts; `reasoning`: it may see what the model thought."""
+        super().__init__(expected, reasoning)
+        self._head = b"data: " + signature.head("chat.completion.chunk") + b","
+        self._tail = b',"usage":null}\n\n' if usage else b"}\n\n"
+        self._text_head = self._head + b'"choices":[{"index":0,"delta":{"content":'
+        self._text_tail = b'},"logprobs":null,"finish_reason":null}]' + self._tail
+
+    def take(self, raw: bytes) -> bytes | None:
+        """Take in an engine's chunk; return the client's as an event, None if there is nothing to tell.
+
+        Raises `UpstreamError` if the chunk is nonsense or says that the engine broke off.
+        """
+        chunk = _read(_decode_chunk, raw)
+        choices = chunk.choices or ()
+        if len(choices) == 1 and (text := _text_alone(choices[0])) is not None:
+            # Nearly every chunk of nearly every stream is this: a piece of text and nothing else.
+            self._growing(0).content.append(text)
+            return self._text_head + _encode(text) + self._text_tail
+        if chunk.error is not None:
+            raise UpstreamError(f"The engine broke off: {_reason(chunk.error)}")
+        if chunk.usage is not None:
+            self.usage = chunk.usage.clean()
+        elif chunk.choices is None:
+            raise UpstreamError("The engine sent a chunk without `choices`; see the engine's log.")
+        shown = [told for choice in choices if (told := self._shown(choice)) is not None]
+        if not shown:
             return None
-        choices = []
-        for raw in raw_choices:
-            delta = raw.get("delta") or {}
-            self._take(raw, delta)
-            shown = {name: delta[name] for name in ("role", *MESSAGE_FIELDS) if delta.get(name)}
-            if delta.get("content") is not None:
-                shown["content"] = delta["content"]
-            choices.append(_choice(raw, "delta", shown))
-        chunk = self.signature.head("chat.completion.chunk") | {"choices": choices}
-        return chunk | {"usage": None} if with_usage else chunk
+        return self._head + b'"choices":' + _encode(shown) + self._tail
 
-    def usage_chunk(self) -> dict[str, Any]:
+    def usage_event(self) -> bytes:
         """The last chunk of a stream whose client asked for usage."""
-        return self.signature.head("chat.completion.chunk") | {"choices": [], "usage": self.usage}
+        return self._head + b'"choices":[],"usage":' + _encode(self.usage) + b"}\n\n"
 
-    def _take(self, raw: dict[str, Any], said: dict[str, Any]) -> None:
-        choice = self._choices.setdefault(int(raw.get("index", 0)), Choice(int(raw.get("index", 0))))
-        if said.get("content"):
-            choice.content.append(_text(said["content"]))
-        if thought := said.get("reasoning") or said.get("reasoning_content"):
-            choice.reasoning.append(_text(thought))
-        for position, call in enumerate(said.get("tool_calls") or ()):
-            _merge_call(choice.tool_calls, call, position)
-        choice.finish_reason = raw.get("finish_reason") or choice.finish_reason
-        if choice.finish_reason == "abort":
-            raise UpstreamError("The engine gave the answer up before its end; ask again.")
-
-
-def clean_usage(usage: Any) -> dict[str, int]:
-    """The three counts every client knows."""
-    given = usage if isinstance(usage, dict) else {}
-    return {name: int(given.get(name) or 0) for name in USAGE_FIELDS}
+    def _shown(self, raw: RawChunkChoice) -> ChunkChoice | None:
+        said = raw.delta
+        growing = self._take(raw.index, said, raw.finish_reason)
+        delta = Delta(role=said.role, tool_calls=pieces(said.tool_calls))
+        thought = said.thought
+        if thought is not None and self._shows_reasoning:
+            delta.reasoning = delta.reasoning_content = thought
+        if said.content is not None and (said.content or said.role is not None):
+            delta.content = said.content
+        finish_reason = growing.finish_reason if raw.finish_reason is not None else None
+        if delta == Delta() and finish_reason is None and raw.logprobs is None:
+            return None
+        return ChunkChoice(raw.index, delta, raw.logprobs, finish_reason)
 
 
-def _choice(raw: dict[str, Any], kind: str, said: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "index": int(raw.get("index", 0)),
-        kind: said,
-        "logprobs": raw.get("logprobs"),
-        "finish_reason": raw.get("finish_reason"),
-    }
+def _text_alone(choice: RawChunkChoice) -> str | None:
+    """The text of a chunk of the first choice that holds nothing else."""
+    delta = choice.delta
+    if (
+        choice.index
+        or choice.finish_reason is not None
+        or choice.logprobs is not None
+        or delta.role is not None
+        or delta.tool_calls is not None
+        or delta.reasoning is not None
+        or delta.reasoning_content is not None
+    ):
+        return None
+    return delta.content or None
 
 
-def _text(said: Any) -> str:
-    if not isinstance(said, str):
-        raise UpstreamError("The engine said something that is not text; see the engine's log.")
-    return said
+def _known_reason(given: str) -> str:
+    known = FINISH_REASONS.get(given)
+    if known is None:
+        raise UpstreamError(f"The engine gave the answer up before its end ({given[:40]}); ask again.")
+    return known
 
 
-def _merge_call(calls: dict[int, dict[str, Any]], piece: dict[str, Any], position: int) -> None:
-    index = int(piece.get("index", position))
-    call = calls.setdefault(index, {"id": None, "type": "function", "function": {"name": "", "arguments": ""}})
-    call["id"] = piece.get("id") or call["id"]
-    function = piece.get("function") or {}
-    call["function"]["name"] += function.get("name") or ""
-    call["function"]["arguments"] += function.get("arguments") or ""
+def _read(decode: Callable[[bytes], T], raw: bytes) -> T:
+    try:
+        return decode(raw)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise UpstreamError("The engine sent something that is no answer; see the engine's log.") from error
 
 
-def _list(answer: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    found = answer.get(name)
-    if not isinstance(found, list):
-        raise UpstreamError(f"The engine answered without `{name}`; see the engine's log.")
-    return found
+def _reason(error: msgspec.Raw) -> str:
+    try:
+        said = msgspec.json.decode(error)
+    except msgspec.DecodeError:
+        return "it gave no reason."
+    message = said.get("message") if isinstance(said, dict) else said
+    return str(message or "it gave no reason.")[:REASON_CHARACTERS]

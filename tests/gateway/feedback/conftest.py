@@ -11,7 +11,6 @@ from gateway.access.caller import Caller
 from gateway.access.secrets import Secrets
 from gateway.contracts.ids import COMPLETION, mint
 from gateway.contracts.message import Message
-from gateway.contracts.prompt import prompt_hash
 from gateway.feedback.bodies import parse_body
 from gateway.feedback.capture import Captured, FeedbackCapture
 from gateway.settings import FeedbackSettings
@@ -47,7 +46,6 @@ class Desk:
                 "alias": "assistant",
                 "release_id": "rel_1",
                 "status": "finished",
-                "prompt_hash": prompt_hash(messages, parameters.get("tools"), parameters.get("response_format")),
                 "messages": [message.model_dump(mode="json", exclude_none=True) for message in messages],
                 "parameters": parameters,
                 "choices": [

@@ -18,7 +18,6 @@ from gateway.access.authenticate import Authenticator
 from gateway.access.secrets import Secrets
 from gateway.contracts.ids import COMPLETION, mint
 from gateway.contracts.message import Message
-from gateway.contracts.prompt import prompt_hash
 from gateway.routes import feedback
 from gateway.routes.errors import install_error_handlers
 from gateway.settings import FeedbackSettings, Settings
@@ -49,7 +48,6 @@ def completion(text: str, **columns: Any) -> Completion:
             "alias": "assistant",
             "release_id": "rel_1",
             "status": "finished",
-            "prompt_hash": prompt_hash(PROMPT),
             "messages": [message.model_dump(mode="json", exclude_none=True) for message in PROMPT],
             "parameters": {},
             "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],

@@ -1,48 +1,179 @@
 """From what an engine says to what a client sees: counted, cleaned, and ended only when everything ended."""
 
+import json
 from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.errors import UpstreamError
-from gateway.wire.reply import Answer, Signature, clean_usage
+from gateway.wire.events import EventSplitter
+from gateway.wire.reply import Signature, StreamedAnswer, WholeAnswer
 
 SIGNATURE = Signature("chatcmpl-1", 1, "assistant-1", "rel_1")
-ZEROS = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+HEAD = {"id": "chatcmpl-1", "created": 1, "model": "assistant-1", "system_fingerprint": "rel_1"}
 
 
-def delta(index: int, finish_reason: str | None = None, content: Any = "x") -> dict[str, Any]:
-    return {"choices": [{"index": index, "delta": {"content": content}, "finish_reason": finish_reason}]}
+def chunk(content: Any = "x", finish_reason: str | None = None, index: int = 0, **fields: Any) -> bytes:
+    delta = {"content": content} | fields.pop("delta", {})
+    choice = {"index": index, "delta": delta, "finish_reason": finish_reason} | fields
+    return json.dumps({"id": "engine-1", "model": "weights", "choices": [choice], "token_ids": [1]}).encode()
+
+
+def told(event: bytes | None) -> dict[str, Any]:
+    assert event is not None
+    assert event.startswith(b"data: ")
+    assert event.endswith(b"\n\n")
+    body: dict[str, Any] = json.loads(event[6:])
+    return body
+
+
+def whole(**message: Any) -> bytes:
+    return json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}).encode()
 
 
 def test_an_answer_is_finished_when_every_choice_that_was_asked_for_is() -> None:
-    answer = Answer(SIGNATURE, 2)
-    assert not answer.finished
-    answer.chunk(delta(0, "stop"), False)
-    assert not answer.finished
-    answer.chunk(delta(1), False)
-    assert not answer.finished
-    answer.chunk(delta(1, "length"), False)
-    assert answer.finished
+    answer = StreamedAnswer(SIGNATURE, 2)
+    for raw, finished in [(chunk("x", "stop"), False), (chunk(index=1), False), (chunk("", "length", 1), True)]:
+        answer.take(raw)
+        assert answer.finished is finished
+    assert answer.finish_reasons() == ["stop", "length"]
 
 
-def test_usage_that_the_engine_leaves_out_is_zero_in_chunk_and_reply() -> None:
-    assert Answer(SIGNATURE).usage_chunk()["usage"] == ZEROS
-    whole = {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}]}
-    assert Answer(SIGNATURE).whole(whole)["usage"] == ZEROS
-    assert clean_usage({"prompt_tokens": None, "completion_tokens": 3}) == ZEROS | {"completion_tokens": 3}
+def test_a_chunk_of_text_says_only_what_openai_says() -> None:
+    answer = StreamedAnswer(SIGNATURE)
+    expected = HEAD | {
+        "object": "chat.completion.chunk",
+        "choices": [{"index": 0, "delta": {"content": 'a "b" \n é 好'}, "logprobs": None, "finish_reason": None}],
+    }
+    assert told(answer.take(chunk('a "b" \n é 好', stop_reason=7, token_ids=[1]))) == expected
+
+
+def test_usage_stands_in_every_chunk_only_if_the_client_asked_for_it() -> None:
+    asked, not_asked = StreamedAnswer(SIGNATURE, usage=True), StreamedAnswer(SIGNATURE)
+    for raw in (chunk(), chunk("", "stop"), chunk("", delta={"role": "assistant"})):
+        assert told(asked.take(raw))["usage"] is None
+        assert "usage" not in told(not_asked.take(raw))
+
+
+def test_usage_that_the_engine_leaves_out_is_zero() -> None:
+    zeros = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    assert told(StreamedAnswer(SIGNATURE).usage_event())["usage"] == zeros
+    assert json.loads(WholeAnswer(SIGNATURE).take(whole(content="x")))["usage"] == zeros
+
+
+def test_counts_of_the_engine_are_kept_and_its_own_ones_dropped() -> None:
+    answer = StreamedAnswer(SIGNATURE)
+    usage = {"prompt_tokens": 5, "completion_tokens": None, "prompt_tokens_details": {"cached_tokens": 4}, "x": 1}
+    assert answer.take(json.dumps({"choices": [], "usage": usage}).encode()) is None
+    shown = {"prompt_tokens": 5, "completion_tokens": 0, "total_tokens": 5}
+    assert json.loads(answer.usage_json()) == shown | {"prompt_tokens_details": {"cached_tokens": 4}}
 
 
 def test_a_reply_without_a_finish_reason_is_not_finished() -> None:
-    answer = Answer(SIGNATURE)
-    answer.whole({"choices": [{"message": {"content": "x"}}]})
+    answer = WholeAnswer(SIGNATURE)
+    answer.take(b'{"choices": [{"message": {"content": "x"}}]}')
     assert not answer.finished
 
 
 @pytest.mark.parametrize("content", [7, ["a"], {"text": "a"}, True])
 def test_what_is_not_text_is_never_taken_for_it(content: Any) -> None:
-    answer = Answer(SIGNATURE)
-    answer.chunk(delta(0), False)
+    answer = StreamedAnswer(SIGNATURE)
+    answer.take(chunk())
     with pytest.raises(UpstreamError):
-        answer.chunk(delta(0, content=content), False)
-    assert answer.choices()[0]["message"]["content"] == "x"
+        answer.take(chunk(content))
+    assert json.loads(answer.choices_json())[0]["message"]["content"] == "x"
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+def test_what_the_model_thought_is_shown_under_both_names_and_stored_apart(name: str) -> None:
+    answer = StreamedAnswer(SIGNATURE)
+    delta = told(answer.take(chunk(None, delta={name: "hm"})))["choices"][0]["delta"]
+    assert delta == {"reasoning": "hm", "reasoning_content": "hm"}
+    answer.take(chunk("so", "stop"))
+    message = {"role": "assistant", "content": "so", "reasoning": "hm"}
+    assert json.loads(answer.choices_json()) == [{"index": 0, "message": message, "finish_reason": "stop"}]
+
+
+def test_a_strict_surface_shows_no_reasoning_but_stores_it() -> None:
+    answer = WholeAnswer(SIGNATURE, reasoning=False)
+    shown = json.loads(answer.take(whole(content="so", reasoning="hm")))["choices"][0]["message"]
+    assert shown == {"role": "assistant", "content": "so", "refusal": None}
+    assert json.loads(answer.choices_json())[0]["message"]["reasoning"] == "hm"
+
+
+def test_tool_calls_come_in_pieces_and_are_stored_whole() -> None:
+    answer = StreamedAnswer(SIGNATURE)
+    first = {"index": 0, "id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a"'}}
+    second = {"index": 0, "function": {"arguments": ":1}"}, "engine": "x"}
+    assert told(answer.take(chunk(None, delta={"tool_calls": [first]})))["choices"][0]["delta"]["tool_calls"] == [first]
+    shown = told(answer.take(chunk(None, "tool_calls", delta={"tool_calls": [second]})))["choices"][0]
+    assert shown["delta"]["tool_calls"] == [{"index": 0, "function": {"arguments": ":1}"}}]
+    assert shown["finish_reason"] == "tool_calls"
+    call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a":1}'}}
+    assert json.loads(answer.choices_json())[0]["message"]["tool_calls"] == [call]
+
+
+def test_log_probabilities_lose_what_the_engine_added() -> None:
+    entry = {"token": "x", "logprob": -0.5, "bytes": [120], "top_logprobs": [], "rank": 1}
+    shown = told(StreamedAnswer(SIGNATURE).take(chunk("x", logprobs={"content": [entry]})))["choices"][0]["logprobs"]
+    clean = {"token": "x", "logprob": -0.5, "bytes": [120], "top_logprobs": []}
+    assert shown == {"content": [clean], "refusal": None}
+
+
+def test_an_empty_chunk_tells_nothing() -> None:
+    answer = StreamedAnswer(SIGNATURE)
+    assert answer.take(chunk("")) is None
+    assert answer.take(chunk(None)) is None
+
+
+@pytest.mark.parametrize("reason", ["abort", "error", "whatever"])
+def test_an_answer_that_was_given_up_is_no_answer(reason: str) -> None:
+    with pytest.raises(UpstreamError):
+        StreamedAnswer(SIGNATURE).take(chunk("", reason))
+
+
+@pytest.mark.parametrize("raw", [b'{"choices":[{"delta":{},"index":1}]}', b'{"choices":[{"delta":{},"index":-1}]}'])
+def test_a_choice_that_nobody_asked_for_is_nonsense(raw: bytes) -> None:
+    with pytest.raises(UpstreamError):
+        StreamedAnswer(SIGNATURE).take(raw)
+
+
+def test_an_error_in_the_stream_is_told_in_bounds() -> None:
+    raw = json.dumps({"error": {"message": "m" * 10_000}}).encode()
+    with pytest.raises(UpstreamError) as raised:
+        StreamedAnswer(SIGNATURE).take(raw)
+    assert len(raised.value.message) < 600
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=5), st.lists, max_leaves=5))
+def test_whatever_an_engine_says_is_an_answer_or_an_upstream_error(value: Any) -> None:
+    for body in (value, {"choices": value}, {"choices": [value]}, {"choices": [{"delta": value}]}):
+        for answer in (StreamedAnswer(SIGNATURE), WholeAnswer(SIGNATURE)):
+            try:
+                answer.take(msgspec.json.encode(body))
+            except UpstreamError:
+                continue
+
+
+@given(
+    st.lists(st.text(alphabet='abc é"', max_size=8), max_size=6), st.lists(st.integers(1, 7), min_size=1, max_size=40)
+)
+def test_events_are_the_same_however_their_bytes_are_cut(texts: list[str], cuts: list[int]) -> None:
+    data = b"".join(b": ping\n\ndata: " + json.dumps(text).encode() + b"\r\n\r\n" for text in texts)
+    splitter, found, at = EventSplitter(), [], 0
+    for position in range(len(data)):
+        size = cuts[position % len(cuts)]
+        found += splitter.payloads(data[at : at + size])
+        at += size
+    assert [json.loads(payload) for payload in found] == texts
+
+
+def test_a_line_without_end_is_refused() -> None:
+    splitter = EventSplitter()
+    for _ in range(4):
+        splitter.payloads(b"x" * (1 << 20))
+    with pytest.raises(UpstreamError):
+        splitter.payloads(b"x")

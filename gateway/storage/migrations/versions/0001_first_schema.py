@@ -31,7 +31,6 @@ def upgrade() -> None:
         sa.Column("alias", sa.String(), nullable=False),
         sa.Column("release_id", sa.String(), nullable=False),
         sa.Column("status", sa.String(), nullable=False),
-        sa.Column("prompt_hash", sa.String(), nullable=False),
         sa.Column("messages", JSON, nullable=False),
         sa.Column("parameters", JSON, nullable=False),
         sa.Column("choices", JSON, nullable=False),
@@ -44,7 +43,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_completion")),
     )
     with op.batch_alter_table("completion", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_completion_alias_prompt_hash"), ["alias", "prompt_hash"], unique=False)
         batch_op.create_index(
             batch_op.f("ix_completion_project_id_created_at"), ["project_id", "created_at"], unique=False
         )
@@ -104,6 +102,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_lease")),
     )
     op.create_table(
+        "limit_state",
+        sa.Column("key_id", sa.String(), nullable=False),
+        sa.Column("state", JSON, nullable=False),
+        sa.PrimaryKeyConstraint("key_id", name=op.f("pk_limit_state")),
+    )
+    op.create_table(
         "project",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
@@ -125,6 +129,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_secret")),
     )
     op.create_table(
+        "usage",
+        sa.Column("month", sa.String(), nullable=False),
+        sa.Column("key_id", sa.String(), nullable=False),
+        sa.Column("end_user_hash", sa.String(), nullable=False),
+        sa.Column("project_id", sa.String(), nullable=False),
+        sa.Column("requests", sa.BigInteger(), nullable=False),
+        sa.Column("prompt_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("completion_tokens", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("month", "key_id", "end_user_hash", name=op.f("pk_usage")),
+    )
+    op.create_table(
         "alias",
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("project_id", sa.String(), nullable=False),
@@ -133,6 +148,7 @@ def upgrade() -> None:
         sa.Column("canary_release_id", sa.String(), nullable=True),
         sa.Column("canary_share", sa.Float(precision=53), nullable=False),
         sa.Column("swap", sa.String(), nullable=False),
+        sa.Column("task", sa.String(), nullable=False),
         sa.Column("created_at", sa.Float(precision=53), nullable=False),
         sa.Column("updated_at", sa.Float(precision=53), nullable=False),
         sa.ForeignKeyConstraint(["project_id"], ["project.id"], name=op.f("fk_alias_project_id_project")),
@@ -144,12 +160,19 @@ def upgrade() -> None:
         sa.Column("project_id", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("secret_sha256", sa.String(), nullable=False),
+        sa.Column("previous_sha256", sa.String(), nullable=True),
+        sa.Column("previous_expires_at", sa.Float(precision=53), nullable=True),
         sa.Column("scopes", JSON, nullable=False),
+        sa.Column("requests_per_minute", sa.BigInteger(), nullable=True),
+        sa.Column("tokens_per_minute", sa.BigInteger(), nullable=True),
+        sa.Column("streams", sa.BigInteger(), nullable=True),
+        sa.Column("images", sa.Boolean(), nullable=False),
         sa.Column("created_at", sa.Float(precision=53), nullable=False),
         sa.Column("expires_at", sa.Float(precision=53), nullable=True),
         sa.Column("revoked_at", sa.Float(precision=53), nullable=True),
         sa.ForeignKeyConstraint(["project_id"], ["project.id"], name=op.f("fk_api_key_project_id_project")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_api_key")),
+        sa.UniqueConstraint("previous_sha256", name=op.f("uq_api_key_previous_sha256")),
         sa.UniqueConstraint("secret_sha256", name=op.f("uq_api_key_secret_sha256")),
     )
     op.create_table(
@@ -372,9 +395,11 @@ def downgrade() -> None:
     op.drop_table("feedback_pair")
     op.drop_table("api_key")
     op.drop_table("alias")
+    op.drop_table("usage")
     op.drop_table("secret")
     op.drop_table("prompt_side")
     op.drop_table("project")
+    op.drop_table("limit_state")
     op.drop_table("lease")
     op.drop_table("gateway_worker")
     op.drop_table("fence_ack")
@@ -385,7 +410,6 @@ def downgrade() -> None:
     op.drop_table("counter")
     with op.batch_alter_table("completion", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_completion_project_id_created_at"))
-        batch_op.drop_index(batch_op.f("ix_completion_alias_prompt_hash"))
 
     op.drop_table("completion")
     op.drop_table("audit_entry")

@@ -1,0 +1,349 @@
+"""One chat request from dispatch to record, as a chain of callbacks: no task and no queue while all goes well.
+
+It is tried again on another replica only as long as nothing of an answer has come. Knows engines and records; knows
+nothing of the client's connection, which is an `Outlet`.
+"""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+import structlog
+
+from gateway.access.caller import Caller
+from gateway.access.limits import Admission
+from gateway.contracts import ids
+from gateway.engines.dialects import Dialect, dialect_of
+from gateway.engines.failures import NothingGenerated
+from gateway.engines.upstream import Connection, Origin
+from gateway.errors import AlignwayError, InvalidRequest, UpstreamError
+from gateway.relay.mended import mended_call
+from gateway.relay.tally import Tally
+from gateway.routing.drain import ServerShuttingDown
+from gateway.routing.pool import Lease
+from gateway.services import Services
+from gateway.wire.chat import ChatRequest
+from gateway.wire.events import EventSplitter
+from gateway.wire.reply import Signature, StreamedAnswer, WholeAnswer
+
+CHAT_PATH = b"/v1/chat/completions"
+STREAMED = b',"stream":true,"stream_options":{"include_usage":true}}'
+DONE = b"data: [DONE]\n\n"
+MAX_REPLY_BYTES = 64 << 20
+REFUSAL_BYTES = 64 << 10
+"""Engines have been seen to refuse with megabytes of text."""
+AFFINITY_BYTES = 512
+"""Requests whose messages begin with the same bytes go to the same replica, whose prefix cache knows them."""
+STICKY_CHARACTERS = 4096
+
+log = structlog.get_logger(__name__)
+
+
+class Outlet(Protocol):
+    """Where the answer goes. Exactly one of `whole`, `end` and `failed` is called, once."""
+
+    def whole(self, body: bytes) -> None:
+        """The answer in one piece."""
+
+    def event(self, data: bytes) -> None:
+        """One or more server-sent events of a stream."""
+
+    def end(self, data: bytes) -> None:
+        """The last events; nothing comes after them."""
+
+    def failed(self, error: AlignwayError) -> None:
+        """There is no answer, or no more of it."""
+
+
+class ChatExchange:
+    """One request, its attempts and its answer. The receiver of what engines reply."""
+
+    def __init__(
+        self,
+        services: Services,
+        caller: Caller,
+        request: ChatRequest,
+        admission: Admission,
+        outlet: Outlet,
+        *,
+        completion_id: str | None = None,
+        traceparent: str | None = None,
+    ) -> None:
+        self.completion_id = completion_id or ids.mint(ids.COMPLETION)
+        self._services, self._caller, self._request, self._outlet = services, caller, request, outlet
+        self._tally = Tally(services, caller, request, admission, traceparent)
+        self._answer: StreamedAnswer | WholeAnswer | None = None
+        self._lease: Lease | None = None
+        self._connection: Connection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._attempts: dict[type[AlignwayError], int] = {}
+        self._status = self._size = 0
+        self._parts: list[bytes] = []
+        self._events = EventSplitter()
+        self._held: list[bytes] = []
+        self._paused = self._over = False
+
+    # ---- what the client's side calls
+
+    def start(self) -> None:
+        """Send the request to an engine, now or when one is free."""
+        self._services.drain.add(self)
+        try:
+            self._dispatch()
+        except AlignwayError as error:
+            self._fail(error)
+
+    def leave(self) -> None:
+        """The client is gone: the engine stops, and what was said is recorded."""
+        if not self._over:
+            self._drop()
+            self._end("aborted")
+
+    def end_now(self) -> None:
+        """The time to drain is over."""
+        if not self._over:
+            self._drop()
+            self._fail(ServerShuttingDown())
+
+    def pause(self) -> None:
+        """The client takes no more for now: nor do we from the engine."""
+        self._paused = True
+        if self._connection is not None:
+            self._connection.pause()
+
+    def resume(self) -> None:
+        """The client takes more."""
+        self._paused = False
+        if self._connection is not None:
+            self._connection.resume(self._patience)
+
+    # ---- dispatch
+
+    @property
+    def _patience(self) -> float:
+        settings = self._services.settings.upstream
+        return settings.read_timeout_seconds if self._request.stream else settings.reply_timeout_seconds
+
+    def _dispatch(self) -> None:
+        request = self._request
+        if request.end_user is not None:
+            sticky = f"{self._caller.project_id}\0{request.end_user}".encode()
+        else:
+            sticky = f"{self._caller.key_id}\0{request.first_user_text()[:STICKY_CHARACTERS]}".encode()
+        cache_key = request.prompt_cache_key
+        affinity = cache_key.encode() if cache_key else request.engine_messages_json[:AFFINITY_BYTES]
+        lease = self._services.pool.try_take(request.model, sticky, affinity)
+        if lease is not None:
+            self._send(lease)
+        else:
+            self._run(self._wait_for_lease(sticky, affinity))
+
+    async def _wait_for_lease(self, sticky: bytes, affinity: bytes) -> None:
+        arrived = time.monotonic()
+        lease = await self._services.pool.take(self._request.model, sticky, affinity)
+        self._services.metrics.queue_wait.observe(time.monotonic() - arrived)
+        self._send(lease)
+
+    def _send(self, lease: Lease) -> None:
+        self._lease, target, request = lease, lease.target, self._request
+        if request.has_images and not self._services.takes_images(target.release.alias):
+            raise InvalidRequest(
+                "This model takes no images; send text. If it can see, set `images = true` in its `[[models]]` entry.",
+                param="messages",
+                code="images_not_supported",
+            )
+        self._tally.sent_to(target)
+        signature = Signature(self.completion_id, self._tally.created, target.release.name, target.release.id)
+        reasoning = self._services.settings.surface.extensions != "strict"
+        if request.stream:
+            self._answer = StreamedAnswer(signature, request.choices, usage=request.wants_usage, reasoning=reasoning)
+        else:
+            self._answer = WholeAnswer(signature, request.choices, reasoning=reasoning)
+        dialect = dialect_of(target.kind)
+        parameters = dialect.parameters(request.parameters_json, request.choices)
+        if dialect.mends(parameters):
+            self._run(mended_call(self._services.engines, target, request, self))
+            return
+        origin = self._services.upstreams.origin(target.url)
+        data = self._request_bytes(origin, dialect, parameters, target.engine_model)
+        connection = origin.take_idle()
+        if connection is None:
+            self._run(self._connect(origin, data))
+        else:
+            self._hand_over(connection, data)
+
+    def _request_bytes(self, origin: Origin, dialect: Dialect, parameters: bytes, engine_model: str) -> bytes:
+        body = b'{"model":"%b","messages":%b%b%b' % (
+            engine_model.encode(),
+            dialect.messages(self._request.engine_messages_json),
+            b"" if parameters == b"{}" else b"," + parameters[1:-1],
+            STREAMED if self._request.stream else b"}",
+        )
+        traceparent = self._tally.traceparent
+        trace = b"" if traceparent is None else b"traceparent: %b\r\n" % traceparent.encode()
+        return b"%b%bcontent-length: %d\r\n\r\n%b" % (origin.head(CHAT_PATH), trace, len(body), body)
+
+    async def _connect(self, origin: Origin, data: bytes) -> None:
+        connection = await origin.connect(self._services.settings.upstream.connect_timeout_seconds)
+        self._hand_over(connection, data)
+
+    def _hand_over(self, connection: Connection, data: bytes) -> None:
+        self._connection = connection
+        self._status = self._size = 0
+        self._parts = []
+        connection.send(data, self, self._patience)
+        if self._paused:
+            connection.pause()
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do in a task what cannot be done at once; what it raises is the end of this attempt."""
+        self._task = asyncio.create_task(self._guarded(work))
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:
+            self.reply_failed(as_ours(error))
+
+    # ---- what an engine's connection calls
+
+    def reply_began(self, status: int) -> None:
+        """The head of the engine's reply is there."""
+        self._status = status
+
+    def reply_data(self, data: bytes) -> None:
+        """Some of the engine's reply."""
+        if self._over:
+            return
+        try:
+            if self._status == 200 and self._request.stream:
+                self.take_payloads(self._events.payloads(data))
+                return
+            self._size += len(data)
+            if self._status == 200 and self._size > MAX_REPLY_BYTES:
+                raise UpstreamError("The engine sent an endless answer; see the engine's log.")
+            if self._status == 200 or self._size <= REFUSAL_BYTES:
+                self._parts.append(data)
+        except Exception as error:
+            self._drop()
+            self.reply_failed(as_ours(error))
+
+    def reply_ended(self) -> None:
+        """All of the engine's reply has come."""
+        if self._over or self._lease is None:
+            return
+        self._connection, body = None, b"".join(self._parts)
+        try:
+            if self._status != 200:
+                dialect = dialect_of(self._lease.target.kind)
+                raise dialect.refusal(self._status, body, self._request.asks_grammar)
+            self.take_whole(body)
+        except Exception as error:
+            self.reply_failed(as_ours(error))
+
+    def reply_failed(self, error: AlignwayError) -> None:
+        """This attempt is over; another one may follow."""
+        if self._over:
+            return
+        self._connection = None
+        if self._lease is not None:
+            self._services.pool.report(self._lease.target, error)
+            self._lease.release()
+        if isinstance(error, NothingGenerated) and self._tally.first_chunk_seconds is None:
+            kind = type(error)
+            self._attempts[kind] = self._attempts.get(kind, 0) + 1
+            if self._attempts[kind] < error.max_attempts:
+                try:
+                    self._dispatch()
+                except AlignwayError as final:
+                    self._fail(final)
+                return
+        self._fail(error)
+
+    def take_payloads(self, payloads: list[bytes]) -> None:
+        """Pass a stream's chunks on. Raises `UpstreamError` for nonsense, and at an end that is none."""
+        answer = self._answer
+        if not isinstance(answer, StreamedAnswer):
+            raise UpstreamError("The engine streamed an answer that was to come whole; see the engine's log.")
+        held = self._held
+        for payload in payloads:
+            if payload == b"[DONE]":
+                self._complete(answer)
+                return
+            event = answer.take(payload)
+            if event is not None:
+                held.append(event)
+        if not held:
+            return
+        if self._tally.first_chunk_seconds is None:
+            self._note_first_chunk()
+        if not answer.finished:  # what may be the end waits for the record; everything else goes on at once
+            self._outlet.event(held[0] if len(held) == 1 else b"".join(held))
+            held.clear()
+
+    def take_whole(self, body: bytes) -> None:
+        """Pass a whole reply on. Raises `UpstreamError` for nonsense."""
+        answer = self._answer
+        if not isinstance(answer, WholeAnswer):
+            raise UpstreamError("The engine closed the stream before its end. The answer is incomplete; ask again.")
+        self._held.append(answer.take(body))
+        self._note_first_chunk()
+        self._complete(answer)
+
+    def _note_first_chunk(self) -> None:
+        self._tally.first_chunk()
+        if self._lease is not None:
+            self._services.pool.report(self._lease.target, None)
+
+    # ---- the end
+
+    def _complete(self, answer: StreamedAnswer | WholeAnswer) -> None:
+        """The engine is done: record, then send what is left."""
+        if not answer.finished:
+            raise UpstreamError("The engine ended the answer without a finish reason. It is incomplete; ask again.")
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.let_go()
+        self._end("finished")
+
+    def _recorded(self, _: bool) -> None:
+        data = b"".join(self._held)
+        if isinstance(self._answer, StreamedAnswer):
+            usage = self._answer.usage_event() if self._request.wants_usage else b""
+            self._outlet.end(data + usage + DONE)
+        else:
+            self._outlet.whole(data)
+
+    def _fail(self, error: AlignwayError) -> None:
+        if not self._over:
+            self._end("failed", error)
+            self._outlet.failed(error)
+
+    def _drop(self) -> None:
+        """Stop the engine's work, and ours."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.forget()
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+
+    def _end(self, status: str, error: AlignwayError | None = None) -> None:
+        self._over = True
+        self._services.drain.discard(self)
+        if self._lease is not None:
+            self._lease.release()
+        then = self._recorded if status == "finished" else _nobody_waits
+        self._tally.ended(status, self.completion_id, self._answer, error, then)
+
+
+def _nobody_waits(_: bool) -> None:
+    return
+
+
+def as_ours(error: Exception) -> AlignwayError:
+    """Any error as one that a client may see; what we did not foresee goes to the log."""
+    if isinstance(error, AlignwayError):
+        return error
+    log.error("unexpected_error", exc_info=error)
+    return AlignwayError("Something went wrong inside Alignway; its log says what. Please report it.")

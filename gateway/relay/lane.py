@@ -1,0 +1,264 @@
+"""The hot route inside uvicorn's protocol class: chat requests pass ASGI by, every other request goes to the app.
+
+No scope, task, future or message is made for a chat: the parsed request goes straight to its exchange, whose bytes go
+straight to the socket. A slow client pauses the engine's connection; one that leaves closes it.
+"""
+
+import asyncio
+from typing import Any
+
+from fastapi import FastAPI
+
+from gateway.access.caller import Caller
+from gateway.access.limits import Admission
+from gateway.errors import InvalidRequest
+from gateway.relay.admission import authenticated, caller_at_once, estimated_tokens, too_large
+from gateway.relay.client import ClientOutlet
+from gateway.relay.exchange import CHAT_PATH, ChatExchange, as_ours
+from gateway.services import Services
+from gateway.wire.chat import ChatRequest, parse_chat_request
+from gateway.wire.http_protocol import BoundedHttpProtocol
+from gateway.wire.media_type import require_json
+from gateway.wire.request_id import HEADER, request_id
+
+
+class BodyTooSlow(InvalidRequest):
+    """The body of a request did not arrive in time."""
+
+    status, code = 408, "request_timeout"
+
+
+class ChatLane(BoundedHttpProtocol):
+    """One client connection; the application is set by `chat_lane`.
+
+    A chat is *received* when its body is complete and *answered* when the last byte of its answer is written. Only when
+    both are true may another request begin; one that comes earlier (pipelining) is not read, and the connection is
+    closed after the answer, upon which HTTP/1.1 clients send it again.
+    """
+
+    application: FastAPI
+    _hot = False
+    """A chat is being received or answered."""
+    _received = _answered = _deaf = False
+    _exchange: ChatExchange | None = None
+    _task: asyncio.Task[None] | None = None
+    _stall: asyncio.TimerHandle | None = None
+
+    # ---- receiving
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, unless it came behind a chat that is not answered yet."""
+        if self._hot and self._received:
+            self._deaf = True
+            return
+        super().data_received(data)
+        if self._hot and not self._received and self._receipt is None and not self.transport.is_closing():
+            self._receipt = self.loop.call_later(self.receipt_seconds, self._body_too_slow)
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        if self._hot:
+            self._deaf = True
+        else:
+            super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the address."""
+        if not self._deaf:
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header."""
+        if not self._deaf:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head is complete: is it a chat, and is the connection free for it?"""
+        if self._deaf:
+            return
+        busy = self.cycle is not None and not self.cycle.response_complete
+        if busy or self.url != CHAT_PATH or self.parser.get_method() != b"POST" or self._is_old():
+            super().on_headers_complete()
+            return
+        self._head_ended()
+        self._hot, self._received, self._answered = True, False, False
+        self._head = dict(self.headers)
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._outlet = ClientOutlet(self.transport, self._fixed_head(), self._answer_written)
+        try:
+            self._meet()
+        except Exception as error:
+            self._outlet.failed(as_ours(error))
+
+    def on_body(self, body: bytes) -> None:
+        """Some of a request's body; of one that is answered already, nothing is kept."""
+        if self._deaf or (self._hot and self._answered):
+            return
+        if not self._hot:
+            super().on_body(body)
+            return
+        self._body_bytes += len(body)
+        self._body.append(body)
+        if self._body_bytes > self._body_limit:
+            self._body.clear()
+            self._outlet.failed(too_large(self._body_limit))
+
+    def on_message_complete(self) -> None:
+        """A request is complete."""
+        if self._deaf:
+            return
+        if not self._hot:
+            super().on_message_complete()
+            return
+        self._stop_receipt()
+        self._received = True
+        self._outlet.keep_alive = self._outlet.keep_alive and bool(self.parser.should_keep_alive())
+        if self._answered:
+            self._next()
+            return
+        try:
+            self._begin()
+        except Exception as error:
+            self._outlet.failed(as_ours(error))
+
+    def _is_old(self) -> bool:
+        return bool(self.parser.get_http_version() != "1.1")
+
+    def _fixed_head(self) -> bytes:
+        date = self.server_state.default_headers[0][1] if self.server_state.default_headers else b""
+        return b"date: %b\r\nx-request-id: %b\r\n" % (date, request_id(self._head.get(HEADER)))
+
+    def _meet(self) -> None:
+        """What the head alone says: who is it, and how much may come?"""
+        services: Services = self.application.state.services
+        server, head = services.settings.server, self._head
+        self._services = services
+        self._caller = caller_at_once(services, head)
+        may_be_large = self._caller is None or self._caller.images
+        self._body_limit = server.image_body_limit_bytes if may_be_large else server.body_limit_bytes
+        if int(head.get(b"content-length", b"0")) > self._body_limit:
+            raise too_large(self._body_limit)
+        if self.expect_100_continue:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _body_too_slow(self) -> None:
+        self._receipt = None
+        if self._hot and not self._received and not self.transport.is_closing():
+            self._outlet.keep_alive = False
+            if not self._answered:
+                text = f"The body did not arrive within {self.receipt_seconds:g} s (`server.receipt_seconds`)."
+                self._outlet.failed(BodyTooSlow(text + " Send it faster."))
+            self.transport.close()
+
+    # ---- answering
+
+    def _begin(self) -> None:
+        require_json(self._header(b"content-type"), self._header(b"content-encoding"))
+        services, caller = self._services, self._caller
+        if caller is not None:
+            request = self._parse(caller)
+            admission = services.limiter.try_admit(caller, estimated_tokens(request))
+            if admission is not None:
+                self._exchange_for(caller, request, admission)
+                return
+        self._task = self.loop.create_task(self._begin_slowly())
+
+    async def _begin_slowly(self) -> None:
+        """As `_begin`, where the database must be asked."""
+        try:
+            caller = self._caller or await authenticated(self._services, self._header(b"authorization"))
+            request = self._parse(caller)
+            admission = await self._services.limiter.admit(caller, estimated_tokens(request))
+        except Exception as error:
+            self._task = None
+            self._outlet.failed(as_ours(error))
+            return
+        self._task = None
+        self._exchange_for(caller, request, admission)
+
+    def _parse(self, caller: Caller) -> ChatRequest:
+        limit = self._services.settings.server.body_limit_bytes
+        if self._body_bytes > limit and not caller.images:
+            raise too_large(limit)
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        return parse_chat_request(body, self._services.settings.surface)
+
+    def _exchange_for(self, caller: Caller, request: ChatRequest, admission: Admission) -> None:
+        self._body = []
+        self._outlet.limits = admission.headers
+        traceparent = self._header(b"traceparent")
+        self._exchange = ChatExchange(self._services, caller, request, admission, self._outlet, traceparent=traceparent)
+        self._exchange.start()
+
+    def _header(self, name: bytes) -> str | None:
+        value = self._head.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    def _answer_written(self) -> None:
+        self._answered, self._exchange = True, None
+        if self._received:
+            self._next()
+
+    def _next(self) -> None:
+        """The chat is received and answered: the connection is free again, or at its end."""
+        self._hot = False
+        self.server_state.total_requests += 1
+        if self._deaf or not self._outlet.keep_alive:
+            self.transport.close()
+        elif not self.transport.is_closing():
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    # ---- what may happen at any time
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        self._stop_stall()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.leave()
+        if self._task is not None:
+            self._task.cancel()
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """The server stops: after this answer there is no other."""
+        if self._hot:
+            self._outlet.keep_alive = False
+        else:
+            super().shutdown()
+
+    def pause_writing(self) -> None:
+        """The client is slow: its engine waits, for a while."""
+        if self._exchange is None:
+            super().pause_writing()
+            return
+        self._exchange.pause()
+        seconds = self._services.settings.server.stall_seconds
+        self._stall = self._stall or self.loop.call_later(seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The client caught up."""
+        self._stop_stall()
+        if self._exchange is None:
+            super().resume_writing()
+        else:
+            self._exchange.resume()
+
+    def _stop_stall(self) -> None:
+        stall, self._stall = self._stall, None
+        if stall is not None:
+            stall.cancel()
+
+
+def chat_lane(application: FastAPI, header_limit_bytes: int, receipt_seconds: float) -> type[ChatLane]:
+    """The protocol over this application and with these limits, for `uvicorn.Config(http=...)`."""
+    attributes: dict[str, Any] = {
+        "application": application,
+        "header_limit_bytes": header_limit_bytes,
+        "receipt_seconds": receipt_seconds,
+    }
+    return type("ChatLane", (ChatLane,), attributes)

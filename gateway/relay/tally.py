@@ -1,0 +1,167 @@
+"""Counts and records one request, however it ended: metrics, trace, limits and usage, and the completion itself."""
+
+import time
+from collections.abc import Callable
+
+from gateway.access.caller import Caller
+from gateway.access.limits import Admission
+from gateway.errors import AlignwayError, InvalidRequest
+from gateway.routing.policy import Target
+from gateway.services import Services
+from gateway.storage.completion_log import CompletionRow
+from gateway.telemetry.meter import Meter
+from gateway.telemetry.traces import Span
+from gateway.wire.chat import ChatRequest
+from gateway.wire.reply import Answer
+from gateway.wire.reply_types import ShownUsage
+
+ESCAPED_NUL = b"\\u0000"
+NO_USAGE = ShownUsage()
+
+
+class Tally:
+    """The bookkeeping of one request."""
+
+    __slots__ = (
+        "_admission",
+        "_began",
+        "_caller",
+        "_meter",
+        "_request",
+        "_services",
+        "_span",
+        "_target",
+        "first_chunk_seconds",
+    )
+
+    def __init__(
+        self,
+        services: Services,
+        caller: Caller,
+        request: ChatRequest,
+        admission: Admission,
+        traceparent: str | None = None,
+    ) -> None:
+        self._services, self._caller, self._request, self._admission = services, caller, request, admission
+        self._began = time.time()
+        self._meter: Meter | None = None
+        self._target: Target | None = None
+        self._span: Span | None = services.traces.begin(request.model, caller, traceparent)
+        self.first_chunk_seconds: float | None = None
+
+    @property
+    def created(self) -> int:
+        """When the request came, in whole seconds."""
+        return int(self._began)
+
+    @property
+    def traceparent(self) -> str | None:
+        """What the engine is told of the trace."""
+        return None if self._span is None else self._span.traceparent
+
+    def sent_to(self, target: Target) -> None:
+        """The request goes to an engine; to another one, if it is tried again."""
+        self._target = target
+        if self._meter is None:
+            release = target.release
+            self._meter = self._services.metrics.meter(release.alias, release.name, self._caller.name)
+            self._meter.began()
+
+    def first_chunk(self) -> None:
+        """The engine said something."""
+        if self.first_chunk_seconds is None:
+            self.first_chunk_seconds = time.time() - self._began
+
+    def ended(
+        self,
+        status: str,
+        completion_id: str,
+        answer: Answer | None,
+        error: AlignwayError | None,
+        done: Callable[[bool], None],
+    ) -> None:
+        """The request is over; `done` hears once its completion is recorded, or that it cannot be."""
+        services, request = self._services, self._request
+        usage = NO_USAGE if answer is None else answer.usage
+        end_user = request.end_user
+        user_hash = services.secrets.keyed_hash("end_user", end_user) if end_user else None
+        seconds = time.time() - self._began
+        self._admission.settle(usage.prompt_tokens, usage.completion_tokens, user_hash)
+        if self._meter is not None:
+            counts = usage.prompt_tokens, usage.completion_tokens
+            self._meter.ended(status, *counts, self.first_chunk_seconds, seconds)
+        if error is not None:
+            services.metrics.refused(error.status, error.code)
+        if self._span is not None:
+            self._end_span(self._span, status, completion_id, answer, error)
+        target = self._target
+        services.request_log.ended(
+            status,
+            completion_id=completion_id,
+            alias=None if target is None else target.release.alias,
+            release=None if target is None else target.release.name,
+            key_name=self._caller.name,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            first_chunk_seconds=self.first_chunk_seconds,
+            total_seconds=seconds,
+            error=error,
+            prompt=lambda: request.stored_messages_json.decode(),
+        )
+        if answer is None or target is None or request.store is False or isinstance(error, InvalidRequest):
+            done(True)
+            return
+        row = self._row(target, status, completion_id, answer, user_hash, seconds)
+        services.completions.write(row, lambda recorded: self._written(recorded, done))
+
+    def _written(self, recorded: bool, done: Callable[[bool], None]) -> None:
+        if not recorded:
+            self._services.metrics.unrecorded.inc()
+        done(recorded)
+
+    def _row(
+        self, target: Target, status: str, completion_id: str, answer: Answer, user_hash: str | None, seconds: float
+    ) -> CompletionRow:
+        request, caller, release = self._request, self._caller, target.release
+        return CompletionRow(
+            id=completion_id,
+            project_id=caller.project_id,
+            key_id=caller.key_id,
+            alias=release.alias,
+            release_id=release.id,
+            status=status,
+            messages=_text(request.stored_messages_json),
+            parameters=_text(request.parameters_json),
+            choices=_text(answer.choices_json()),
+            usage=_text(answer.usage_json()),
+            end_user_hash=user_hash,
+            created_at=self._began,
+            first_chunk_seconds=self.first_chunk_seconds,
+            total_seconds=seconds,
+            call_metadata=_text(request.metadata_json),
+        )
+
+    def _end_span(
+        self, span: Span, status: str, completion_id: str, answer: Answer | None, error: AlignwayError | None
+    ) -> None:
+        target = self._target
+        span.end(
+            status=status,
+            response_id=completion_id,
+            response_model=None if target is None else target.release.name,
+            finish_reasons=() if answer is None else answer.finish_reasons(),
+            prompt_tokens=None if answer is None else answer.usage.prompt_tokens,
+            completion_tokens=None if answer is None else answer.usage.completion_tokens,
+            first_chunk_seconds=self.first_chunk_seconds,
+            error=error,
+            engine_url=None if target is None else target.url,
+        )
+
+
+def _text(json: bytes) -> str:
+    """JSON as it is stored, with NUL characters replaced: PostgreSQL cannot store them, and they say nothing."""
+    if ESCAPED_NUL in json:
+        # An odd number of backslashes stands before a real one: `\\\\u0000` is a backslash and five characters.
+        parts = json.split(b"\\\\")
+        json = b"\\\\".join(part.replace(ESCAPED_NUL, b"\\ufffd") for part in parts)
+    return json.decode()

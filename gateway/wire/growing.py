@@ -1,0 +1,69 @@
+"""One choice of an answer as it grows, and the tool calls in it, which come in pieces."""
+
+from collections.abc import Sequence
+
+from gateway.wire.reply_types import (
+    PieceOfFunction,
+    PieceOfToolCall,
+    Said,
+    ShownFunction,
+    ShownToolCall,
+    StoredChoice,
+    StoredMessage,
+    ToolCall,
+)
+
+
+class Growing:
+    """What a choice has said so far."""
+
+    __slots__ = ("_calls", "content", "finish_reason", "reasoning")
+
+    def __init__(self) -> None:
+        self.content: list[str] = []
+        self.reasoning: list[str] = []
+        self.finish_reason: str | None = None
+        self._calls: dict[int, ShownToolCall] = {}
+
+    def take(self, said: Said) -> None:
+        """Add what an engine said."""
+        if said.content:
+            self.content.append(said.content)
+        thought = said.thought
+        if thought is not None:
+            self.reasoning.append(thought)
+        for position, piece in enumerate(said.tool_calls or ()):
+            self._take_call(position if piece.index is None else piece.index, piece)
+
+    def tool_calls(self) -> list[ShownToolCall]:
+        """The tool calls, in the engine's order."""
+        return [self._calls[index] for index in sorted(self._calls)]
+
+    def stored(self, index: int) -> StoredChoice:
+        """The choice as it is stored."""
+        message = StoredMessage("assistant", "".join(self.content))
+        message.reasoning = "".join(self.reasoning) or None
+        message.tool_calls = self.tool_calls() or None
+        return StoredChoice(index, message, self.finish_reason)
+
+    def _take_call(self, index: int, piece: ToolCall) -> None:
+        call = self._calls.get(index)
+        if call is None:
+            call = self._calls[index] = ShownToolCall("", ShownFunction("", ""))
+        call.id = piece.id or call.id
+        if piece.function is not None:
+            call.function.name += piece.function.name or ""
+            call.function.arguments += piece.function.arguments or ""
+
+
+def pieces(calls: Sequence[ToolCall] | None) -> list[PieceOfToolCall] | None:
+    """What a chunk adds to tool calls, as clients see it; None if nothing."""
+    if not calls:
+        return None
+    return [_piece(position, call) for position, call in enumerate(calls)]
+
+
+def _piece(position: int, call: ToolCall) -> PieceOfToolCall:
+    said = call.function
+    function = None if said is None else PieceOfFunction(said.name, said.arguments)
+    return PieceOfToolCall(position if call.index is None else call.index, call.id, call.id and "function", function)
