@@ -18,6 +18,8 @@ from tests.stack import ADMIN_KEY, Stack, running, stack_settings
 
 KEY = {"authorization": f"Bearer {ADMIN_KEY}"}
 Behaviour = Callable[["Call"], Awaitable[None]]
+NO_CIRCUIT = {"circuit_failures": 1_000_000}
+"""Tests have the engine fail again and again, and look at each failure."""
 
 
 class Call:
@@ -112,7 +114,7 @@ async def stack_over_stub(
 ) -> AsyncIterator[tuple[Stack, StubEngine]]:
     async with stub_engine() as engine:
         model = {"model": str(folder / "model"), "engine": {"kind": "url", "url": engine.url}}
-        async with running(stack_settings(folder, url, models=[model], server=server)) as stack:
+        async with running(stack_settings(folder, url, models=[model], server=server, pool=NO_CIRCUIT)) as stack:
             yield stack, engine
 
 

@@ -27,7 +27,8 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
 
 
 async def post(stack: Stack, path: str, raw: bytes, key: str | None = None) -> tuple[int, dict[str, Any]]:
-    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    headers = {"content-type": "application/json"}
+    headers |= {} if key is None else {"authorization": f"Bearer {key}"}
     async with (
         aiohttp.ClientSession() as session,
         session.post(stack.url + path, data=raw, headers=headers) as response,
@@ -98,7 +99,7 @@ async def test_malformed_json_is_a_400_that_says_so(stack: Stack, raw: bytes) ->
     ("fields", "param"),
     [
         ({"messages": []}, "messages"),
-        ({"messages": [{"role": "wizard", "content": "x"}]}, "messages.0.role"),
+        ({"messages": [{"role": "wizard", "content": "x"}]}, "messages[0].role"),
         ({"temperature": 9}, "temperature"),
         ({"n": 0}, "n"),
         ({"max_tokens": -1}, "max_tokens"),
