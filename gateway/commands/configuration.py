@@ -14,6 +14,8 @@ from gateway.settings import Settings
 
 PREFIX = "ALIGNWAY_"
 DEFAULT_FILE = Path("alignway.toml")
+OTLP_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+"""OpenTelemetry's own variable; `telemetry.otlp_endpoint`, wherever it is set, wins over it."""
 OWN_NAMES = frozenset(name.upper() for name in Settings.model_fields)
 """A variable without `__` is a setting only under one of these: `ALIGNWAY_API_KEY` and the like are not."""
 
@@ -28,10 +30,13 @@ def load_settings(
     Raises `StartupFailed` that names the setting, where it came from and what is wrong with it.
     """
     merged = _from_file(config)
-    _merge(merged, _from_environment(os.environ if environment is None else environment))
+    environment = os.environ if environment is None else environment
+    _merge(merged, _from_environment(environment))
     for name, value in (flags or {}).items():
         if value is not None:
             _set(merged, name.split("."), value)
+    if environment.get(OTLP_ENDPOINT):
+        _merge(merged, {"telemetry": {"otlp_endpoint": environment[OTLP_ENDPOINT]} | merged.get("telemetry", {})})
     return checked_settings(merged)
 
 

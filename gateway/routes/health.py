@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 router = APIRouter()
 
@@ -35,7 +35,5 @@ async def readyz(request: Request) -> JSONResponse:
 
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
-    """Prometheus' text format; each worker counts for itself."""
-    services = request.app.state.services
-    services.metrics.in_flight.set(services.pool.in_flight.total())
-    return Response(generate_latest(services.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    """Prometheus' text format; whichever worker answers shows the sum over all workers of this host."""
+    return Response(await request.app.state.services.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)

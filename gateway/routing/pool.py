@@ -120,6 +120,10 @@ class Pool:
             log.info("circuit_closed", replica=target.replica_id)
             self._wake()
 
+    def circuits(self) -> dict[str, str]:
+        """The state of each replica's circuit as this worker sees it: `closed`, `open` or `half_open`."""
+        return {replica.id: self._breaker.state(replica.id).value for replica in self.table.replicas}
+
     def shut(self) -> None:
         """The time to drain is over: whoever waits, or comes now, is told so."""
         self._over = True

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from gateway.errors import AlignwayError
+from gateway.errors import AlignwayError, StartupFailed
 
 
 class Named(Protocol):
@@ -40,9 +40,23 @@ class Span(Protocol):
 class Traces:
     """Begins spans. This one is off."""
 
-    def begin(self, model: str, caller: Named, traceparent: str | None) -> Span | None:
-        """A span for one request, child of the client's `traceparent`; None when tracing is off."""
+    def begin(self, model: str, caller: Named, traceparent: str | None, operation: str = "chat") -> Span | None:
+        """A span for one request, child of the client's `traceparent` if that is one; None when tracing is off."""
         return None
 
     def close(self) -> None:
         """Send what is pending."""
+
+
+def make_traces(endpoint: str | None) -> Traces:
+    """Traces to a collector, or off. Raises `StartupFailed` if the packages for it are not installed."""
+    if endpoint is None:
+        return Traces()
+    try:
+        from gateway.telemetry.otlp import OtlpTraces
+    except ImportError as error:
+        raise StartupFailed(
+            "telemetry.otlp_endpoint is set, but OpenTelemetry is not installed: pip install 'alignway[telemetry]'.",
+            code="package_missing",
+        ) from error
+    return OtlpTraces(endpoint)
