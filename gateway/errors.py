@@ -14,6 +14,8 @@ class AlignwayError(Exception):
     code: str = "internal_error"
     param: str | None = None
     retry_after_seconds: float | None = None
+    counted = False
+    """Whether metrics have it already."""
 
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)

@@ -60,6 +60,7 @@ def main() -> None:
         ws="none",
         lifespan="on",
         access_log=False,
+        log_config=None,  # its words become events like ours
         log_level="warning",
         backlog=BACKLOG,
         timeout_graceful_shutdown=math.ceil(server.drain_seconds) + FAREWELL_SECONDS,

@@ -26,7 +26,6 @@ LAYERS = [
     {
         "gateway.errors",
         "gateway.settings",
-        "gateway.metrics",
         "gateway.telemetry",
         "gateway.logs",
         "gateway.lifeline",

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from gateway.access.caller import Caller
 from gateway.access.limits import Admission
-from gateway.errors import InvalidRequest
+from gateway.errors import AlignwayError, InvalidRequest
 from gateway.relay.admission import authenticated, caller_at_once, estimated_tokens, too_large
 from gateway.relay.client import ClientOutlet
 from gateway.relay.exchange import CHAT_PATH, ChatExchange, as_ours
@@ -89,7 +89,7 @@ class ChatLane(BoundedHttpProtocol):
         try:
             self._meet()
         except Exception as error:
-            self._outlet.failed(as_ours(error))
+            self._turn_away(as_ours(error))
 
     def on_body(self, body: bytes) -> None:
         """Some of a request's body; of one that is answered already, nothing is kept."""
@@ -102,7 +102,7 @@ class ChatLane(BoundedHttpProtocol):
         self._body.append(body)
         if self._body_bytes > self._body_limit:
             self._body.clear()
-            self._outlet.failed(too_large(self._body_limit))
+            self._turn_away(too_large(self._body_limit))
 
     def on_message_complete(self) -> None:
         """A request is complete."""
@@ -120,7 +120,7 @@ class ChatLane(BoundedHttpProtocol):
         try:
             self._begin()
         except Exception as error:
-            self._outlet.failed(as_ours(error))
+            self._turn_away(as_ours(error))
 
     def _is_old(self) -> bool:
         return bool(self.parser.get_http_version() != "1.1")
@@ -148,10 +148,18 @@ class ChatLane(BoundedHttpProtocol):
             self._outlet.keep_alive = False
             if not self._answered:
                 text = f"The body did not arrive within {self.receipt_seconds:g} s (`server.receipt_seconds`)."
-                self._outlet.failed(BodyTooSlow(text + " Send it faster."))
+                self._turn_away(BodyTooSlow(text + " Send it faster."))
             self.transport.close()
 
     # ---- answering
+
+    def note_refusal(self, error: AlignwayError) -> None:
+        """Count a request that came to nothing before it was an exchange."""
+        self.application.state.services.metrics.refused(error.status, error.code)
+
+    def _turn_away(self, error: AlignwayError) -> None:
+        self.note_refusal(error)
+        self._outlet.failed(error)
 
     def _begin(self) -> None:
         require_json(self._header(b"content-type"), self._header(b"content-encoding"))
@@ -172,7 +180,7 @@ class ChatLane(BoundedHttpProtocol):
             admission = await self._services.limiter.admit(caller, estimated_tokens(request))
         except Exception as error:
             self._task = None
-            self._outlet.failed(as_ours(error))
+            self._turn_away(as_ours(error))
             return
         self._task = None
         self._exchange_for(caller, request, admission)

@@ -72,6 +72,10 @@ class Tally:
         if self.first_chunk_seconds is None:
             self.first_chunk_seconds = time.time() - self._began
 
+    def _streamed_after(self) -> float | None:
+        """When a stream brought its first chunk; a whole answer has none."""
+        return self.first_chunk_seconds if self._request.stream else None
+
     def ended(
         self,
         status: str,
@@ -89,9 +93,10 @@ class Tally:
         self._admission.settle(usage.prompt_tokens, usage.completion_tokens, user_hash)
         if self._meter is not None:
             counts = usage.prompt_tokens, usage.completion_tokens
-            self._meter.ended(status, *counts, self.first_chunk_seconds, seconds)
+            self._meter.ended(status, *counts, self._streamed_after(), seconds)
         if error is not None:
             services.metrics.refused(error.status, error.code)
+            error.counted = True
         if self._span is not None:
             self._end_span(self._span, status, completion_id, answer, error)
         target = self._target
@@ -152,7 +157,7 @@ class Tally:
             finish_reasons=() if answer is None else answer.finish_reasons(),
             prompt_tokens=None if answer is None else answer.usage.prompt_tokens,
             completion_tokens=None if answer is None else answer.usage.completion_tokens,
-            first_chunk_seconds=self.first_chunk_seconds,
+            first_chunk_seconds=self._streamed_after(),
             error=error,
             engine_url=None if target is None else target.url,
         )

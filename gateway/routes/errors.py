@@ -32,10 +32,16 @@ def error_response(error: AlignwayError) -> JSONResponse:
     return JSONResponse(error_body(error), status_code=error.status, headers=headers)
 
 
-async def _own_error(_: Request, error: Exception) -> JSONResponse:
+def _answer(request: Request, error: AlignwayError) -> JSONResponse:
+    if not error.counted:
+        request.app.state.services.metrics.refused(error.status, error.code)
+    return error_response(error)
+
+
+async def _own_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, AlignwayError):
         raise TypeError("installed for AlignwayError only")
-    return error_response(error)
+    return _answer(request, error)
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
@@ -48,17 +54,18 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
         message, code = str(getattr(error, "detail", error)), "http_error"
     answer = InvalidRequest(message, code=code)
     answer.status = status
-    response = error_response(answer)
+    response = _answer(request, answer)
     response.headers.update(getattr(error, "headers", None) or {})  # such as `Allow`, with a 405
     return response
 
 
-async def _validation_error(_: Request, error: Exception) -> JSONResponse:
+async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     first = error.errors()[0] if isinstance(error, RequestValidationError) else {"loc": (), "msg": str(error)}
     param = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
-    return error_response(InvalidRequest(f"`{param}`: {first['msg']}.", param=param, code="invalid_value"))
+    return _answer(request, InvalidRequest(f"`{param}`: {first['msg']}.", param=param, code="invalid_value"))
 
 
 async def _unexpected_error(request: Request, error: Exception) -> JSONResponse:
     log.error("unexpected_error", path=request.url.path, exc_info=error)
-    return error_response(AlignwayError("Something went wrong inside Alignway; its log says what. Please report it."))
+    text = "Something went wrong inside Alignway; its log says what. Please report it."
+    return _answer(request, AlignwayError(text))

@@ -7,7 +7,7 @@ from contextlib import suppress
 from itertools import count
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
 
 from gateway.telemetry.exposition import families
@@ -59,10 +59,7 @@ class Metrics:
         self._refusals: dict[tuple[int, str], int] = {}
         self.unrecorded = Tally()
         """Answers sent whose record could not be written."""
-        self.queue_wait = self.newcomer_wait = Waits()
-        self.completions = Counter("completions", "-", ("alias", "status"), registry=None)
-        self.in_flight = Gauge("in_flight", "-", registry=None)
-        self.first_chunk = Waits()
+        self.queue_wait = Waits()
         self._numbers = count()
         self.registry = CollectorRegistry()
         """Whatever is read from it is the sum over all workers, as of now."""

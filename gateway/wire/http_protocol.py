@@ -9,7 +9,7 @@ from http import HTTPStatus
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from gateway.errors import InvalidRequest
+from gateway.errors import AlignwayError, InvalidRequest
 from gateway.wire.error_body import error_body
 from gateway.wire.request_id import request_id
 
@@ -116,8 +116,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             return
         answering = self.cycle is not None and not self.cycle.response_complete
         if not answering:  # else a second request came before the first had its answer: no place to speak
+            self.note_refusal(error)
             self.transport.write(_refusal(error))
         self.transport.close()
+
+    def note_refusal(self, error: AlignwayError) -> None:
+        """For those who count what is refused here."""
 
 
 def _refusal(error: InvalidRequest) -> bytes:
