@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from gateway.contracts.message import Message
 from gateway.contracts.pair import RaterKind
 from gateway.errors import InvalidRequest
+from gateway.wire.json_body import spelt
 
 CHOICES_MAX = 16
 BATCH_MAX = 100
@@ -190,7 +191,7 @@ def explain(error: ValidationError) -> tuple[str | None, str, str]:
     """The innermost mistake: its place, as `chosen.index`; what is wrong there; and a code."""
     innermost = max(error.errors(include_url=False, include_context=False), key=lambda detail: len(detail["loc"]))
     # pydantic names the branch of a union in the path; the client never wrote it
-    place = ".".join(part for part in map(str, innermost["loc"]) if part != "str" and "[" not in part) or None
+    place = spelt([part for part in innermost["loc"] if part != "str" and "[" not in str(part)]) or None
     if innermost["type"] == "missing":
         return place, "this field is missing", "missing_required_parameter"
     if innermost["type"] == "extra_forbidden":

@@ -237,10 +237,6 @@ def _turn(message: AssistantMessage, index: int, surface: SurfaceSettings) -> As
         calls = [
             _call(call, f"messages[{index}].tool_calls[{n}]", surface) for n, call in enumerate(message.tool_calls)
         ]
-    for name in ("annotations", "parsed"):
-        echo = getattr(message, name)
-        if echo is not EMPTY and is_deeper(parse_json(bytes(echo)), surface.max_json_depth):
-            raise too_deep(f"messages[{index}].{name}", surface)
     return AssistantTurn(message.content, message.name, calls)  # type: ignore[arg-type]  # its parts are all text now
 
 
@@ -255,10 +251,5 @@ def _call(call: CalledTool, place: str, surface: SurfaceSettings) -> CallTurn:
         except InvalidRequest as error:
             raise invalid_value(place, "must be JSON") from error
         if is_deeper(decoded, surface.max_json_depth):
-            raise too_deep(place, surface)
+            raise invalid_value(place, f"is nested more than {surface.max_json_depth} levels deep; send it flatter")
     return CallTurn(call.id, "function", FunctionTurn(function.name, arguments))
-
-
-def too_deep(param: str, surface: SurfaceSettings) -> InvalidRequest:
-    """Lists and objects within each other beyond the limit."""
-    return invalid_value(param, f"is nested more than {surface.max_json_depth} levels deep; send it flatter")

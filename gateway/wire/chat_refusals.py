@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
 from gateway.errors import InvalidRequest
 from gateway.settings import SurfaceSettings
@@ -15,10 +16,11 @@ from gateway.wire.chat_fields import ChatBody
 from gateway.wire.json_body import (
     MAX_SHOWN,
     invalid_value,
-    is_deeper,
     json_text,
+    malformed,
     missing_parameter,
     parse_json,
+    spelt,
     unknown_parameter,
     unsupported_parameter,
 )
@@ -31,6 +33,10 @@ BOUNDS = {">=": "of at least", "<=": "of at most", ">": "above", "<": "below"}
 UNITS = {"str": "characters", "array": "items", "object": "entries"}
 NAME_RULE = "must be 1 to 64 letters, digits, `_` or `-`"
 
+NULL = b"null"
+MAX_SEARCHED = 1024
+ENTRY_TYPES = {field.name: field.type for field in msgspec.structs.fields(ChatBody)}
+
 PLACE = re.compile(r"\.(\w+)|\[(\d+)\]|(\[\.\.\.\])")
 WRONG_TYPE = re.compile(r"Expected `([^`]*)`(?:, got `(\w+)`)?$")
 OUT_OF_BOUNDS = re.compile(r"Expected `(\w+)` (of length )?(>=|<=|>|<) (\S+)$")
@@ -39,60 +45,81 @@ FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`$", 
 
 def second_look(body: bytes, surface: SurfaceSettings) -> ChatBody:
     """The request without what asks for nothing. Raises `InvalidRequest` that names the parameter."""
-    fields = parse_json(body)
-    if not isinstance(fields, dict):
-        raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
-    if is_deeper(fields, surface.max_json_depth):
-        raise InvalidRequest(
-            f"The body is nested more than {surface.max_json_depth} levels deep; send it flatter.", code="invalid_value"
-        )
-    asked = _without_neutral(fields)
+    asked = msgspec.json.encode(_without_neutral(_fields(body), surface))
     try:
-        return msgspec.json.decode(msgspec.json.encode(asked), type=ChatBody)
+        return msgspec.json.decode(asked, type=ChatBody)
     except msgspec.ValidationError as error:
         raise _explained(str(error), asked) from error
+    except (ValueError, RecursionError) as error:
+        raise malformed(error) from error
 
 
-def _without_neutral(fields: Mapping[str, Any]) -> dict[str, Any]:
-    asked = {}
-    for name, value in fields.items():
-        decision = FIELDS.get(name)
-        if value is None:
+def _fields(body: bytes) -> dict[str, Raw]:
+    """The fields of the body, each as it was written: looking into all of them would cost more than it is worth."""
+    try:
+        return msgspec.json.decode(body, type=dict[str, Raw])
+    except msgspec.ValidationError as error:
+        raise InvalidRequest("The body must be a JSON object.", code="invalid_json") from error
+    except (ValueError, RecursionError) as error:
+        raise malformed(error) from error
+
+
+def _without_neutral(fields: Mapping[str, Raw], surface: SurfaceSettings) -> dict[str, Any]:
+    asked: dict[str, Any] = {}
+    for name, raw in fields.items():
+        value = bytes(raw)
+        if value == NULL:
             continue
+        decision = FIELDS.get(name)
         if decision is not None and decision.kind == REFUSED:
-            # `is` besides `==`: to Python, `true` equals 1
-            if not any(value == harmless and type(value) is type(harmless) for harmless in decision.neutral):
+            if not _is_neutral(value, decision.neutral):
                 raise unsupported_parameter(name, decision.note)
         elif name not in ChatBody.__struct_fields__:
             raise unknown_parameter(name[:MAX_SHOWN])
         else:
-            asked[name] = value
-    messages = asked.get("messages")
-    if isinstance(messages, list):
+            asked[name] = raw
+    if isinstance(messages := _list(asked.get("messages")), list):
+        if len(messages) > surface.max_messages:
+            raise invalid_value("messages", f"must hold at most {surface.max_messages} messages")
         asked["messages"] = [_without_nulls(message) for message in messages]
     return asked
 
 
-def _without_nulls(message: Any) -> Any:
+def _is_neutral(value: bytes, neutral: tuple[Any, ...]) -> bool:
+    return len(value) < MAX_SHOWN and parse_json(value) in neutral
+
+
+def _without_nulls(message: Raw) -> Any:
     """A message, and the calls in it, as SDKs dump them: a field that is `null` was never set."""
-    if not isinstance(message, dict):
+    try:
+        fields = msgspec.json.decode(message, type=dict[str, Raw])
+    except msgspec.ValidationError:
         return message
-    kept = {name: value for name, value in message.items() if value is not None}
-    calls = kept.get("tool_calls")
-    if isinstance(calls, list):
+    kept: dict[str, Any] = {name: raw for name, raw in fields.items() if bytes(raw) != NULL}
+    if isinstance(calls := _list(kept.get("tool_calls")), list):
         kept["tool_calls"] = [_without_nulls(call) for call in calls]
     if "function" in kept:
         kept["function"] = _without_nulls(kept["function"])
     return kept
 
 
-def _explained(message: str, asked: Mapping[str, Any]) -> InvalidRequest:
+def _list(raw: Raw | None) -> list[Raw] | Raw | None:
+    """The items of a list; what is none is left for the types to refuse."""
+    try:
+        return None if raw is None else msgspec.json.decode(raw, type=list[Raw])
+    except msgspec.ValidationError:
+        return raw
+
+
+def _explained(message: str, asked: bytes) -> InvalidRequest:
     """What msgspec found, in words of JSON."""
     # Our own path comes last, whatever a client's text holds; only a missing field at the top has none.
     what, _, where = message.rpartition(" - at ") if " - at " in message else (message, "", "`$`")
     of_key = where.startswith("`key` in ")
     path = where.removeprefix("`key` in ").strip("`").removeprefix("$")
     param = path.removesuffix("[...]").removeprefix(".")
+    if path.endswith("[...]"):
+        param = _entry(param, asked)
     if field := FIELD.fullmatch(what):
         inner = f"{param}.{field[2][:MAX_SHOWN]}".removeprefix(".")
         return missing_parameter(inner) if field[1] == "missing required" else unknown_parameter(inner)
@@ -100,7 +127,7 @@ def _explained(message: str, asked: Mapping[str, Any]) -> InvalidRequest:
         return _not_a_choice(param, path, asked)
     if "matching regex" in what:
         return invalid_value(param, NAME_RULE)
-    subject = f"A key of `{param}`" if of_key else f"A value of `{param}`" if path.endswith("[...]") else f"`{param}`"
+    subject = f"A key of `{param}`" if of_key else f"`{param}`"
     if bound := OUT_OF_BOUNDS.fullmatch(what):
         return InvalidRequest(f"{subject} must be {_bounded(*bound.groups())}.", param=param, code="invalid_value")
     if wrong := WRONG_TYPE.fullmatch(what):
@@ -108,10 +135,22 @@ def _explained(message: str, asked: Mapping[str, Any]) -> InvalidRequest:
     return InvalidRequest(f"{subject}: {what[:MAX_SHOWN]}.", param=param, code="invalid_value")
 
 
+def _entry(param: str, asked: bytes) -> str:
+    """Which entry of an object it was; msgspec does not say."""
+    entries = parse_json(asked)[param]
+    for key in entries if len(entries) <= MAX_SEARCHED else ():
+        try:
+            msgspec.convert({key: entries[key]}, ENTRY_TYPES[param], str_keys=True)
+        except msgspec.ValidationError:
+            return spelt([param, key])
+    return param
+
+
 def _bounded(kind: str, of_length: str | None, comparison: str, bound: str) -> str:
     expected = EXPECTED.get(kind, kind)
     if of_length:
-        return f"{expected} {BOUNDS[comparison]} {bound} {UNITS.get(kind, 'characters')}"
+        unit = UNITS.get(kind, "characters")
+        return f"{expected} {BOUNDS[comparison]} {bound} {unit.removesuffix('s') if bound == '1' else unit}"
     return f"{expected} {BOUNDS[comparison]} {bound.removesuffix('.0')}"
 
 
@@ -125,9 +164,9 @@ def _of_wrong_type(subject: str, param: str, expected: str, got: str | None) -> 
     return InvalidRequest(f"{subject} must be {told}{but}.", param=param, code="invalid_type")
 
 
-def _not_a_choice(param: str, path: str, asked: Any) -> InvalidRequest:
+def _not_a_choice(param: str, path: str, asked: bytes) -> InvalidRequest:
     """A role, a type or a word that is none of those taken here."""
-    value, names = asked, []
+    value, names = parse_json(asked), []
     for name, index, _ in PLACE.findall(path):
         value = value[name or int(index)]
         names += [name] if name else []

@@ -79,7 +79,7 @@ def _sizes(tools: Iterable[Tool]) -> Iterable[int]:
 
 
 def _parameters(given: Raw, index: int, surface: SurfaceSettings) -> Raw:
-    if given == NULL:
+    if bytes(given) == NULL:
         return EMPTY
     return checked_schema(given, f"tools[{index}].function.parameters", surface)
 
@@ -90,7 +90,7 @@ def _apply_format(body: ChatBody, surface: SurfaceSettings) -> None:
         body.response_format = None
     elif isinstance(asked, SchemaFormat):
         param = "response_format.json_schema.schema"
-        if asked.json_schema.schema == NULL:
+        if bytes(asked.json_schema.schema) == NULL:
             raise missing_parameter(param)
         asked.json_schema.schema = checked_schema(asked.json_schema.schema, param, surface)
 

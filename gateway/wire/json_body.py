@@ -20,20 +20,17 @@ def parse_json(body: bytes) -> Any:
     """
     try:
         return msgspec.json.decode(body)
-    except RecursionError:
-        raise _malformed("it is nested too deep") from None
-    except ValueError as error:  # not all of them are msgspec's: bytes that are not UTF-8, numbers of 5,000 digits
-        raise _malformed(str(error)) from error
+    except (ValueError, RecursionError) as error:  # not all of them are msgspec's: bytes may not be UTF-8
+        raise malformed(error) from error
 
 
 def is_deeper(value: Any, levels: int) -> bool:
     """Whether lists and objects stand within each other more than `levels` deep."""
-    layer = [value]
-    for _ in range(levels + 1):
-        layer = [inner for outer in layer for inner in _inner(outer)]
-        if not layer:
-            return False
-    return True
+    layer: list[Any] = [value] if isinstance(value, list | dict) else []
+    for _ in range(levels):
+        inner = (item for outer in layer for item in (outer if type(outer) is list else outer.values()))
+        layer = [item for item in inner if type(item) is list or type(item) is dict]
+    return bool(layer)
 
 
 def json_text(value: Any) -> str:
@@ -82,16 +79,13 @@ def invalid_value(param: str, must: str) -> InvalidRequest:
     return InvalidRequest(f"`{param}` {must}.", param=param, code="invalid_value")
 
 
-def _malformed(reason: str) -> InvalidRequest:
+def malformed(error: Exception) -> InvalidRequest:
+    """Bytes that are no JSON, or JSON that nobody should have to read."""
+    if isinstance(error, RecursionError):
+        reason = "it is nested too deep"
+    else:
+        reason = str(error).removeprefix("JSON is malformed: ").partition(" - at ")[0]
     return InvalidRequest(f"The body is not valid JSON: {reason}.", code="invalid_json")
-
-
-def _inner(value: Any) -> Sequence[Any]:
-    if isinstance(value, dict):
-        return list(value.values()) or [None]
-    if isinstance(value, list):
-        return value or [None]
-    return ()
 
 
 def _is_branch(part: Any) -> bool:

@@ -26,7 +26,8 @@ BELOW = (
     "items", "additionalItems", "additionalProperties", "contains", "propertyNames", "unevaluatedItems",
     "unevaluatedProperties", "contentSchema",
 )  # fmt: skip
-BELOW_MAPS = ("properties", "patternProperties", "$defs", "definitions")
+BELOW_MAPS = ("properties", "patternProperties")
+DEFINITIONS = ("$defs", "definitions")
 ELSEWHERE = ("$dynamicRef", "$recursiveRef")
 
 LONG_NUMBER = re.compile(rb"\d{19}")
@@ -70,7 +71,7 @@ class _Graph:
             far = list(_below(node))
             self.in_place[id(node)] = [id(other) for other in near]
             self.below[id(node)] = [id(other) for other in far]
-            waiting += near + far
+            waiting += near + far + [schema for name in DEFINITIONS for schema in _mapped(node.get(name))]
 
     def _referred(self, node: Schema) -> Iterator[Schema]:
         for name in ELSEWHERE:
@@ -153,8 +154,9 @@ def _groups(edges: Mapping[int, Sequence[int]]) -> Iterator[list[int]]:
                 if path:
                     lowest[path[-1][0]] = min(lowest[path[-1][0]], lowest[node])
                 if lowest[node] == order[node]:
-                    group = pending[pending.index(node) :]
-                    del pending[-len(group) :]
+                    group = [pending.pop()]
+                    while group[-1] != node:
+                        group.append(pending.pop())
                     open_nodes.difference_update(group)
                     yield group
             elif following not in order:
