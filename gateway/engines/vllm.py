@@ -77,6 +77,7 @@ class VllmLauncher:
         install = find_vllm(settings.python)
         program = (str(CPU_LAUNCHER),) if install.cpu else ("-m", ORDINARY_SERVER)
         arguments = ["--model", str(model), "--served-model-name", WEIGHTS_NAME]
+        arguments += ["--enable-prompt-tokens-details"]  # a count of cached tokens, as LMDeploy gives
         arguments += ["--host", "127.0.0.1", "--port", str(port), "--disable-uvicorn-access-log"]
         if settings.max_adapter_rank:
             rank = str(allowed_rank(settings.max_adapter_rank))
