@@ -12,11 +12,22 @@ from gateway.access.authenticate import Authenticator
 from gateway.access.caller import SCOPES, Caller, KeyLimits
 from gateway.access.limits import Limiter
 from gateway.access.secrets import Secrets
-from gateway.access.tally import UsageTally
+from gateway.contracts import ids
 from gateway.engines.openai_client import EngineClient
 from gateway.engines.upstream import Upstreams
 from gateway.rollout.reconciler import Reconciler
-from gateway.routes import admin_releases, admin_runs, chat, feedback, health, models
+from gateway.routes import (
+    admin_releases,
+    admin_runs,
+    chat,
+    completions,
+    feedback,
+    health,
+    models,
+    passed_on,
+    responses,
+    stored,
+)
 from gateway.routes.errors import install_error_handlers
 from gateway.routes.request_ids import RequestIds
 from gateway.routing.drain import Drain
@@ -37,7 +48,23 @@ from gateway.telemetry.traces import make_traces
 
 SYNC_WAIT_SECONDS = 2.0
 """A heartbeat that takes longer than this is given up and tried again, well within the lease."""
-ROUTERS = (chat.router, models.router, feedback.router, admin_releases.router, admin_runs.router, health.router)
+LIMITS_WAIT_SECONDS = 1.0
+"""A database that is busy for longer counts as away, for limits."""
+ROUTERS = tuple(
+    module.router
+    for module in (
+        chat,
+        stored,
+        completions,
+        responses,
+        passed_on,
+        models,
+        feedback,
+        admin_releases,
+        admin_runs,
+        health,
+    )
+)
 
 
 class Application(FastAPI):
@@ -58,7 +85,8 @@ def create_app(settings: Settings) -> FastAPI:
         reconciler = Reconciler(services.database, settings, holder=services.sync.worker_id)
         prober = Prober(services.database, services.pool, settings.pool, holder=services.sync.worker_id)
         app.state.drain.at_end(services.pool.shut)
-        tasks = [asyncio.create_task(job.run()) for job in (services.sync, reconciler, prober, services.metrics)]
+        jobs = (services.sync, services.limiter, reconciler, prober, services.metrics)
+        tasks = [asyncio.create_task(job.run()) for job in jobs]
         try:
             yield
         finally:
@@ -92,7 +120,7 @@ async def build_services(settings: Settings, drain: Drain) -> Services:
         database=database,
         secrets=secrets,
         authenticator=Authenticator(database, open_to_all_as),
-        limiter=Limiter(UsageTally(), KeyLimits(**settings.limits.model_dump())),
+        limiter=make_limiter(settings),
         votes=GroupCommit(database, "durable"),
         completions=CompletionLog(settings.database_url),
         engines=EngineClient(settings.upstream),
@@ -106,12 +134,20 @@ async def build_services(settings: Settings, drain: Drain) -> Services:
     )
 
 
+def make_limiter(settings: Settings) -> Limiter:
+    """The limiter of this worker, on a database connection of its own that does not wait for long."""
+    defaults = KeyLimits(**settings.limits.model_dump())
+    return Limiter(Database(settings.database_url, LIMITS_WAIT_SECONDS), ids.mint(ids.WORKER), defaults)
+
+
 async def close_services(services: Services) -> None:
     """Commit what is pending, sign off, close connections."""
     services.metrics.close()
     await asyncio.to_thread(services.traces.close)
     await services.votes.close()
     await services.completions.close()
+    with suppress(Exception):
+        await services.limiter.close()
     with suppress(Exception):
         await services.sync.leave()
     await services.engines.close()

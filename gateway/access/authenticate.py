@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
-from gateway.access.caller import SCOPES, Caller
+from gateway.access.caller import SCOPES, Caller, KeyLimits
 from gateway.access.loopback import refuse_foreign
 from gateway.errors import DatabaseUnavailable, NotAuthenticated, NotPermitted
 from gateway.storage import keys
 from gateway.storage.database import Database
+from gateway.storage.tables import ApiKey
 
 REMEMBER_SECONDS = 0.8
 REMEMBER_KEYS = 10_000
@@ -24,10 +25,12 @@ PATIENCE_SECONDS = 2.0
 """A database that has not answered by then counts as away, for a key that can be excused."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Remembered:
     caller: Caller
     looked_up_at: float
+    good_until: float
+    """Monotonic, like `looked_up_at`: a key that expires before the moment is over ends with its expiry."""
     expires_at: float | None
 
 
@@ -47,32 +50,34 @@ class Authenticator:
 
     def remembered(self, authorization: str | None) -> Caller | None:
         """The caller, if it was looked up within the last moment; None: use `await authenticate`."""
+        # The header itself is looked up, not a digest of it: a string is compared only once its hash agrees, and
+        # Python's hashes of strings are keyed anew in each process, so a clock tells nothing of the keys held here.
         if self._open_to_all_as is not None:
             return self._open_to_all_as
-        return None
+        known = self._remembered.get(authorization or "")
+        return known.caller if known is not None and time.monotonic() < known.good_until else None
 
     async def authenticate(self, authorization: str | None, scope: str | None = None) -> Caller:
         """The caller behind an `Authorization` header. Raises `NotAuthenticated`, saying how to get a key."""
         if self._open_to_all_as is not None:
             return self._open_to_all_as
         secret = bearer(authorization)
-        fingerprint = keys.sha256_of(secret)
-        known = self._remembered.get(fingerprint)
+        known = self._remembered.get(f"Bearer {secret}")
         now = time.monotonic()
-        if known is not None and now < known.looked_up_at + REMEMBER_SECONDS:
+        if known is not None and now < known.good_until:
             return known.caller
         excusable = known if known is not None and scope == "inference" and _may_be_excused(known, now) else None
         if excusable is not None and now < self._away_until:
             return excusable.caller
-        return await self._look_up_in_time(secret, fingerprint, excusable)
+        return await self._look_up_in_time(secret, excusable)
 
-    async def _look_up_in_time(self, secret: str, fingerprint: str, excusable: _Remembered | None) -> Caller:
+    async def _look_up_in_time(self, secret: str, excusable: _Remembered | None) -> Caller:
         began = time.monotonic()
         try:
             async with asyncio.timeout(None if excusable is None else PATIENCE_SECONDS):
                 found = await self._look_up(secret)
         except NotAuthenticated:
-            self._remembered.pop(fingerprint, None)
+            self._remembered.pop(f"Bearer {secret}", None)
             raise
         except (DatabaseUnavailable, TimeoutError):
             if excusable is None:
@@ -81,17 +86,29 @@ class Authenticator:
             return excusable.caller
         if len(self._remembered) >= REMEMBER_KEYS:
             self._remembered.clear()
-        self._remembered[fingerprint] = _Remembered(found[0], began, found[1])
-        return found[0]
+        caller, expires_at = found
+        left = REMEMBER_SECONDS if expires_at is None else min(REMEMBER_SECONDS, expires_at - time.time())
+        # Spelt one way, however the header was: a client cannot fill the memory with spellings of one key.
+        self._remembered[f"Bearer {secret}"] = _Remembered(caller, began, began + left, expires_at)
+        return caller
 
     async def _look_up(self, secret: str) -> tuple[Caller, float | None]:
         async with self._database.read() as session:
             key = await keys.find_key(session, secret)
         if key is None:
             raise NotAuthenticated("This API key is not known here. Make one with `alignway keys create --name NAME`.")
-        if key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= time.time()):
-            raise NotAuthenticated("This API key was revoked or has expired; make another with `alignway keys create`.")
-        return Caller(key.id, key.project_id, frozenset(key.scopes), key.name), key.expires_at
+        expires_at = keys.expiry_of(key, secret)
+        if key.revoked_at is not None or (expires_at is not None and expires_at <= time.time()):
+            raise NotAuthenticated(
+                "This API key was revoked, was rotated or has expired; make another with `alignway keys create`."
+            )
+        return caller_of(key), expires_at
+
+
+def caller_of(key: ApiKey) -> Caller:
+    """The caller that a key makes of whoever sends it."""
+    limits = KeyLimits(key.requests_per_minute, key.tokens_per_minute, key.streams)
+    return Caller(key.id, key.project_id, frozenset(key.scopes), key.name, limits, key.images)
 
 
 def _may_be_excused(known: _Remembered, now: float) -> bool:
@@ -118,13 +135,18 @@ def require(scope: str) -> Callable[[Request], Awaitable[Caller]]:
         if authenticator.open_to_all:
             refuse_foreign(request.headers.get("host"), request.headers.get("origin"))
         caller = await authenticator.authenticate(request.headers.get("authorization"), scope)
-        if not caller.may(scope):
-            raise NotPermitted(
-                f"This API key lacks the scope `{scope}`. Make one with it: `alignway keys create --scopes {scope}`."
-            )
+        check_scope(caller, scope)
         return caller
 
     return caller_with_scope
+
+
+def check_scope(caller: Caller, scope: str) -> None:
+    """Raise `NotPermitted` unless the caller's key has the scope."""
+    if not caller.may(scope):
+        raise NotPermitted(
+            f"This API key lacks the scope `{scope}`. Make one with it: `alignway keys create --scopes {scope}`."
+        )
 
 
 def assert_known(scope: str) -> None:

@@ -5,6 +5,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+MAX_ENTRIES = 100_000
+"""Once so many wait to be written down (the database must be away), further end users are counted as none."""
+
 
 class UsageOf(NamedTuple):
     """Whose usage, and when."""
@@ -34,6 +37,9 @@ class UsageTally:
             self._month, self._month_starts, self._month_ends = month_of(now)
         whose = UsageOf(self._month, key_id, project_id, end_user_hash or "")
         counts = self._counts.get(whose)
+        if counts is None and len(self._counts) >= MAX_ENTRIES:
+            whose = whose._replace(end_user_hash="")
+            counts = self._counts.get(whose)
         if counts is None:
             self._counts[whose] = [1, prompt_tokens, completion_tokens]
             return

@@ -1,11 +1,13 @@
 """Projects, keys and the root secret as rows."""
 
 import hashlib
+import hmac
 import secrets
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts import ids
@@ -13,6 +15,17 @@ from gateway.storage.tables import ApiKey, Project, Secret
 
 DEFAULT_PROJECT = "default"
 ROOT_SECRET = "root"
+
+
+@dataclass(frozen=True)
+class KeyTerms:
+    """What a key may use, and until when; None: no limit of its own."""
+
+    expires_at: float | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    streams: int | None = None
+    images: bool = False
 
 
 def sha256_of(secret: str) -> str:
@@ -41,10 +54,15 @@ async def ensure_root_secret(session: AsyncSession) -> str:
 
 
 async def create_key(
-    session: AsyncSession, project_id: str, name: str, scopes: Sequence[str], secret: str | None = None
+    session: AsyncSession,
+    project_id: str,
+    name: str,
+    scopes: Sequence[str],
+    secret: str | None = None,
+    terms: KeyTerms | None = None,
 ) -> tuple[ApiKey, str]:
     """A new key and its secret, which is not kept and cannot be shown again."""
-    secret = secret or "sk-" + secrets.token_urlsafe(32)
+    secret = secret or new_secret()
     key = ApiKey(
         id=ids.mint(ids.KEY),
         project_id=project_id,
@@ -52,20 +70,55 @@ async def create_key(
         secret_sha256=sha256_of(secret),
         scopes=list(scopes),
         created_at=time.time(),
+        **asdict(terms or KeyTerms()),
     )
     session.add(key)
     await session.flush()
     return key, secret
 
 
+def new_secret() -> str:
+    """256 random bits in the spelling of an API key."""
+    return "sk-" + secrets.token_urlsafe(32)
+
+
 async def find_key(session: AsyncSession, secret: str) -> ApiKey | None:
-    """The key with this secret, revoked and expired ones too."""
-    return await session.scalar(select(ApiKey).where(ApiKey.secret_sha256 == sha256_of(secret)))
+    """The key with this secret, or that had it before its last rotation; revoked and expired ones too.
+
+    The index finds a digest, about which a clock tells nothing of the secret; it is then compared in constant time.
+    """
+    digest = sha256_of(secret)
+    found = await session.scalars(
+        select(ApiKey).where(or_(ApiKey.secret_sha256 == digest, ApiKey.previous_sha256 == digest))
+    )
+    return next((key for key in found if _is_secret_of(key, digest)), None)
+
+
+def expiry_of(key: ApiKey, secret: str) -> float | None:
+    """When this secret of the key stops working: with the key, or with the grace after a rotation if that is sooner."""
+    if hmac.compare_digest(key.secret_sha256, sha256_of(secret)):
+        return key.expires_at
+    ends = [at for at in (key.expires_at, key.previous_expires_at) if at is not None]
+    return min(ends, default=0.0)
+
+
+def _is_secret_of(key: ApiKey, digest: str) -> bool:
+    current = hmac.compare_digest(key.secret_sha256, digest)
+    return hmac.compare_digest(key.previous_sha256 or "", digest) or current
+
+
+async def rotate_key(session: AsyncSession, key: ApiKey, grace_seconds: float) -> str:
+    """Give the key a new secret, returned once; the one before works for the grace, any older one no more."""
+    secret = new_secret()
+    key.previous_sha256, key.previous_expires_at = key.secret_sha256, time.time() + grace_seconds
+    key.secret_sha256 = sha256_of(secret)
+    await session.flush()
+    return secret
 
 
 async def list_keys(session: AsyncSession) -> Sequence[ApiKey]:
     """All keys, oldest first."""
-    return (await session.scalars(select(ApiKey).order_by(ApiKey.created_at))).all()
+    return (await session.scalars(select(ApiKey).order_by(ApiKey.created_at, ApiKey.id))).all()
 
 
 async def revoke_key(session: AsyncSession, key_id: str) -> bool:
