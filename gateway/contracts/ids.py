@@ -9,6 +9,9 @@ import time
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 COMPLETION = "chatcmpl-"
+RESPONSE = "resp_"
+TEXT_COMPLETION = "cmpl-"
+RERANKING = "rerank-"
 FEEDBACK = "fb_"
 PAIR = "pair_"
 DATASET = "ds_"
@@ -28,6 +31,17 @@ def ulid(at_seconds: float | None = None) -> str:
     milliseconds = int((time.time() if at_seconds is None else at_seconds) * 1000)
     value = (milliseconds & (1 << 48) - 1) << 80 | secrets.randbits(80)
     return "".join(_ALPHABET[value >> shift & 31] for shift in range(125, -5, -5))
+
+
+def minted_at(made: str) -> float | None:
+    """When an id of ours was made, in unix seconds to the millisecond; None if it is not one."""
+    body = made[-26:]
+    if len(made) <= len(body) or body[0] > "7" or not set(body) <= set(_ALPHABET):
+        return None
+    value = 0
+    for character in body:
+        value = value << 5 | _ALPHABET.index(character)
+    return (value >> 80) / 1000
 
 
 def mint(prefix: str) -> str:

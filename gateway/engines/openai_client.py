@@ -65,12 +65,24 @@ class EngineClient:
             async for chunk in chunks:
                 yield chunk
 
-    async def _whole(self, url: str, body: Json, dialect: Dialect) -> Json:
-        async with self._post(url, body, self._whole_timeout, dialect) as response:
+    async def pass_on(self, url: str, path: str, body: Json, kind: str = "url") -> Json:
+        """A whole reply of a route that is no chat."""
+        dialect = dialect_of(kind)
+        return await self._whole(url, dialect.told(body), dialect, path)
+
+    async def pass_stream_on(self, url: str, path: str, body: Json, kind: str = "url") -> AsyncGenerator[Json]:
+        """The chunks of a route that is no chat; closing the iterator ends the generation."""
+        dialect = dialect_of(kind)
+        async with aclosing(self._chunks(url, dialect.told(body), dialect, path)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def _whole(self, url: str, body: Json, dialect: Dialect, path: str = CHAT_PATH) -> Json:
+        async with self._post(url, body, self._whole_timeout, dialect, path) as response:
             return _decode(await response.read())
 
-    async def _chunks(self, url: str, body: Json, dialect: Dialect) -> AsyncGenerator[Json]:
-        async with self._post(url, body, self._stream_timeout, dialect) as response:
+    async def _chunks(self, url: str, body: Json, dialect: Dialect, path: str = CHAT_PATH) -> AsyncGenerator[Json]:
+        async with self._post(url, body, self._stream_timeout, dialect, path) as response:
             async for data in _events(response.content):
                 if data == b"[DONE]":
                     return
@@ -101,11 +113,11 @@ class EngineClient:
 
     @asynccontextmanager
     async def _post(
-        self, url: str, body: Json, timeout: aiohttp.ClientTimeout, dialect: Dialect
+        self, url: str, body: Json, timeout: aiohttp.ClientTimeout, dialect: Dialect, path: str
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         data, headers = msgspec.json.encode(body), {"content-type": "application/json"}
         async with _translated(begun=False):
-            response = await self._session.post(url + CHAT_PATH, data=data, headers=headers, timeout=timeout)
+            response = await self._session.post(url + path, data=data, headers=headers, timeout=timeout)
         async with _translated(begun=True), response:
             if response.status >= 400:
                 said = await response.content.read(READ_BYTES)

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.release import Release
-from gateway.errors import Conflict, InvalidRequest, NotFound
+from gateway.errors import Conflict, InvalidRequest, NotFound, WrongTask
 from gateway.rollout.plan import fits_as_adapter, may_come_to_hold
 from gateway.rollout.snapshot import release_facts, snapshot_of
 from gateway.storage import routing_state
@@ -46,9 +46,17 @@ async def find_alias(session: AsyncSession, name: str, *, locked: bool = False) 
     return alias
 
 
+async def find_trainable(session: AsyncSession, name: str, *, locked: bool = False) -> Alias:
+    """As `find_alias`; `WrongTask` for a model that is only passed on, and so has no releases."""
+    alias = await find_alias(session, name, locked=locked)
+    if alias.task != "chat":
+        raise WrongTask(name, alias.task)
+    return alias
+
+
 async def promote(session: AsyncSession, asked: Promotion, now: float) -> Rollout:
     """Open a rollout. Raises `NotFound`, `Conflict` or `InvalidRequest`, each saying what to do."""
-    alias = await find_alias(session, asked.alias, locked=True)
+    alias = await find_trainable(session, asked.alias, locked=True)
     release = await _find_release(session, alias, asked.release)
     _check_current(alias, asked.expected_current)
     _check_release(alias, release, asked.reason)
@@ -76,7 +84,7 @@ async def roll_back(session: AsyncSession, alias_name: str, release: str | None,
 
     Asked again while a rollback is under way, it returns that one.
     """
-    alias = await find_alias(session, alias_name, locked=True)
+    alias = await find_trainable(session, alias_name, locked=True)
     target = None if release is None else await _find_release(session, alias, release)
     current = await open_rollout(session, alias.name)
     if current is not None:

@@ -22,6 +22,8 @@ NEW_SHARE = 0.2
 """An automatic run wants this share of the pairs to be new, or `STALE_SECONDS` to have passed."""
 STALE_SECONDS = 7 * 86400.0
 
+_TRAINABLE = select(Alias.name).where(Alias.task == "chat")
+
 log = structlog.get_logger(__name__)
 
 
@@ -75,7 +77,7 @@ async def start_due_runs(
         return
     async with database.read() as session:
         names = [
-            name for name in await session.scalars(select(Alias.name)) if await _due_for(session, name, settings, now)
+            name for name in await session.scalars(_TRAINABLE) if await _due_for(session, name, settings, now)
         ]
     for name in names:
         async with database.write() as session:

@@ -12,7 +12,7 @@ from gateway.access.authenticate import require
 from gateway.access.caller import Caller
 from gateway.contracts.training import MINIMUM_PAIRS_BY_HAND, TrainingOptions
 from gateway.errors import InvalidRequest, NotFound
-from gateway.rollout.promotion import find_alias
+from gateway.rollout.promotion import find_trainable
 from gateway.rollout.triggers import PairCounts, count_pairs
 from gateway.routes.body import read_model
 from gateway.routes.views import run_view
@@ -115,8 +115,8 @@ async def _found(session: AsyncSession, run_id: str) -> Run:
 
 async def _alias_to_train(session: AsyncSession, name: str | None) -> Alias:
     if name is not None:
-        return await find_alias(session, name)
-    aliases = (await session.scalars(select(Alias).order_by(Alias.name))).all()
+        return await find_trainable(session, name)
+    aliases = (await session.scalars(select(Alias).where(Alias.task == "chat").order_by(Alias.name))).all()
     if len(aliases) != 1:
         known = ", ".join(alias.name for alias in aliases) or "none"
         raise InvalidRequest(f"Say which alias to train; there are: {known}.", param="alias", code="alias_required")

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
 from gateway.errors import AlignwayError, InvalidRequest, TooLarge
-from gateway.wire.json_body import invalid_field, parse_json
+from gateway.wire.json_body import invalid_field, is_deeper, parse_json
 from gateway.wire.media_type import require_json
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -29,16 +29,16 @@ class ClientLeft(AlignwayError):
         super().__init__("The client closed the connection before the answer was ready.")
 
 
-async def read_body(request: Request) -> bytes:
-    """The whole body. Raises `TooLarge` as soon as it exceeds its limit, `ReceiptTooSlow`, `ClientLeft`.
+async def read_body(request: Request, *, images: bool = False) -> bytes:
+    """The whole body; `images`: it may be as large as images are.
 
-    Raises `UnsupportedMediaType` for what is not JSON.
+    Raises `TooLarge` as soon as it exceeds its limit, `ReceiptTooSlow`, `ClientLeft` or `UnsupportedMediaType`.
     """
     require_json(request.headers.get("content-type"), request.headers.get("content-encoding"))
     server = request.app.state.services.settings.server
     try:
         async with asyncio.timeout(server.receipt_seconds):
-            return await _receive(request, server.body_limit_bytes)
+            return await _receive(request, server.image_body_limit_bytes if images else server.body_limit_bytes)
     except TimeoutError as error:
         raise ReceiptTooSlow(
             f"The body did not arrive within {server.receipt_seconds:g} s (`server.receipt_seconds`). Send it faster."
@@ -54,6 +54,19 @@ async def _receive(request: Request, limit: int) -> bytes:
         if len(received) > limit:
             raise TooLarge(f"The body is larger than {limit} bytes. Send less, or raise `server.body_limit_bytes`.")
     return bytes(received)
+
+
+async def read_fields(request: Request, *, images: bool = False) -> tuple[dict[str, Any], int]:
+    """The body as a JSON object within the limit of depth, and how many bytes it came in. Raises `InvalidRequest`."""
+    raw = await read_body(request, images=images)
+    fields, levels = parse_json(raw), request.app.state.services.settings.surface.max_json_depth
+    if not isinstance(fields, dict):
+        raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
+    if is_deeper(fields, levels):
+        raise InvalidRequest(
+            f"The body is nested more than {levels} levels deep; send it flatter.", code="invalid_value"
+        )
+    return fields, len(raw)
 
 
 async def read_model(request: Request, model: type[Body]) -> Body:

@@ -12,6 +12,8 @@ from gateway.storage.tables import Alias, ReleaseRow
 
 router = APIRouter()
 OWNER = "alignway"
+_RELEASES = select(ReleaseRow).join(Alias, Alias.name == ReleaseRow.alias).where(Alias.task == "chat")
+"""A model that is only passed on has no releases to choose from."""
 
 
 @router.get("/v1/models")
@@ -22,7 +24,7 @@ async def list_models(
     async with request.app.state.services.database.read() as session:
         models = [_model(alias.name, alias.created_at) for alias in await session.scalars(select(Alias))]
         if releases:
-            models += [_model(row.name, row.created_at) for row in await session.scalars(select(ReleaseRow))]
+            models += [_model(row.name, row.created_at) for row in await session.scalars(_RELEASES)]
     return {"object": "list", "data": sorted(models, key=lambda model: model["id"])}
 
 
@@ -35,7 +37,7 @@ async def retrieve_model(
         alias = await session.get(Alias, model)
         if alias is not None:
             return _model(alias.name, alias.created_at)
-        release = await session.scalar(select(ReleaseRow).where(ReleaseRow.name == model))
+        release = await session.scalar(_RELEASES.where(ReleaseRow.name == model))
     if release is None:
         raise ModelNotFound(f"There is no model `{model}` here. GET /v1/models lists those there are.")
     return _model(release.name, release.created_at)
