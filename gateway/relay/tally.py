@@ -10,7 +10,7 @@ from gateway.routing.policy import Target
 from gateway.services import Services
 from gateway.storage.completion_log import CompletionRow
 from gateway.telemetry.meter import Meter
-from gateway.telemetry.traces import Span
+from gateway.telemetry.traces import Span, well_formed
 from gateway.wire.chat import ChatRequest
 from gateway.wire.reply import Answer
 from gateway.wire.reply_types import ShownUsage
@@ -32,6 +32,7 @@ class Tally:
         "_span",
         "_target",
         "first_chunk_seconds",
+        "traceparent",
     )
 
     def __init__(
@@ -47,17 +48,14 @@ class Tally:
         self._meter: Meter | None = None
         self._target: Target | None = None
         self._span: Span | None = services.traces.begin(request.model, caller, traceparent)
+        self.traceparent = well_formed(traceparent) if self._span is None else self._span.traceparent
+        """What the engine is told of the trace."""
         self.first_chunk_seconds: float | None = None
 
     @property
     def created(self) -> int:
         """When the request came, in whole seconds."""
         return int(self._began)
-
-    @property
-    def traceparent(self) -> str | None:
-        """What the engine is told of the trace."""
-        return None if self._span is None else self._span.traceparent
 
     def sent_to(self, target: Target) -> None:
         """The request goes to an engine; to another one, if it is tried again."""

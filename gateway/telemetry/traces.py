@@ -1,9 +1,12 @@
 """Traces of requests, for OpenTelemetry; off unless an endpoint is set, and then `begin` answers None."""
 
+import re
 from collections.abc import Sequence
 from typing import Protocol
 
 from gateway.errors import AlignwayError, StartupFailed
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Named(Protocol):
@@ -46,6 +49,11 @@ class Traces:
 
     def close(self) -> None:
         """Send what is pending."""
+
+
+def well_formed(traceparent: str | None) -> str | None:
+    """The client's `traceparent`, to be passed on as it is where we trace nothing; None if it is none."""
+    return traceparent if traceparent is not None and _TRACEPARENT.fullmatch(traceparent) else None
 
 
 def make_traces(endpoint: str | None) -> Traces:

@@ -110,11 +110,12 @@ async def stub_engine() -> AsyncIterator[StubEngine]:
 
 @asynccontextmanager
 async def stack_over_stub(
-    folder: Path, url: str | None = None, **server: Any
+    folder: Path, url: str | None = None, telemetry: dict[str, Any] | None = None, **server: Any
 ) -> AsyncIterator[tuple[Stack, StubEngine]]:
     async with stub_engine() as engine:
         model = {"model": str(folder / "model"), "engine": {"kind": "url", "url": engine.url}}
-        async with running(stack_settings(folder, url, models=[model], server=server, pool=NO_CIRCUIT)) as stack:
+        changes = {"models": [model], "server": server, "pool": NO_CIRCUIT, "telemetry": telemetry or {}}
+        async with running(stack_settings(folder, url, **changes)) as stack:
             yield stack, engine
 
 
