@@ -1,6 +1,23 @@
 """Which release and which replica take a request: decided from a snapshot, worked out by hand."""
 
-from gateway.routing.policy import EVEN, AliasView, ReleaseView, ReplicaView, able, choose, fraction, resolve
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping
+
+from gateway.routing.policy import (
+    EVEN,
+    AliasView,
+    Bound,
+    ReleaseView,
+    ReplicaView,
+    Target,
+    able,
+    choose,
+    fraction,
+    point_of,
+    resolve,
+)
 
 OLD = ReleaseView("rel_old", "assistant-20260101-1", "assistant")
 NEW = ReleaseView("rel_new", "assistant-20260101-2", "assistant")
@@ -66,3 +83,63 @@ def test_without_a_canary_everybody_gets_what_the_alias_serves() -> None:
 def test_fraction_depends_on_the_salt() -> None:
     assert 0 <= fraction(b"assistant", b"key") < 1
     assert fraction(b"assistant", b"key") != fraction(b"other", b"key")
+
+
+def eight() -> tuple[Target, ...]:
+    return able([replica(f"assistant-{number}") for number in range(1, 9)], OLD)
+
+
+def place(targets: tuple[Target, ...], affinity: bytes, loads: Mapping[str, int] | None = None) -> str:
+    return choose(targets, Counter(loads or {}), point_of(affinity), Bound()).replica_id
+
+
+def test_the_same_conversation_goes_to_the_same_replica_in_every_process() -> None:
+    targets = eight()
+    (chosen,) = {place(targets, b"You are a helpful") for _ in range(50)}
+    assert place(tuple(reversed(targets)), b"You are a helpful") == chosen
+    code = "from tests.gateway.routing.test_policy import *; print(place(eight(), b'You are a helpful'))"
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert other.stdout.strip() == chosen
+
+
+def test_conversations_are_spread_evenly() -> None:
+    counts = Counter(place(eight(), f"conversation {number}".encode()) for number in range(8000))
+    # 8000 draws of 1/8: mean 1000, standard deviation 29.6; five of them either way
+    assert len(counts) == 8
+    assert all(abs(count - 1000) < 148 for count in counts.values())
+
+
+def test_losing_a_replica_moves_its_conversations_alone_and_spreads_them() -> None:
+    targets = eight()
+    left = tuple(target for target in targets if target.replica_id != "assistant-3")
+    moved: Counter[str] = Counter()
+    for number in range(4000):
+        before, after = (place(some, f"conversation {number}".encode()) for some in (targets, left))
+        assert after == before or before == "assistant-3"
+        moved[after] += before == "assistant-3"
+    assert moved.total() > 400
+    assert all(moved[target.replica_id] > 30 for target in left)  # about 500 / 7 each
+
+
+def test_the_busiest_replica_stays_within_the_bound_though_everybody_wants_it() -> None:
+    targets, loads = eight(), Counter[str]()
+    for _ in range(400):
+        loads[place(targets, b"the same prompt for all", loads)] += 1
+    # None has more than 1.25 times the least and 8, rounded up: 400 <= least + 7 * (1.25 * least + 9), so least >= 35.
+    least = min(loads[target.replica_id] for target in targets)
+    assert max(loads.values()) <= 1.25 * least + 8 + 1
+    assert least >= 35
+
+
+def test_a_favourite_that_is_too_busy_is_replaced_by_the_same_second_choice() -> None:
+    favourite = place(eight(), b"prompt")
+    second = {place(eight(), b"prompt", {favourite: 8 + extra}) for extra in range(20)}
+    assert len(second) == 1
+    assert second != {favourite}
+    assert place(eight(), b"prompt", {favourite: 7}) == favourite
+
+
+def test_without_affinity_equally_busy_replicas_take_turns() -> None:
+    counts = Counter(choose(eight(), Counter(), turn, EVEN).replica_id for turn in range(800))
+    assert len(counts) == 8
+    assert min(counts.values()) > 50
