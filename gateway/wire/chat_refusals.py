@@ -45,8 +45,9 @@ FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`$", 
 
 def second_look(body: bytes, surface: SurfaceSettings) -> ChatBody:
     """The request without what asks for nothing. Raises `InvalidRequest` that names the parameter."""
-    asked = msgspec.json.encode(_without_neutral(_fields(body), surface))
+    asked = b""
     try:
+        asked = msgspec.json.encode(_without_neutral(_fields(body), surface))
         return msgspec.json.decode(asked, type=ChatBody)
     except msgspec.ValidationError as error:
         raise _explained(str(error), asked) from error
@@ -60,8 +61,6 @@ def _fields(body: bytes) -> dict[str, Raw]:
         return msgspec.json.decode(body, type=dict[str, Raw])
     except msgspec.ValidationError as error:
         raise InvalidRequest("The body must be a JSON object.", code="invalid_json") from error
-    except (ValueError, RecursionError) as error:
-        raise malformed(error) from error
 
 
 def _without_neutral(fields: Mapping[str, Raw], surface: SurfaceSettings) -> dict[str, Any]:
