@@ -17,8 +17,10 @@ from gateway.engines.openai_client import EngineClient
 from gateway.engines.upstream import Upstreams
 from gateway.rollout.reconciler import Reconciler
 from gateway.routes import (
+    admin_keys,
     admin_releases,
     admin_runs,
+    admin_usage,
     chat,
     completions,
     feedback,
@@ -60,6 +62,8 @@ ROUTERS = tuple(
         passed_on,
         models,
         feedback,
+        admin_keys,
+        admin_usage,
         admin_releases,
         admin_runs,
         health,

@@ -9,10 +9,14 @@ class Secrets:
 
     def __init__(self, root: str) -> None:
         self._root = root.encode()
+        self._derived: dict[str, bytes] = {}
 
     def derive(self, purpose: str) -> bytes:
         """32 bytes that nobody without the root secret can find, other for every purpose."""
-        return hmac.digest(self._root, purpose.encode(), hashlib.sha256)
+        key = self._derived.get(purpose)
+        if key is None:  # purposes are words of the program: there are few
+            key = self._derived[purpose] = hmac.digest(self._root, purpose.encode(), hashlib.sha256)
+        return key
 
     def keyed_hash(self, purpose: str, text: str) -> str:
         """24 hex digits that stand for `text` and cannot be turned back without the root secret."""
