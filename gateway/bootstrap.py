@@ -1,6 +1,7 @@
 """What must be in the database before anything can be served: project, keys, aliases, base releases, replicas."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -64,7 +65,7 @@ async def ensure_alias(session: AsyncSession, model: ModelSettings, resolved: Re
             f"settings give {now['model']} ({now['weights_sha256'][:12]}). Use another --alias or --data-dir."
         )
     base.location = resolved.folder
-    alias.swap = model.swap
+    alias.swap, alias.task = model.swap, model.task
     return alias
 
 
@@ -78,6 +79,7 @@ async def _create_alias(session: AsyncSession, model: ModelSettings, resolved: R
         serving_release_id=base_id,
         canary_share=0.0,
         swap=model.swap,
+        task=model.task,
         created_at=now,
         updated_at=now,
     )
@@ -101,12 +103,11 @@ async def _create_alias(session: AsyncSession, model: ModelSettings, resolved: R
 
 async def ensure_replicas(session: AsyncSession, model: ModelSettings, alias: Alias, resolved: ResolvedModel) -> None:
     """A row for every replica of the entry, and no other; one that is there keeps what is known of it."""
-    wanted = [replica_id(model.alias, number + 1) for number in range(model.replicas)]
+    addresses: Sequence[str | None] = model.engine.addresses or [None] * model.replicas
+    wanted = {replica_id(model.alias, number + 1): url for number, url in enumerate(addresses)}
     # A replica that left the settings has no agent any more, and would hold up every exchange.
     await session.execute(delete(Replica).where(Replica.alias == alias.name, Replica.id.not_in(wanted)))
     kind = resolved.engine_kind or model.engine.kind
-    for name in wanted:
-        await register_replica(
-            session, name, alias.name, kind, alias.base_release_id, model.engine.url, resolved.weights_name
-        )
+    for name, url in wanted.items():
+        await register_replica(session, name, alias.name, kind, alias.base_release_id, url, resolved.weights_name)
     await bump_epoch(session)

@@ -65,9 +65,9 @@ def _python() -> Finding:
 
 def _engine(model: ModelSettings) -> Finding:
     check, engine = f"engine of {model.alias}", model.engine
-    if engine.url is not None:
-        remedy = f"look at it with: alignway doctor --engine {engine.url}"
-        return Finding(check, "ok", f"run by somebody else at {engine.url}", remedy)
+    if engine.addresses:
+        remedy = f"look at it with: alignway doctor --engine {engine.addresses[0]}"
+        return Finding(check, "ok", f"run by somebody else at {', '.join(engine.addresses)}", remedy)
     if engine.kind != "vllm":
         return Finding(check, "ok", engine.kind)
     try:

@@ -71,16 +71,22 @@ def resolve_model(model: ModelSettings) -> ResolvedModel:
     In a process of its own: it takes transformers, which serving never loads. The model of an engine that somebody
     else runs is looked for here only if it was named. Raises `StartupFailed`.
     """
-    if model.engine.url is not None:
-        return _resolve_foreign(model, model.engine.url)
+    if model.engine.addresses:
+        return _resolve_foreign(model, model.engine.addresses)
     return _resolve_here(model)
 
 
-def _resolve_foreign(model: ModelSettings, url: str) -> ResolvedModel:
-    """What somebody else's engine serves; its weights are known only if `model` names them."""
-    listed = _listed_models(url) if model.engine.model is None else _listed_if_up(url)
-    name = model.engine.model or only_model(url, listed)
-    kind = model.engine.dialect or dialect_among(listed)
+def _resolve_foreign(model: ModelSettings, urls: tuple[str, ...]) -> ResolvedModel:
+    """What somebody else's engines serve; its weights are known only if `model` names them.
+
+    One of several that is down now is taken to serve what the others do.
+    """
+    answers = {url: listed for url in urls if (listed := _listed_if_up(url))}
+    if not answers and model.engine.model is None:
+        answers = {urls[0]: _listed_models(urls[0])}  # says what is wrong
+    name = model.engine.model or _common_model(answers)
+    signed = [kind for listed in answers.values() if (kind := dialect_among(listed))]
+    kind = model.engine.dialect or (signed[0] if signed else None)
     if model.model != DEFAULT_MODEL:
         return replace(_resolve_here(model), weights_name=name, engine_kind=kind)
     reference = BaseModelRef(model=name, revision="unknown", weights_sha256=hashlib.sha256(name.encode()).hexdigest())
@@ -104,6 +110,17 @@ def _listed_if_up(url: str) -> Listed:
         return _listed_models(url)
     except StartupFailed:
         return {}
+
+
+def _common_model(answers: dict[str, Listed]) -> str:
+    names = {url: only_model(url, listed) for url, listed in answers.items()}
+    if len(set(names.values())) != 1:
+        raise StartupFailed(
+            f"The engines of one alias must serve the same model, but these differ: {names}. Make each an entry of "
+            "its own under [[models]].",
+            code="model_missing",
+        )
+    return next(iter(names.values()))
 
 
 def only_model(url: str, listed: Listed) -> str:

@@ -46,7 +46,7 @@ def up(
     model: Annotated[str | None, typer.Option(help=MODEL_HELP)] = None,
     alias: Annotated[str | None, typer.Option(help="The model name clients use. Default: assistant.")] = None,
     engine: Annotated[
-        str | None, typer.Option(help="vllm, lmdeploy, scripted, or the URL of a running engine.")
+        str | None, typer.Option(help="vllm, lmdeploy, scripted, or the URL of a running engine; several by commas.")
     ] = None,
     hub: Annotated[str | None, typer.Option(help="huggingface or modelscope.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")] = None,
@@ -94,8 +94,8 @@ def with_model_flags(settings: Settings, **flags: str | None) -> Settings:
     entry = settings.models[0].model_dump()
     engine = given.pop("engine", None)
     if engine is not None:
-        is_url = engine.startswith(("http://", "https://"))
-        entry["engine"] |= {"kind": "url", "url": engine.rstrip("/")} if is_url else {"kind": engine, "url": None}
+        urls = engine.split(",") if engine.startswith(("http://", "https://")) else []
+        entry["engine"] |= {"kind": "url" if urls else engine, "url": None, "urls": urls}
     return load_settings_again(settings, entry | given)
 
 

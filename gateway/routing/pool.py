@@ -13,7 +13,15 @@ from itertools import count
 import structlog
 
 from gateway.engines.failures import NothingGenerated, ReleaseNotHeld, UpstreamOverloaded
-from gateway.errors import AlignwayError, Conflict, NoReplicaReady, Overloaded, Unavailable, UpstreamError
+from gateway.errors import (
+    AlignwayError,
+    Conflict,
+    NoReplicaReady,
+    Overloaded,
+    Unavailable,
+    UpstreamError,
+    UpstreamRefused,
+)
 from gateway.routing.breaker import REST_SECONDS, Breaker
 from gateway.routing.drain import ServerShuttingDown
 from gateway.routing.freshness import Freshness
@@ -116,7 +124,9 @@ class Pool:
             if self._breaker.failed(target.replica_id, rest=isinstance(error, NothingGenerated)):
                 log.warning("circuit_opened", replica=target.replica_id, reason=error.message)
                 self._wake()
-        elif (error is None or error.status < 500) and self._breaker and self._breaker.worked(target.replica_id):
+        elif not self._breaker or not (error is None or isinstance(error, UpstreamRefused)):
+            return
+        elif self._breaker.worked(target.replica_id):
             log.info("circuit_closed", replica=target.replica_id)
             self._wake()
 

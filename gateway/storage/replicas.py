@@ -86,7 +86,10 @@ async def report_replica(session: AsyncSession, replica_id: str, report: Replica
 
 
 async def mark_foreign(session: AsyncSession, replica_id: str, url: str, phase: str, detail: str) -> None:
-    """Write what a probe found of an engine without an agent: `ready` or `failed`. Another address is another engine."""
+    """Write what a probe found of an engine without an agent: `ready` or `failed`.
+
+    A replica that has another address by now is left alone: it is another engine.
+    """
     statement = update(Replica).where(Replica.id == replica_id, Replica.url == url, Replica.managed.is_(False))
     await session.execute(statement.values(phase=phase, detail=detail, seen_at=time.time()))
     await bump_epoch(session)

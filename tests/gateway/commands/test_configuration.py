@@ -42,6 +42,9 @@ def test_models_and_their_engines_come_from_the_file(tmp_path: Path) -> None:
         ("admin_key = 'short'\n", ["admin_key", "16"]),
         ("[[models]]\nalias = 'a'\n[[models]]\nalias = 'a'\n", ["same alias"]),
         ("[[models]]\nengine.kind = 'url'\n", ["engine.url"]),
+        ("[[models]]\nengine.urls = ['http://a']\n", ["engine.url"]),
+        ("[[models]]\nengine = {kind = 'url', url = 'http://a', urls = ['http://b']}\n", ["each address once"]),
+        ("[[models]]\nengine = {kind = 'url', urls = ['http://a', 'http://a/']}\n", ["each address once"]),
     ],
 )
 def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, words: list[str]) -> None:
@@ -72,10 +75,23 @@ def test_a_misspelt_section_in_the_environment_is_an_error(tmp_path: Path, monke
         load_settings(None, {}, {"ALIGNWAY_SERVRE__PORT": "1"})
 
 
+def test_opentelemetrys_own_variable_counts_where_our_setting_is_not_given(tmp_path: Path) -> None:
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
+    bare = write(tmp_path, "[telemetry]\nrequest_log = 'all'\n")
+    settings = load_settings(bare, {}, environment).telemetry
+    assert (settings.otlp_endpoint, settings.request_log) == ("http://collector:4318", "all")
+    assert load_settings(bare, {}, {"OTEL_EXPORTER_OTLP_ENDPOINT": ""}).telemetry.otlp_endpoint is None
+    ours = write(tmp_path, "[telemetry]\notlp_endpoint = 'http://ours:4318'\n")
+    assert load_settings(ours, {}, environment).telemetry.otlp_endpoint == "http://ours:4318"
+
+
 def test_an_engine_flag_is_a_kind_or_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     settings = load_settings(None, {}, {})
     by_url = with_model_flags(settings, engine="http://127.0.0.1:9000/", alias="mine").models[0]
-    assert (by_url.engine.kind, by_url.engine.url, by_url.alias) == ("url", "http://127.0.0.1:9000", "mine")
+    assert (by_url.engine.kind, by_url.engine.addresses, by_url.alias) == ("url", ("http://127.0.0.1:9000",), "mine")
+    two = with_model_flags(settings, engine="http://127.0.0.1:9000,http://127.0.0.1:9001").models[0]
+    assert two.engine.addresses == ("http://127.0.0.1:9000", "http://127.0.0.1:9001")
+    assert with_model_flags(settings, engine="vllm").models[0].engine.addresses == ()
     with pytest.raises(StartupFailed, match=r"engine\.kind"):
         with_model_flags(settings, engine="tensorrt")

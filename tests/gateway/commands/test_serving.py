@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -19,15 +20,15 @@ from gateway.storage.tables import Replica
 from tests.stack import base_ref
 
 
-@pytest.fixture
-def foreign_engine() -> Iterator[tuple[str, list[str]]]:
+@contextmanager
+def engine_that_lists(*names: str) -> Iterator[tuple[str, list[str]]]:
     """An OpenAI-compatible server, as far as its list of models goes; the list can be changed."""
-    names = ["qwen2.5-7b"]
+    listed = list(names)
 
     class Models(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             body = json.dumps(
-                {"object": "list", "data": [{"id": name, "owned_by": "lmdeploy"} for name in names]}
+                {"object": "list", "data": [{"id": name, "owned_by": "lmdeploy"} for name in listed]}
             ).encode()
             self.send_response(200)
             self.send_header("content-length", str(len(body)))
@@ -39,9 +40,15 @@ def foreign_engine() -> Iterator[tuple[str, list[str]]]:
 
     server = HTTPServer(("127.0.0.1", 0), Models)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", names
+    yield f"http://127.0.0.1:{server.server_port}", listed
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def foreign_engine() -> Iterator[tuple[str, list[str]]]:
+    with engine_that_lists("qwen2.5-7b") as made:
+        yield made
 
 
 def by_url(url: str, model: str | None = None) -> ModelSettings:
@@ -59,6 +66,19 @@ def test_of_several_models_one_has_to_be_named(foreign_engine: tuple[str, list[s
     with pytest.raises(StartupFailed, match=r"engine\.model"):
         resolve_model(by_url(url))
     assert resolve_model(by_url(url, "another")).weights_name == "another"
+
+
+def test_engines_of_one_alias_serve_one_model_and_one_that_is_down_is_taken_to(
+    foreign_engine: tuple[str, list[str]],
+) -> None:
+    url = foreign_engine[0]
+    some = EngineSettings(kind="url", urls=("http://127.0.0.1:9", url))
+    assert resolve_model(ModelSettings(engine=some)).weights_name == "qwen2.5-7b"
+    with engine_that_lists("llama") as (other, _):
+        both = EngineSettings(kind="url", urls=(url, other))
+        with pytest.raises(StartupFailed, match="must serve the same model"):
+            resolve_model(ModelSettings(engine=both))
+        assert resolve_model(ModelSettings(engine=both.model_copy(update={"model": "x"}))).weights_name == "x"
 
 
 def test_a_foreign_engine_is_spoken_to_as_what_it_says_it_is(foreign_engine: tuple[str, list[str]]) -> None:
@@ -85,6 +105,24 @@ def test_the_dialect_of_our_own_engines_is_not_to_be_set() -> None:
 def test_an_engine_that_does_not_answer_is_said() -> None:
     with pytest.raises(StartupFailed, match="Is the engine up"):
         resolve_model(by_url("http://127.0.0.1:9"))
+
+
+async def test_each_address_is_a_replica_and_what_was_known_of_one_that_moved_is_overwritten(
+    tmp_path: Path, database_url: str
+) -> None:
+    resolved = {"assistant": ResolvedModel("", base_ref().model_dump(), "qwen2.5-7b")}
+    for urls in (["http://a:1", "http://b:1/", "http://c:1"], ["http://c:1"]):
+        models = [{"engine": {"kind": "url", "urls": urls}}]
+        settings = Settings.model_validate(
+            {"data_dir": tmp_path, "admin_key": "k" * 20, "database": {"url": database_url}, "models": models}
+        )
+        await prepare(settings, resolved)
+        database = Database(database_url)
+        async with database.read() as session:
+            rows = (await session.scalars(select(Replica).order_by(Replica.id))).all()
+        await database.close()
+        assert [row.url for row in rows] == [url.rstrip("/") for url in urls]
+        assert {(row.weights_name, row.managed, row.phase) for row in rows} == {("qwen2.5-7b", False, "ready")}
 
 
 async def test_replicas_that_left_the_settings_leave_the_pool(tmp_path: Path, database_url: str) -> None:

@@ -11,6 +11,7 @@ from gateway.engines.failures import ReleaseNotHeld, UpstreamOverloaded, Upstrea
 from gateway.errors import (
     AlignwayError,
     DatabaseUnavailable,
+    InvalidRequest,
     ModelNotFound,
     NoReplicaReady,
     Overloaded,
@@ -242,6 +243,7 @@ def test_what_the_gateway_itself_met_says_nothing_of_the_engine() -> None:
     ours = pool_of(FOREIGN)
     fail(ours, 4)
     fail(ours, 20, DatabaseUnavailable("locked"))
+    fail(ours, 20, InvalidRequest("no images here"))
     fail(ours, 1)
     with pytest.raises(CircuitOpen):
         ours.try_take("assistant", b"")
