@@ -4,7 +4,8 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from prometheus_client import CONTENT_TYPE_LATEST
+
+from gateway.telemetry.exposition import CONTENT_TYPE
 
 router = APIRouter()
 
@@ -36,4 +37,4 @@ async def readyz(request: Request) -> JSONResponse:
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
     """Prometheus' text format; whichever worker answers shows the sum over all workers of this host."""
-    return Response(await request.app.state.services.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+    return Response(await request.app.state.services.metrics.exposition(), media_type=CONTENT_TYPE)

@@ -2,15 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 
 import structlog
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.metrics_core import Metric
 
-from gateway.telemetry.exposition import families
+from gateway.telemetry.exposition import exposition
 from gateway.telemetry.meter import WAIT_BOUNDS, Histogram, Meter
 from gateway.telemetry.shared import LABEL_KINDS, WorkerFiles
 from gateway.telemetry.snapshot import OTHER, PoolReading, Snapshot, Totals, decode, encode
@@ -61,9 +59,6 @@ class Metrics:
         """Answers sent whose record could not be written."""
         self.queue_wait = Waits()
         self._numbers = count()
-        self.registry = CollectorRegistry()
-        """Whatever is read from it is the sum over all workers, as of now."""
-        self.registry.register(_Collector(lambda: self._exposed(*self._snapshot())))
 
     def meter(self, alias: str, release_name: str, key_name: str) -> Meter:
         """The meter of these requests, the same one each time. Ask for it anew for each request."""
@@ -160,15 +155,10 @@ class Metrics:
         totals.add(decode(own), alive=True)
         return totals
 
-    def _exposed(self, number: int, own: bytes) -> Iterator[Metric]:
+    def _render(self, number: int, own: bytes) -> bytes:
         totals, pool = self._totals(number, own), decode(own).pool
         totals.drop_expired(pool.served, time.time())
-        return families(totals, pool.ready_replicas)
-
-    def _render(self, number: int, own: bytes) -> bytes:
-        registry = CollectorRegistry()
-        registry.register(_Collector(lambda: self._exposed(number, own)))
-        return generate_latest(registry)
+        return exposition(totals, pool.ready_replicas)
 
     def _sweep_files(self, number: int, own: bytes) -> tuple[set[tuple[str, str, str]], list[frozenset[str]]]:
         totals = self._totals(number, own)
@@ -179,18 +169,3 @@ class Metrics:
         if expired:
             self._files.forget(expired)
         return expired, self._files.keep_labels(used, time.time())
-
-
-class _Collector:
-    """Numbers for prometheus_client, read when asked for."""
-
-    def __init__(self, read: Callable[[], Iterator[Metric]]) -> None:
-        self._read = read
-
-    def describe(self) -> list[Metric]:
-        """Nothing: names are not known, and no numbers read, before somebody asks."""
-        return []
-
-    def collect(self) -> Iterator[Metric]:
-        """Every family with its samples."""
-        return self._read()

@@ -6,6 +6,7 @@ from pathlib import Path
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.shared import WorkerFiles
 from gateway.telemetry.snapshot import IDLE_SECONDS, RETIRED_SECONDS, PoolReading
+from tests.gateway.telemetry.reading import samples
 
 
 def ask(metrics: Metrics, alias: str, release: str, key: str, times: int = 1) -> None:
@@ -17,10 +18,9 @@ def ask(metrics: Metrics, alias: str, release: str, key: str, times: int = 1) ->
 
 def requests(metrics: Metrics) -> dict[tuple[str, str, str], float]:
     found: dict[tuple[str, str, str], float] = {}
-    for family in metrics.registry.collect():
-        for sample in family.samples:
-            if sample.name == "alignway_requests_total":
-                found[sample.labels["alias"], sample.labels["release"], sample.labels["key"]] = sample.value
+    for sample in samples(metrics):
+        if sample.name == "alignway_requests_total":
+            found[sample.labels["alias"], sample.labels["release"], sample.labels["key"]] = sample.value
     return found
 
 

@@ -6,12 +6,9 @@ import pytest
 
 from gateway.telemetry.meter import BUCKETS, DURATION_BOUNDS, FIRST_TOKEN_BOUNDS, OUTPUT_TOKEN_BOUNDS, WAIT_BOUNDS
 from gateway.telemetry.metrics import Metrics
+from tests.gateway.telemetry.reading import value
 
 LABELS = {"alias": "assistant", "release": "assistant-1", "key": "laptop"}
-
-
-def value(metrics: Metrics, name: str, **labels: str) -> float | None:
-    return metrics.registry.get_sample_value(name, labels)
 
 
 def test_every_bucket_list_has_room_for_what_lies_above_it() -> None:
@@ -96,3 +93,10 @@ def test_counting_a_request_costs_less_than_two_microseconds_a_call() -> None:
     assert microseconds('metrics.meter("assistant", "assistant-1", "laptop")') < 2
     assert microseconds("meter.began()") < 2
     assert microseconds('meter.ended("finished", 100, 200, 0.1, 3.0)') < 2
+
+
+def test_names_of_keys_may_hold_whatever_they_like() -> None:
+    metrics = Metrics()
+    name = 'a "quoted" \\ name\nof two lines {le="1"}'
+    metrics.meter("assistant", "assistant-1", name).began()
+    assert value(metrics, "alignway_in_flight_requests", alias="assistant", release="assistant-1", key=name) == 1

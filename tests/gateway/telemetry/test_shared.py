@@ -12,6 +12,7 @@ import pytest
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.shared import Departed, WorkerFiles
 from gateway.telemetry.snapshot import RETIRED_SECONDS, PoolReading
+from tests.gateway.telemetry.reading import value
 
 LABELS = {"alias": "assistant", "release": "assistant-1", "key": "laptop"}
 CHILD = """
@@ -45,10 +46,6 @@ def kill(child: subprocess.Popen[bytes]) -> None:
     child.wait()
     if child.stdout is not None:
         child.stdout.close()
-
-
-def value(metrics: Metrics, name: str, **labels: str) -> float | None:
-    return metrics.registry.get_sample_value(name, labels)
 
 
 def finished(metrics: Metrics) -> float | None:
