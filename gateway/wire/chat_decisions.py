@@ -62,7 +62,7 @@ FIELDS: Mapping[str, Decision] = {
     "stream": _handled("whether the answer comes in chunks"),
     "stream_options": _handled("with `stream`: `include_usage`; `include_obfuscation` is taken, nothing is padded"),
     "temperature": _forwarded("0 to 2"),
-    "tool_choice": _forwarded("`none`, `auto`, `required`, or a function among `tools`"),
+    "tool_choice": _forwarded("`none`, `auto`, `required`, a function, or `allowed_tools` (told alone)"),
     "tools": _forwarded("functions; at most `surface.max_tools`"),
     "top_logprobs": _forwarded("0 to 20, with `logprobs`"),
     "top_p": _forwarded("more than 0, up to 1"),
@@ -82,7 +82,6 @@ EXTENSION_FIELDS: Mapping[str, Decision] = {
 
 ECHO = "echoed from an earlier answer; taken, goes no further"
 STORED_ECHO = "echoed from an earlier answer; stored, not forwarded"
-ONLY_NULL = "only `null` is taken"
 
 MESSAGE_FIELDS: Mapping[str, Decision] = {
     "system.content": _forwarded("a text, or parts of text"),
@@ -120,7 +119,6 @@ KINDS: Mapping[str, Decision] = {
     "tools:custom": _refused("describe the tool as a `function`"),
     "tool_calls:custom": _refused("describe the tool as a `function`"),
     "tool_choice:custom": _refused("name a `function`"),
-    "tool_choice:allowed_tools": _refused('list those tools alone in `tools`, and say `"auto"` or `"required"` here'),
 }
 """Roles and types that OpenAI has and that are refused."""
 
@@ -132,7 +130,7 @@ CHOICES: Mapping[str, str] = {
     "content.type": "`text`, `image_url` or `refusal`",
     "tools.type": "`function`",
     "tool_calls.type": "`function`",
-    "tool_choice.type": "`function`",
+    "tool_choice.type": "`function` or `allowed_tools`",
     "detail": "`auto`, `low`, `high` or `original`",
     "prompt_cache_retention": "`in_memory` or `24h`",
 }

@@ -51,6 +51,19 @@ class NamedChoice(Wire, tag_field="type", tag="function"):
     function: ChosenFunction
 
 
+class AllowedTools(Wire):
+    """The functions that may be called, and whether one must be."""
+
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[NamedChoice], Meta(min_length=1)]
+
+
+class AllowedChoice(Wire, tag_field="type", tag="allowed_tools"):
+    """The tools that may be called: to an engine, those alone are told."""
+
+    allowed_tools: AllowedTools
+
+
 class TextFormat(Wire, tag_field="type", tag="text"):
     """Any text: the same as no format."""
 
@@ -105,7 +118,7 @@ class Parameters(Wire):
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     response_format: TextFormat | ObjectFormat | SchemaFormat | None = None
     tools: list[Tool] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedChoice | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedChoice | AllowedChoice | None = None
     parallel_tool_calls: bool | None = None
     logit_bias: dict[TokenId, Bias] | None = None
     reasoning_effort: Effort | None = None

@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from gateway.errors import InvalidRequest
 from gateway.settings import SurfaceSettings
-from gateway.wire.chat_fields import EXTENSIONS, ChatBody, NamedChoice, SchemaFormat, TextFormat, Tool
+from gateway.wire.chat_fields import EXTENSIONS, AllowedChoice, ChatBody, NamedChoice, SchemaFormat, TextFormat, Tool
 from gateway.wire.chat_messages import EMPTY
 from gateway.wire.json_body import MAX_SHOWN, invalid_value, missing_parameter, unknown_parameter
 from gateway.wire.schemas import checked_schema
@@ -70,8 +70,15 @@ def _apply_tools(body: ChatBody, surface: SurfaceSettings) -> None:
         function = tool.function
         if function.parameters is not EMPTY:
             function.parameters = _parameters(function.parameters, index, surface)
-    if isinstance(choice, NamedChoice) and all(tool.function.name != choice.function.name for tool in tools):
-        raise invalid_value("tool_choice", f"names the function `{choice.function.name}`, which is not among `tools`")
+    named = [choice] if isinstance(choice, NamedChoice) else []
+    if isinstance(choice, AllowedChoice):
+        named = choice.allowed_tools.tools
+        allowed = {one.function.name for one in named}
+        body.tools = [tool for tool in tools if tool.function.name in allowed]
+        body.tool_choice = choice.allowed_tools.mode
+    for one in named:
+        if all(tool.function.name != one.function.name for tool in tools):
+            raise invalid_value("tool_choice", f"names the function `{one.function.name}`, which is not among `tools`")
 
 
 def _sizes(tools: Iterable[Tool]) -> Iterable[int]:

@@ -33,6 +33,9 @@ ELSEWHERE = ("$dynamicRef", "$recursiveRef")
 LONG_NUMBER = re.compile(rb"\d{19}")
 INTEGERS = range(-(2**63), 2**63)
 
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_encode = msgspec.json.Encoder().encode
+
 
 def checked_schema(raw: Raw, param: str, surface: SurfaceSettings) -> Raw:
     """The schema written anew. Raises `InvalidRequest` for one that no engine should be given."""
@@ -40,8 +43,8 @@ def checked_schema(raw: Raw, param: str, surface: SurfaceSettings) -> Raw:
     if len(given) > surface.max_schema_bytes:
         raise invalid_value(param, f"must be at most {surface.max_schema_bytes} bytes of JSON")
     try:
-        schema = msgspec.json.decode(given, type=dict)
-        written = msgspec.json.encode(schema)
+        schema = _decode(given)
+        written = _encode(schema)
     except (ValueError, RecursionError) as error:
         raise invalid_value(param, "must be a JSON schema: an object, not nested too deep") from error
     # No schema is deeper than it has brackets, and most have few.

@@ -100,6 +100,8 @@ INNER: list[tuple[Any, Any]] = [
     (completion_create_params.PromptCacheOptions, chat_fields.CacheOptions),
     (chat_completion_named_tool_choice_param.ChatCompletionNamedToolChoiceParam, chat_fields.NamedChoice),
     (chat_completion_named_tool_choice_param.Function, chat_fields.ChosenFunction),
+    (chat.ChatCompletionAllowedToolChoiceParam, chat_fields.AllowedChoice),
+    (chat.ChatCompletionAllowedToolsParam, chat_fields.AllowedTools),
     (response_format_json_schema.ResponseFormatJSONSchema, chat_fields.SchemaFormat),
     (response_format_json_schema.JSONSchema, chat_fields.JsonSchema),
     (shared_params.ResponseFormatJSONObject, chat_fields.ObjectFormat),

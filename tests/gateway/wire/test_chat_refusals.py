@@ -145,6 +145,14 @@ def test_a_field_that_cannot_be_is_named(fields: dict[str, Any], code: str, para
             "tool_choice",
             "news",
         ),
+        (
+            {
+                "tools": [NEWS],
+                "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [WEATHER]}},
+            },
+            "tool_choice",
+            "weather",
+        ),
         ({"tools": [WEATHER] * 129}, "tools", "128"),
         ({"max_tokens": 1, "max_completion_tokens": 2}, "max_tokens", "`max_completion_tokens`"),
     ],

@@ -103,6 +103,13 @@ def test_tools_and_formats_ask_for_a_grammar_and_arrive_whole() -> None:
     assert parsed(response_format={"type": "json_object"}).asks_grammar
 
 
+def test_of_allowed_tools_an_engine_is_told_those_alone() -> None:
+    tools = [{"type": "function", "function": {"name": name}} for name in ("a", "b", "c")]
+    allowed = {"mode": "required", "tools": [tools[2], tools[0]]}
+    request = parsed(tools=tools, tool_choice={"type": "allowed_tools", "allowed_tools": allowed})
+    assert request.parameters() == {"tools": [tools[0], tools[2]], "tool_choice": "required"}
+
+
 def test_a_function_without_parameters_has_none() -> None:
     for function in ({"name": "f"}, {"name": "f", "parameters": None, "description": None, "strict": None}):
         told = parsed(tools=[{"type": "function", "function": function}]).parameters()
