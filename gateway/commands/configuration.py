@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from gateway.errors import StartupFailed
 from gateway.settings import Settings
+from gateway.telemetry.traces import require_packages
 
 PREFIX = "ALIGNWAY_"
 DEFAULT_FILE = Path("alignway.toml")
@@ -43,9 +44,12 @@ def load_settings(
 def checked_settings(values: Mapping[str, Any]) -> Settings:
     """Settings from plain values. Raises `StartupFailed` that names what is wrong."""
     try:
-        return Settings.model_validate(values)
+        settings = Settings.model_validate(values)
     except ValidationError as error:
         raise StartupFailed(_explain(error), code="invalid_settings") from error
+    if settings.telemetry.otlp_endpoint is not None:
+        require_packages()
+    return settings
 
 
 def _from_file(config: Path | None) -> dict[str, Any]:

@@ -78,6 +78,7 @@ class Passage:
                 return await engines.pass_on(target.url, path, body(target.engine_model), target.kind)
 
             reply, target = await self._first_success(ask)
+            self._first_chunk_seconds = None  # a whole answer has none
             with nonsense_named():
                 shown = read(reply, target)
             self.usage = shown["usage"]

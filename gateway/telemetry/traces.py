@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Protocol
 
 from gateway.errors import AlignwayError, StartupFailed
@@ -57,14 +58,22 @@ def well_formed(traceparent: str | None) -> str | None:
 
 
 def make_traces(endpoint: str | None) -> Traces:
-    """Traces to a collector, or off. Raises `StartupFailed` if the packages for it are not installed."""
+    """Traces to a collector, or off: then nothing of OpenTelemetry is loaded. See `require_packages`."""
     if endpoint is None:
         return Traces()
+    from gateway.telemetry.otlp import OtlpTraces
+
+    return OtlpTraces(endpoint)
+
+
+def require_packages() -> None:
+    """Raise `StartupFailed` if traces are wanted and cannot be sent."""
     try:
-        from gateway.telemetry.otlp import OtlpTraces
-    except ImportError as error:
+        found = find_spec("opentelemetry.exporter.otlp.proto.http") and find_spec("opentelemetry.sdk")
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
         raise StartupFailed(
             "telemetry.otlp_endpoint is set, but OpenTelemetry is not installed: pip install 'alignway[telemetry]'.",
             code="package_missing",
-        ) from error
-    return OtlpTraces(endpoint)
+        )

@@ -9,7 +9,8 @@ import time
 import pytest
 
 from gateway.access.caller import Caller
-from gateway.errors import StartupFailed, UpstreamError
+from gateway.commands.configuration import checked_settings
+from gateway.errors import UpstreamError
 from gateway.telemetry.traces import make_traces
 from tests.gateway.telemetry.collector import collecting
 
@@ -120,8 +121,11 @@ def test_off_means_no_span_and_no_import() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_an_endpoint_without_the_packages_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "opentelemetry", None)
-    monkeypatch.delitem(sys.modules, "gateway.telemetry.otlp", raising=False)
-    with pytest.raises(StartupFailed, match=r"alignway\[telemetry\]"):
-        make_traces("http://127.0.0.1:4318")
+def test_an_endpoint_without_the_packages_says_what_to_install() -> None:
+    wanted = {"telemetry": {"otlp_endpoint": "http://127.0.0.1:4318"}}
+    assert checked_settings(wanted).telemetry.otlp_endpoint == "http://127.0.0.1:4318"
+    code = "import sys; sys.modules['opentelemetry'] = None; from gateway.commands.configuration import *; "
+    without = [subprocess.run([sys.executable, "-c", f"{code} checked_settings({values})"], capture_output=True)
+               for values in (wanted, {})]  # fmt: skip
+    assert b"alignway[telemetry]" in without[0].stderr
+    assert without[1].returncode == 0
