@@ -139,7 +139,7 @@ class SurfaceSettings(Section):
     fetch_image_urls: bool = False
     """Whether engines may fetch images from `http` and `https` addresses that clients name."""
     max_json_depth: PositiveInt = 64
-    """Levels of lists and objects within each other."""
+    """Levels of lists and objects within each other, in schemas and in the arguments of tool calls."""
     max_choices: PositiveInt = 16
     """Largest `n`."""
     max_messages: PositiveInt = 2048
