@@ -15,6 +15,7 @@ from gateway.engines.scripted_engine import Folder, Refusal, Script, ScriptedEng
 
 ENGINE: web.AppKey[ScriptedEngine] = web.AppKey("engine")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Send = Callable[..., Awaitable[None]]
 
 
 def build_app(engine: ScriptedEngine) -> web.Application:
@@ -58,9 +59,16 @@ def _text(message: dict[str, Any]) -> str:
 
 
 def _scripts(body: dict[str, Any]) -> list[Script]:
-    prompt = body["prompt"] if "prompt" in body else "\n".join(_text(message) for message in body["messages"])
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
-    return [write_script(str(prompt), limit, index) for index in range(body.get("n") or 1)]
+    choices = range(body.get("n") or 1)
+    return [write_script(prompt, limit, index) for prompt in _prompts(body) for index in choices]
+
+
+def _prompts(body: dict[str, Any]) -> list[str]:
+    if "prompt" not in body:
+        return ["\n".join(_text(message) for message in body["messages"])]
+    prompt = body["prompt"]
+    return [str(text) for text in prompt] if isinstance(prompt, list) else [str(prompt)]
 
 
 def _usage(body: dict[str, Any], scripts: list[Script]) -> dict[str, int]:
@@ -109,12 +117,8 @@ async def answer_chat(request: web.Request) -> web.StreamResponse:
 
 
 async def _stream_chat(request: web.Request, engine: ScriptedEngine, body: dict[str, Any]) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
-    await response.prepare(request)
-    head, scripts = _head(body, "chat.completion.chunk"), _scripts(body)
-
-    async def send(choices: list[dict[str, Any]], **more: Any) -> None:
-        await response.write(b"data: " + json.dumps({**head, "choices": choices, **more}).encode() + b"\n\n")
+    send, response = await _opened(request, _head(body, "chat.completion.chunk"))
+    scripts = _scripts(body)
 
     async def one(index: int, script: Script) -> None:
         await send([_delta(index, {"role": "assistant", "content": ""}, None)])
@@ -123,6 +127,22 @@ async def _stream_chat(request: web.Request, engine: ScriptedEngine, body: dict[
         await send([_delta(index, {"content": ""}, script.finish_reason)])
 
     await asyncio.gather(*(one(index, script) for index, script in enumerate(scripts)))
+    return await _closed(send, response, body, scripts)
+
+
+async def _opened(request: web.Request, head: dict[str, Any]) -> tuple[Send, web.StreamResponse]:
+    response = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
+    await response.prepare(request)
+
+    async def send(choices: list[dict[str, Any]], **more: Any) -> None:
+        await response.write(b"data: " + json.dumps({**head, "choices": choices, **more}).encode() + b"\n\n")
+
+    return send, response
+
+
+async def _closed(
+    send: Send, response: web.StreamResponse, body: dict[str, Any], scripts: list[Script]
+) -> web.StreamResponse:
     if (body.get("stream_options") or {}).get("include_usage"):
         await send([], usage=_usage(body, scripts))
     await response.write(b"data: [DONE]\n\n")
@@ -134,19 +154,35 @@ def _delta(index: int, delta: dict[str, str], finish_reason: str | None) -> dict
     return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
 
 
-async def answer_completion(request: web.Request) -> web.Response:
-    """POST /v1/completions, whole."""
+async def answer_completion(request: web.Request) -> web.StreamResponse:
+    """POST /v1/completions, whole or streamed."""
     engine: ScriptedEngine = request.app[ENGINE]
     body = await request.json()
     engine.writer(body["model"])
     async with engine.generating():
+        if body.get("stream"):
+            return await _stream_completion(request, engine, body)
         texts = await _whole(engine, body)
     scripts = _scripts(body)
-    choices = [
-        {"index": index, "text": text, "finish_reason": scripts[index].finish_reason}
-        for index, text in enumerate(texts)
-    ]
+    choices = [_piece(index, text, scripts[index].finish_reason) for index, text in enumerate(texts)]
     return web.json_response({**_head(body, "text_completion"), "choices": choices, "usage": _usage(body, scripts)})
+
+
+async def _stream_completion(request: web.Request, engine: ScriptedEngine, body: dict[str, Any]) -> web.StreamResponse:
+    send, response = await _opened(request, _head(body, "text_completion"))
+    scripts = _scripts(body)
+
+    async def one(index: int, script: Script) -> None:
+        async for word in engine.say(body["model"], script):
+            await send([_piece(index, word, None)])
+        await send([_piece(index, "", script.finish_reason)])
+
+    await asyncio.gather(*(one(index, script) for index, script in enumerate(scripts)))
+    return await _closed(send, response, body, scripts)
+
+
+def _piece(index: int, text: str, finish_reason: str | None) -> dict[str, Any]:
+    return {"index": index, "text": text, "logprobs": None, "finish_reason": finish_reason, "stop_reason": None}
 
 
 async def answer_health(request: web.Request) -> web.Response:

@@ -144,8 +144,11 @@ class Passage:
         try:
             yield
             status = "finished"
-        except Exception:
+        except Exception as error:
             status = "failed"
+            if isinstance(error, AlignwayError) and not error.counted:
+                self._services.metrics.refused(error.status, error.code)
+                error.counted = True
             raise
         finally:
             self._settle(status)

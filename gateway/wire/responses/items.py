@@ -23,7 +23,7 @@ def chat_messages(instructions: str | None, given: str | Sequence[dict[str, Any]
     if isinstance(given, str):
         return [*messages, {"role": "user", "content": given}]
     for number, item in enumerate(given):
-        place, kind = f"input[{number}]", item.get("type", "message")
+        place, kind = f"input[{number}]", item.get("type") or ("item_reference" if _points(item) else "message")
         if kind == "message":
             messages.append(_message(place, item))
         elif kind == "function_call":
@@ -35,6 +35,10 @@ def chat_messages(instructions: str | None, given: str | Sequence[dict[str, Any]
         elif kind != "reasoning":
             raise unsupported_parameter(f"{place}.type", f"{json_text(kind)} belongs to tools that are not hosted here")
     return messages
+
+
+def _points(item: dict[str, Any]) -> bool:
+    return "id" in item and "role" not in item
 
 
 def _message(place: str, item: dict[str, Any]) -> Message:
