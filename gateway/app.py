@@ -146,10 +146,9 @@ def make_limiter(settings: Settings) -> Limiter:
 
 async def close_services(services: Services) -> None:
     """Commit what is pending, sign off, close connections."""
-    services.metrics.close()
-    await asyncio.to_thread(services.traces.close)
     await services.votes.close()
     await services.completions.close()
+    services.metrics.close()  # what could not be recorded is counted by now
     with suppress(Exception):
         await services.limiter.close()
     with suppress(Exception):
@@ -157,3 +156,4 @@ async def close_services(services: Services) -> None:
     await services.engines.close()
     await services.upstreams.close()
     await services.database.close()
+    await asyncio.to_thread(services.traces.close)  # last: a collector that is away takes its time
