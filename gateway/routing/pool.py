@@ -6,8 +6,7 @@ Newcomers wait *unresolved*: which release answers them is decided at the moment
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from itertools import count
 
 import structlog
@@ -138,15 +137,6 @@ class Pool:
         """The time to drain is over: whoever waits, or comes now, is told so."""
         self._over = True
         self._wake()
-
-    @asynccontextmanager
-    async def dispatch(self, model: str, sticky_key: bytes) -> AsyncIterator[Target]:
-        """A target for one request, counted as in flight until the block is left; see `take`."""
-        lease = await self.take(model, sticky_key)
-        try:
-            yield lease.target
-        finally:
-            lease.release()
 
     def _try(self, model: str, sticky_key: bytes, affinity: bytes, task: str = "chat") -> Lease | None:
         if self._over:

@@ -18,6 +18,7 @@ from gateway.routing.policy import AliasView, ReleaseView, ReplicaView
 from gateway.routing.pool import Pool
 from gateway.routing.table import RoutingTable
 from gateway.storage import routing_state
+from gateway.storage.counter_glance import CounterGlance
 from gateway.storage.counters import current_value
 from gateway.storage.database import Database
 from gateway.storage.tables import Alias, GatewayWorker, ReleaseRow, Replica
@@ -37,6 +38,7 @@ class RoutingSync:
         """`database` is for this alone, closed on leaving: a heartbeat waits in no queue behind requests."""
         self.worker_id = ids.mint(ids.WORKER)
         self._database = database
+        self._glance = CounterGlance(database.url, routing_state.ROUTING)
         self._pool = pool
         self._started_at = time.time()
         self._loaded_at = self._beaten_at = float("-inf")
@@ -79,6 +81,7 @@ class RoutingSync:
             async with self._database.write("relaxed") as session:
                 await routing_state.forget_worker(session, self.worker_id)
         finally:
+            await self._glance.close()
             await self._database.close()
 
     def _report(self, error: Exception) -> None:
@@ -90,11 +93,13 @@ class RoutingSync:
 
     async def _read(self) -> None:
         now = time.monotonic()
+        due = now - self._loaded_at >= RELOAD_SECONDS
+        if not due and await self._glance.value() == self._pool.table.epoch:
+            return
         async with self._database.read() as session:
             epoch = await current_value(session, routing_state.ROUTING)
-            if epoch != self._pool.table.epoch or now - self._loaded_at >= RELOAD_SECONDS:
-                self._pool.apply(await load_table(session, epoch))
-                self._loaded_at = now
+            self._pool.apply(await load_table(session, epoch))
+            self._loaded_at = now
 
     async def _beat(self, epoch: int) -> None:
         began = time.monotonic()

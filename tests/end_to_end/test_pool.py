@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from sqlalchemy import select, update
 
-from tests.end_to_end.engine_stub import KEY, Call, StubEngine, stub_engine
+from gateway.storage.routing_state import bump_epoch
+from gateway.storage.tables import Replica
+from tests.end_to_end.engine_stub import KEY, Call, StubEngine, stack_over_stub, stub_engine
 from tests.stack import Stack, running, stack_settings
 
 
@@ -72,3 +77,54 @@ async def test_with_every_circuit_open_requests_are_refused_fast_and_served_agai
 
 async def answered(stack: Stack) -> bool:
     return (await ask(stack))[0] == 200
+
+
+async def test_who_waits_for_a_replica_when_the_time_to_drain_is_over_is_told(tmp_path: Path) -> None:
+    async with stack_over_stub(tmp_path, drain_seconds=1.0) as (stack, _):
+        async with stack.database.write() as session:  # an engine with an agent, which is starting it
+            await session.execute(update(Replica).values(managed=True, phase="starting"))
+            await bump_epoch(session)
+        await stack.until(lambda: not_ready(stack))
+        waiting = [asyncio.create_task(ask(stack)) for _ in range(5)]
+        await asyncio.sleep(0.5)
+        assert not any(task.done() for task in waiting)
+        worker = stack.supervisor._processes["gateway-1"]
+        began = time.monotonic()
+        os.kill(worker.pid, signal.SIGTERM)
+        for status, body, _, retry_after in await asyncio.gather(*waiting):
+            assert (status, body["error"]["code"]) == (503, "server_shutting_down")
+            assert int(retry_after or 0) >= 1
+        assert 0.9 < time.monotonic() - began < 3.0
+        assert await asyncio.wait_for(worker.wait(), 5) == 0
+
+
+async def not_ready(stack: Stack) -> bool:
+    return not await stack.ready()
+
+
+async def test_killing_one_of_two_engines_costs_no_request(tmp_path: Path) -> None:
+    model = {"model": str(tmp_path / "model"), "replicas": 2, "engine": {"kind": "scripted"}}
+    async with running(stack_settings(tmp_path, models=[model])) as stack:
+        await stack.until(lambda: both_ready(stack))
+        statuses: list[int] = []
+
+        async def keep_asking(lane: int) -> None:
+            while True:
+                statuses.append((await ask(stack, f"lane {lane}"))[0])
+
+        lanes = [asyncio.create_task(keep_asking(lane)) for lane in range(4)]
+        for replica in ("assistant-1", "assistant-2"):
+            record = json.loads((stack.settings.data_dir / "engines" / f"{replica}.json").read_text())
+            os.kill(int(record["pid"]), signal.SIGKILL)
+            await asyncio.sleep(0.5)
+            await stack.until(lambda: both_ready(stack))
+        for lane_task in lanes:
+            lane_task.cancel()
+        await asyncio.gather(*lanes, return_exceptions=True)
+    assert len(statuses) > 50
+    assert set(statuses) == {200}
+
+
+async def both_ready(stack: Stack) -> bool:
+    async with stack.database.read() as session:
+        return list(await session.scalars(select(Replica.phase))) == ["ready", "ready"]

@@ -38,9 +38,10 @@ def pool(**settings: float) -> Pool:
 async def test_in_flight_lasts_as_long_as_the_request() -> None:
     ours = pool()
     ours.apply(table())
-    async with ours.dispatch("assistant", b"") as target:
-        assert target.release.id == "rel_old"
-        assert ours.in_flight["r1"] == 1
+    lease = await ours.take("assistant", b"")
+    assert lease.target.release.id == "rel_old"
+    assert ours.in_flight["r1"] == 1
+    lease.release()
     assert ours.in_flight["r1"] == 0
 
 
@@ -81,16 +82,14 @@ async def test_an_unknown_model_is_refused_naming_those_there_are() -> None:
     ours = pool()
     ours.apply(table())
     with pytest.raises(ModelNotFound, match="assistant"):
-        async with ours.dispatch("gpt-4", b""):
-            pass
+        await ours.take("gpt-4", b"")
 
 
 async def test_a_release_can_be_asked_for_by_name_and_by_id() -> None:
     ours = pool()
     ours.apply(table())
     for name in ("name-rel_old", "rel_old"):
-        async with ours.dispatch(name, b"") as target:
-            assert target.release.id == "rel_old"
+        assert await _release_of(ours, name) == "rel_old"
 
 
 async def test_a_replica_that_refused_a_connection_is_left_alone_for_a_moment() -> None:
@@ -117,8 +116,7 @@ async def test_a_release_by_name_that_nobody_will_hold_is_refused_at_once_saying
     ours.apply(table())
     for _ in range(3):
         with pytest.raises(ReleaseNotLoaded, match=r"alignway releases promote.*`assistant`") as refused:
-            async with asyncio.timeout(1), ours.dispatch("name-rel_new", b""):
-                pass
+            await asyncio.wait_for(ours.take("name-rel_new", b""), 1)
     assert refused.value.status == 409
 
 
@@ -148,8 +146,9 @@ async def test_a_dispatch_with_a_stale_table_waits_for_the_next_look_and_goes_by
 
 
 async def _release_of(ours: Pool, model: str = "assistant") -> str:
-    async with ours.dispatch(model, b"") as target:
-        return target.release.id
+    lease = await ours.take(model, b"")
+    lease.release()
+    return lease.target.release.id
 
 
 def target_of(ours: Pool) -> Target:
