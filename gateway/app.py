@@ -86,7 +86,9 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.services = services = await build_services(settings, app.state.drain)
         await services.sync.step()
-        reconciler = Reconciler(services.database, settings, holder=services.sync.worker_id)
+        reconciler = Reconciler(
+            services.database, settings, services.sync.worker_id, epoch=lambda: services.pool.table.epoch
+        )
         prober = Prober(services.database, services.pool, settings.pool, holder=services.sync.worker_id)
         app.state.drain.at_end(services.pool.shut)
         jobs = (services.sync, services.limiter, reconciler, prober, services.metrics)

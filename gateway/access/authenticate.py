@@ -18,6 +18,8 @@ from gateway.storage.database import Database
 from gateway.storage.tables import ApiKey
 
 REMEMBER_SECONDS = 0.8
+REFRESH_SECONDS = 0.4
+"""A key in use is looked up anew after this long, while requests still go by what is remembered: none waits for it."""
 REMEMBER_KEYS = 10_000
 EXCUSE_SECONDS = 300.0
 """Without a database, a key serves inference for this long after it was last looked up."""
@@ -42,6 +44,8 @@ class Authenticator:
         self._open_to_all_as = open_to_all_as
         self._remembered: dict[str, _Remembered] = {}
         self._away_until = float("-inf")
+        self._look_ups: dict[str, asyncio.Task[Caller]] = {}
+        """Under way, by key: however many requests ask at once, the database is asked once."""
 
     @property
     def open_to_all(self) -> bool:
@@ -55,7 +59,12 @@ class Authenticator:
         if self._open_to_all_as is not None:
             return self._open_to_all_as
         known = self._remembered.get(authorization or "")
-        return known.caller if known is not None and time.monotonic() < known.good_until else None
+        now = time.monotonic()
+        if known is None or now >= known.good_until:
+            return None
+        if now >= known.looked_up_at + REFRESH_SECONDS:
+            self._begin_look_up(bearer(authorization), known)
+        return known.caller
 
     async def authenticate(self, authorization: str | None, scope: str | None = None) -> Caller:
         """The caller behind an `Authorization` header. Raises `NotAuthenticated`, saying how to get a key."""
@@ -69,7 +78,20 @@ class Authenticator:
         excusable = known if known is not None and scope == "inference" and _may_be_excused(known, now) else None
         if excusable is not None and now < self._away_until:
             return excusable.caller
-        return await self._look_up_in_time(secret, excusable)
+        # The look-up is shared: a caller that is cancelled takes it from nobody else.
+        return await asyncio.shield(self._begin_look_up(secret, excusable))
+
+    def _begin_look_up(self, secret: str, excusable: _Remembered | None) -> asyncio.Task[Caller]:
+        found = self._look_ups.get(secret)
+        if found is None:
+            found = self._look_ups[secret] = asyncio.create_task(self._look_up_in_time(secret, excusable))
+            found.add_done_callback(lambda done: self._looked_up(secret, done))
+        return found
+
+    def _looked_up(self, secret: str, done: asyncio.Task[Caller]) -> None:
+        self._look_ups.pop(secret, None)
+        if not done.cancelled():
+            done.exception()  # seen: nobody may have waited for it
 
     async def _look_up_in_time(self, secret: str, excusable: _Remembered | None) -> Caller:
         began = time.monotonic()

@@ -3,10 +3,11 @@
 A ULID is 48 bits of milliseconds since 1970 and 80 random bits, in Crockford's base 32 (lowercase here).
 """
 
-import secrets
+import os
 import time
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
 
 COMPLETION = "chatcmpl-"
 RESPONSE = "resp_"
@@ -26,11 +27,35 @@ WEIGHTS_NAME = "weights"
 """Under this model name an engine of ours serves its full weights; adapters go by `engine_name`."""
 
 
+class _Entropy:
+    """Random bytes of the system, asked for a few hundred ids at a time: each question costs a system call."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew: a process and its copy must not use the same bytes."""
+        self._bytes, self._used = b"", 0
+
+    def bits_80(self) -> int:
+        """80 random bits, never the same ones twice."""
+        if self._used + 10 > len(self._bytes):
+            self._bytes, self._used = os.urandom(4000), 0
+        taken = self._bytes[self._used : self._used + 10]
+        self._used += 10
+        return int.from_bytes(taken, "big")
+
+
+_entropy = _Entropy()
+os.register_at_fork(after_in_child=_entropy.forget)
+
+
 def ulid(at_seconds: float | None = None) -> str:
     """26 lowercase characters; sorts by `at_seconds` (default: now), to the millisecond."""
     milliseconds = int((time.time() if at_seconds is None else at_seconds) * 1000)
-    value = (milliseconds & (1 << 48) - 1) << 80 | secrets.randbits(80)
-    return "".join(_ALPHABET[value >> shift & 31] for shift in range(125, -5, -5))
+    value = (milliseconds & (1 << 48) - 1) << 80 | _entropy.bits_80()
+    pairs = [_PAIRS[value >> shift & 1023] for shift in range(120, -10, -10)]
+    return "".join(pairs)
 
 
 def minted_at(made: str) -> float | None:

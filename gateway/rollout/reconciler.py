@@ -5,6 +5,7 @@ It only ever changes what is desired. Agents do the work; a crash anywhere is he
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import structlog
 from sqlalchemy import select
@@ -25,6 +26,8 @@ from gateway.storage.tables import Alias, Replica
 LEASE = "reconciler"
 LEASE_SECONDS = 3.0
 POLL_SECONDS = 0.1
+REST_SECONDS = 0.5
+"""While nothing is desired that is not so, and no epoch began, it looks only this often."""
 TRIGGER_SECONDS = 1.0
 SWEEP_SECONDS = 60.0
 DEAD_WORKER_SECONDS = 3600.0
@@ -37,8 +40,13 @@ log = structlog.get_logger(__name__)
 class Reconciler:
     """Compares what should be served with what is, and repairs."""
 
-    def __init__(self, database: Database, settings: Settings, holder: str) -> None:
+    def __init__(
+        self, database: Database, settings: Settings, holder: str, epoch: Callable[[], int] | None = None
+    ) -> None:
+        """`epoch`: the routing epoch last seen, for free; without it, every look is a whole one."""
         self._database = database
+        self._epoch_seen = epoch
+        self._looked_at, self._looked_epoch, self._at_rest = float("-inf"), -1, False
         self._settings = settings
         self._holder = holder
         self._renew_at = float("-inf")
@@ -63,8 +71,11 @@ class Reconciler:
             self._renew_at = now + LEASE_SECONDS / 3
         if self._epoch is None:
             return
+        if self._may_rest(now):
+            return
         async with self._database.read() as session:
             names = (await session.scalars(select(Alias.name))).all()
+        self._at_rest = True
         for name in names:
             await self._reconcile_safely(name)
         if now >= self._triggers_at:
@@ -73,6 +84,15 @@ class Reconciler:
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_SECONDS
             await self._sweep()
+
+    def _may_rest(self, now: float) -> bool:
+        """Whether nothing can have changed since the last look but what agents report."""
+        epoch = -1 if self._epoch_seen is None else self._epoch_seen()
+        settled = self._at_rest and epoch == self._looked_epoch and epoch >= 0
+        if settled and now - self._looked_at < REST_SECONDS:
+            return True
+        self._looked_at, self._looked_epoch = now, epoch
+        return False
 
     async def _step_safely(self) -> None:
         try:
@@ -114,8 +134,12 @@ class Reconciler:
 
     async def _reconcile(self, alias: str) -> None:
         async with self._database.read() as session:
-            if not planning.plan(await snapshot_of(session, alias, time.time())):
+            snapshot = await snapshot_of(session, alias, time.time())
+            if snapshot.rollout is not None:
+                self._at_rest = False  # something is under way: look again at once
+            if not planning.plan(snapshot):
                 return
+        self._at_rest = False
         async with self._database.write() as session:
             await routing_state.lock_pool(session, alias)
             await self._check_lease(session)

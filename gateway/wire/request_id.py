@@ -1,6 +1,6 @@
 """`x-request-id`: a client's own where it sent a sane one, else one of ours. It stands on every answer."""
 
-import secrets
+from gateway.contracts.ids import ulid
 
 HEADER = b"x-request-id"
 MAX_CHARACTERS = 128
@@ -12,4 +12,4 @@ def request_id(sent: bytes | None) -> bytes:
     """What to answer to a request that came with `sent`; anything odd, empty or long is replaced."""
     if sent and len(sent) <= MAX_CHARACTERS and _SANE.issuperset(sent):
         return sent
-    return b"req_" + secrets.token_hex(16).encode()
+    return b"req_" + ulid().encode()
