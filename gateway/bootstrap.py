@@ -59,12 +59,12 @@ async def ensure_alias(session: AsyncSession, model: ModelSettings, resolved: Re
         return await _create_alias(session, model, resolved)
     base = await session.get_one(ReleaseRow, alias.base_release_id)
     was, now = base.manifest["base"], resolved.reference
-    if was["weights_sha256"] != now["weights_sha256"]:
+    if model.task == "chat" and was["weights_sha256"] != now["weights_sha256"]:
         raise StartupFailed(
             f"The alias `{alias.name}` stands on {was['model']} (weights {was['weights_sha256'][:12]}), but the "
             f"settings give {now['model']} ({now['weights_sha256'][:12]}). Use another --alias or --data-dir."
         )
-    base.location = resolved.folder
+    base.location, base.manifest = resolved.folder, base.manifest | {"base": now}
     alias.swap, alias.task = model.swap, model.task
     return alias
 

@@ -52,7 +52,8 @@ class Stack:
             folder = Path(model.model)
             if model.engine.kind == "scripted":
                 write_weights(folder, self._base_marker)
-            models[model.alias] = ResolvedModel(str(folder), base_ref().model_dump())
+            name, kind = model.engine.model or ids.WEIGHTS_NAME, model.engine.dialect
+            models[model.alias] = ResolvedModel(str(folder), base_ref().model_dump(), name, kind)
         await prepare(settings, models)
         for spec in worker_specs(settings, self._listener):
             self.supervisor.start(spec)

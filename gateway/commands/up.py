@@ -158,6 +158,7 @@ async def _until_ready(url: str, stopping: asyncio.Event) -> bool:
 
 def _announce(settings: Settings, url: str, secret: str | None, seconds: float, as_json: bool) -> None:
     aliases = [model.alias for model in settings.models]
+    shown = next((model.alias for model in settings.models if model.task == "chat"), aliases[0])
     key = secret or ("EMPTY" if settings.server.auth == "off" else "YOUR_KEY")
     if as_json:
         print_json({"url": f"{url}/v1", "aliases": aliases, "key": secret, "ready_seconds": round(seconds, 1)})
@@ -168,5 +169,5 @@ def _announce(settings: Settings, url: str, secret: str | None, seconds: float, 
     elif settings.server.auth == "on" and settings.admin_key is None:
         console.print("\nUse a key you have, or make one:  alignway keys create --name laptop")
     console.print(
-        "\n" + SNIPPET.format(url=url, key=key, alias=aliases[0]) + "\n\nCtrl-C drains and stops.", markup=False
+        "\n" + SNIPPET.format(url=url, key=key, alias=shown) + "\n\nCtrl-C drains and stops.", markup=False
     )

@@ -11,6 +11,7 @@ def alias_view(row: Alias) -> dict[str, Any]:
     return {
         "id": row.name,
         "object": "alias",
+        "task": row.task,
         "serving_release": row.serving_release_id,
         "base_release": row.base_release_id,
         "canary_release": row.canary_release_id,
