@@ -20,7 +20,8 @@ Send = Callable[..., Awaitable[None]]
 
 def build_app(engine: ScriptedEngine) -> web.Application:
     """The server over one engine."""
-    app = web.Application(middlewares=[refuse_like_vllm])
+    # What is too large, the gateway says: engines take more.
+    app = web.Application(middlewares=[refuse_like_vllm], client_max_size=64 << 20)
     app[ENGINE] = engine
     app.add_routes(
         [
