@@ -48,10 +48,11 @@ class Mending:
         """Whether all is said while the engine would go on: leave it."""
         return self._left and all(choice.ended for choice in self._choices)
 
-    def usage(self, prompt_tokens: int) -> Json:
-        """The token counts of an answer that was cut."""
-        said = sum(choice.tokens for choice in self._choices)
-        return {"prompt_tokens": prompt_tokens, "completion_tokens": said, "total_tokens": prompt_tokens + said}
+    def usage(self, probed: Json) -> Json:
+        """The token counts of an answer that was cut, given those of the `probe`."""
+        asked, said = probed.get("prompt_tokens") or 0, sum(choice.tokens for choice in self._choices)
+        counts = {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said}
+        return counts | {"prompt_tokens_details": probed.get("prompt_tokens_details") or {"cached_tokens": 0}}
 
     def request(self) -> Json:
         """The request as the engine is to see it."""

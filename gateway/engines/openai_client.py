@@ -101,15 +101,14 @@ class EngineClient:
                 if mending.cut:
                     break
         if mending.cut:
-            yield {"choices": [], "usage": mending.usage(await self._prompt_tokens(url, mending.probe(), dialect))}
+            yield {"choices": [], "usage": mending.usage(await self._probed(url, mending.probe(), dialect))}
 
-    async def _prompt_tokens(self, url: str, probe: Json, dialect: Dialect) -> int:
-        """0 if the engine does not tell: an answer that is complete does not fail over a number."""
+    async def _probed(self, url: str, probe: Json, dialect: Dialect) -> Json:
+        """The token counts of a probe; none if it fails: an answer that is complete does not fail over a number."""
         try:
-            usage = (await self._whole(url, probe, dialect)).get("usage")
+            return (await self._whole(url, probe, dialect)).get("usage") or {}
         except UpstreamError:
-            return 0
-        return int((usage or {}).get("prompt_tokens") or 0)
+            return {}
 
     @asynccontextmanager
     async def _post(

@@ -144,9 +144,9 @@ def _refused(said: Said, asked_grammar: bool) -> UpstreamRefused:
         about = "tools" if re.search(r"\btools?\b", said.text) else "response_format"
         why = rewritten(said.text) if said.text != ANONYMOUS else "it is too deep, refers to itself, or is broken"
         return UpstreamRefused(_ended(f"`{about}` cannot be followed: {why}"), param=about)
-    param = _param(said)
-    text = rewritten(said.text).removeprefix(f"{param}: ")
-    return UpstreamRefused(text or "The engine refused the request.", param=param)
+    field = _param(said)
+    reason = rewritten(said.text).removeprefix(f"{field}: ")
+    return UpstreamRefused(reason or "The engine refused the request.", param=field)
 
 
 def _too_long(text: str) -> str:

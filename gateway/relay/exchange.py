@@ -25,7 +25,7 @@ from gateway.routing.pool import Lease
 from gateway.services import Services
 from gateway.wire.chat import ChatRequest
 from gateway.wire.events import EventSplitter
-from gateway.wire.reply import Signature, StreamedAnswer, WholeAnswer
+from gateway.wire.reply import BrokenOff, Signature, StreamedAnswer, WholeAnswer
 
 CHAT_PATH = b"/v1/chat/completions"
 STREAMED = b',"stream":true,"stream_options":{"include_usage":true}}'
@@ -157,7 +157,13 @@ class ChatExchange:
         signature = Signature(self.completion_id, self._tally.created, target.release.name, target.release.id)
         reasoning = self._services.settings.surface.extensions != "strict"
         if request.stream:
-            self._answer = StreamedAnswer(signature, request.choices, usage=request.wants_usage, reasoning=reasoning)
+            self._answer = StreamedAnswer(
+                signature,
+                request.choices,
+                usage=request.wants_usage,
+                reasoning=reasoning,
+                patient=request.asks_grammar or b'"logit_bias"' in request.parameters_json,
+            )
         else:
             self._answer = WholeAnswer(signature, request.choices, reasoning=reasoning)
         dialect = dialect_of(target.kind)
@@ -271,7 +277,10 @@ class ChatExchange:
             if payload == b"[DONE]":
                 self._complete(answer)
                 return
-            event = answer.take(payload)
+            try:
+                event = answer.take(payload)
+            except BrokenOff as error:
+                raise self._broken_off(error) from error
             if event is not None:
                 held.append(event)
         if not held:
@@ -281,6 +290,12 @@ class ChatExchange:
         if not answer.finished:  # what may be the end waits for the record; everything else goes on at once
             self._outlet.event(held[0] if len(held) == 1 else b"".join(held))
             held.clear()
+
+    def _broken_off(self, error: BrokenOff) -> AlignwayError:
+        if self._lease is None:
+            return error
+        dialect = dialect_of(self._lease.target.kind)
+        return dialect.broken_off(error.said, self._request.asks_grammar)
 
     def take_whole(self, body: bytes) -> None:
         """Pass a whole reply on. Raises `UpstreamError` for nonsense."""

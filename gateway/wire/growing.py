@@ -17,9 +17,13 @@ from gateway.wire.reply_types import (
 class Growing:
     """What a choice has said so far."""
 
-    __slots__ = ("_calls", "content", "finish_reason", "reasoning")
+    __slots__ = ("_calls", "begun", "content", "due", "finish_reason", "reasoning")
 
     def __init__(self) -> None:
+        self.begun = False
+        """Whether the client knows who speaks."""
+        self.due: str | None = None
+        """Who speaks, as long as the client has not been told."""
         self.content: list[str] = []
         self.reasoning: list[str] = []
         self.finish_reason: str | None = None

@@ -6,7 +6,7 @@ types that have OpenAI's fields and no others, and what leaves is written from s
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import UNSET
@@ -35,7 +35,6 @@ FINISH_REASONS = {
     "repetition": "stop",  # vLLM's word for an answer that it cut off because it went round in circles
 }
 """How an engine may say that an answer ended, in OpenAI's words. Any other word means that it broke off."""
-REASON_CHARACTERS = 500
 
 T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
@@ -62,6 +61,14 @@ class Signature:
             _encode(self.model),
             _encode(self.release_id),
         )
+
+
+class BrokenOff(UpstreamError):
+    """An engine said in a stream that it broke off; `said` is its word for it, not yet fit for clients."""
+
+    def __init__(self, said: Any) -> None:
+        super().__init__("The engine broke off. The answer is incomplete; ask again.")
+        self.said = said
 
 
 class Answer:
@@ -135,11 +142,23 @@ class WholeAnswer(Answer):
 class StreamedAnswer(Answer):
     """An answer that comes in chunks."""
 
-    __slots__ = ("_head", "_tail", "_text_head", "_text_tail")
+    __slots__ = ("_head", "_patient", "_tail", "_text_head", "_text_tail")
 
-    def __init__(self, signature: Signature, expected: int = 1, *, usage: bool = False, reasoning: bool = True) -> None:
-        """`usage`: the client wants the token counts; `reasoning`: it may see what the model thought."""
+    def __init__(
+        self,
+        signature: Signature,
+        expected: int = 1,
+        *,
+        usage: bool = False,
+        reasoning: bool = True,
+        patient: bool = False,
+    ) -> None:
+        """`usage`: the client wants the token counts; `reasoning`: it may see what the model thought.
+
+        `patient`: who speaks is told with the first word, not before it; some refusals come between the two.
+        """
         super().__init__(expected, reasoning)
+        self._patient = patient
         self._head = b"data: " + signature.head("chat.completion.chunk") + b","
         self._tail = b',"usage":null}\n\n' if usage else b"}\n\n"
         self._text_head = self._head + b'"choices":[{"index":0,"delta":{"content":'
@@ -154,10 +173,12 @@ class StreamedAnswer(Answer):
         choices = chunk.choices or ()
         if len(choices) == 1 and (text := _text_alone(choices[0])) is not None:
             # Nearly every chunk of nearly every stream is this: a piece of text and nothing else.
-            self._growing(0).content.append(text)
-            return self._text_head + _encode(text) + self._text_tail
+            growing = self._growing(0)
+            if growing.begun or (choices[0].delta.role is None and growing.due is None):
+                growing.content.append(text)
+                return self._text_head + _encode(text) + self._text_tail
         if chunk.error is not None:
-            raise UpstreamError(f"The engine broke off: {_reason(chunk.error)}")
+            raise BrokenOff(chunk.error)
         if chunk.usage is not None:
             self.usage = chunk.usage.clean()
         elif chunk.choices is None:
@@ -174,14 +195,20 @@ class StreamedAnswer(Answer):
     def _shown(self, raw: RawChunkChoice) -> ChunkChoice | None:
         said = raw.delta
         growing = self._take(raw.index, said, raw.finish_reason)
-        delta = Delta(role=said.role, tool_calls=pieces(said.tool_calls))
+        delta = Delta(tool_calls=pieces(said.tool_calls))
         thought = said.thought
         if thought is not None and self._shows_reasoning:
             delta.reasoning = delta.reasoning_content = thought
-        if said.content is not None and (said.content or said.role is not None):
+        if said.content:
             delta.content = said.content
         finish_reason = growing.finish_reason if raw.finish_reason is not None else None
-        if delta == Delta() and finish_reason is None and raw.logprobs is None:
+        nothing = delta == Delta() and finish_reason is None and raw.logprobs is None
+        if not growing.begun:  # LMDeploy says in every chunk who speaks
+            growing.due = growing.due or said.role
+            if growing.due is not None and not (nothing and self._patient):
+                delta.role, growing.begun, nothing = growing.due, True, False
+                delta.content = said.content or (UNSET if said.content is None else "")
+        if nothing:
             return None
         return ChunkChoice(raw.index, delta, raw.logprobs, finish_reason)
 
@@ -193,7 +220,6 @@ def _text_alone(choice: RawChunkChoice) -> str | None:
         choice.index
         or choice.finish_reason is not None
         or choice.logprobs is not None
-        or delta.role is not None
         or delta.tool_calls is not None
         or delta.reasoning is not None
         or delta.reasoning_content is not None
@@ -214,12 +240,3 @@ def _read(decode: Callable[[bytes], T], raw: bytes) -> T:
         return decode(raw)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise UpstreamError("The engine sent something that is no answer; see the engine's log.") from error
-
-
-def _reason(error: msgspec.Raw) -> str:
-    try:
-        said = msgspec.json.decode(error)
-    except msgspec.DecodeError:
-        return "it gave no reason."
-    message = said.get("message") if isinstance(said, dict) else said
-    return str(message or "it gave no reason.")[:REASON_CHARACTERS]

@@ -3,7 +3,9 @@
 A field that is not listed is skipped while reading, and so goes no further.
 """
 
-from msgspec import UNSET, Raw, Struct, UnsetType
+from typing import Any
+
+from msgspec import UNSET, Struct, UnsetType
 
 
 class CachedTokens(Struct, gc=False):
@@ -137,7 +139,7 @@ class RawChunk(Struct):
 
     choices: list[RawChunkChoice] | None = None
     usage: RawUsage | None = None
-    error: Raw | None = None
+    error: Any = None
 
 
 class RawChoice(Struct):

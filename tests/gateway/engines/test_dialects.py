@@ -161,7 +161,9 @@ def test_an_engine_is_left_at_the_stop_and_its_tokens_are_counted() -> None:
     reply, read = run(mending, [chunk("the "), chunk("Ri"), chunk("ve"), chunk("r of"), chunk(" life")])
     (choice,) = reply["choices"]
     assert (choice["message"]["content"], choice["finish_reason"], read) == ("the Ri", "stop", 4)
-    assert mending.usage(34) == {"prompt_tokens": 34, "completion_tokens": 4, "total_tokens": 38}
+    counts = {"prompt_tokens": 34, "completion_tokens": 4, "total_tokens": 38}
+    details = {"prompt_tokens_details": {"cached_tokens": 2}}
+    assert mending.usage({"prompt_tokens": 34, **details}) == counts | details
 
 
 def test_choices_stop_one_by_one() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import UpstreamError
 from gateway.wire.events import EventSplitter
-from gateway.wire.reply import Signature, StreamedAnswer, WholeAnswer
+from gateway.wire.reply import BrokenOff, Signature, StreamedAnswer, WholeAnswer
 
 SIGNATURE = Signature("chatcmpl-1", 1, "assistant-1", "rel_1")
 HEAD = {"id": "chatcmpl-1", "created": 1, "model": "assistant-1", "system_fingerprint": "rel_1"}
@@ -121,6 +121,34 @@ def test_log_probabilities_lose_what_the_engine_added() -> None:
     shown = told(StreamedAnswer(SIGNATURE).take(chunk("x", logprobs={"content": [entry]})))["choices"][0]["logprobs"]
     clean = {"token": "x", "logprob": -0.5, "bytes": [120], "top_logprobs": []}
     assert shown == {"content": [clean], "refusal": None}
+
+
+def delta_of(event: bytes | None) -> Any:
+    return told(event)["choices"][0]["delta"]
+
+
+def test_who_speaks_is_told_once_however_often_an_engine_says_it() -> None:
+    answer = StreamedAnswer(SIGNATURE, 2)
+    deltas = [delta_of(answer.take(chunk(text, delta={"role": "assistant"}))) for text in ("a", "b")]
+    assert deltas == [{"role": "assistant", "content": "a"}, {"content": "b"}]
+    assert delta_of(answer.take(chunk("", "stop", delta={"role": "assistant"}))) == {}
+    assert delta_of(answer.take(chunk("c", index=1, delta={"role": "assistant"})))["role"] == "assistant"
+
+
+def test_who_speaks_is_told_at_once_unless_the_answer_is_patient() -> None:
+    hasty, patient = StreamedAnswer(SIGNATURE), StreamedAnswer(SIGNATURE, patient=True)
+    assert delta_of(hasty.take(chunk("", delta={"role": "assistant"}))) == {"role": "assistant", "content": ""}
+    assert delta_of(hasty.take(chunk("a"))) == {"content": "a"}
+    assert patient.take(chunk("", delta={"role": "assistant"})) is None
+    assert delta_of(patient.take(chunk("a"))) == {"role": "assistant", "content": "a"}
+    assert delta_of(patient.take(chunk("b"))) == {"content": "b"}
+
+
+def test_an_engine_that_breaks_off_in_a_stream_is_left_to_its_dialect() -> None:
+    with pytest.raises(BrokenOff) as raised:
+        StreamedAnswer(SIGNATURE).take(b'{"error": {"message": "secret", "code": 500}}')
+    assert "secret" not in raised.value.message
+    assert raised.value.said == {"message": "secret", "code": 500}
 
 
 def test_an_empty_chunk_tells_nothing() -> None:
