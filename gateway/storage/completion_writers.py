@@ -7,6 +7,7 @@ import asyncio
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -16,6 +17,8 @@ from sqlalchemy import make_url
 
 TABLE = "completion"
 MAX_GROUP = 256
+GATHER_SECONDS = 0.001
+"""While answers end in crowds, a commit waits this long for company; a lone answer is committed at once."""
 SQLITE_BUSY_SECONDS = 10.0
 POSTGRES_SECONDS = 5.0
 
@@ -60,7 +63,10 @@ class SqliteWriter:
         await asyncio.to_thread(self._thread.join)
 
     def _work(self) -> None:
+        crowd = False
         while (first := self._queue.get()) is not None:
+            if crowd:
+                time.sleep(GATHER_SECONDS)
             group, last = [first], False
             while len(group) < MAX_GROUP and not self._queue.empty():
                 following = self._queue.get_nowait()
@@ -68,6 +74,7 @@ class SqliteWriter:
                     last = True
                     break
                 group.append(following)
+            crowd = len(group) > 1
             committed = self._commit(group)
             if committed is None:
                 for entry in group:
