@@ -65,24 +65,30 @@ class EngineClient:
             async for chunk in chunks:
                 yield chunk
 
-    async def pass_on(self, url: str, path: str, body: Json, kind: str = "url") -> Json:
+    async def pass_on(self, url: str, path: str, body: Json, kind: str = "url", traceparent: str | None = None) -> Json:
         """A whole reply of a route that is no chat."""
         dialect = dialect_of(kind)
-        return await self._whole(url, dialect.told(body), dialect, path)
+        return await self._whole(url, dialect.told(body), dialect, path, traceparent)
 
-    async def pass_stream_on(self, url: str, path: str, body: Json, kind: str = "url") -> AsyncGenerator[Json]:
+    async def pass_stream_on(
+        self, url: str, path: str, body: Json, kind: str = "url", traceparent: str | None = None
+    ) -> AsyncGenerator[Json]:
         """The chunks of a route that is no chat; closing the iterator ends the generation."""
         dialect = dialect_of(kind)
-        async with aclosing(self._chunks(url, dialect.told(body), dialect, path)) as chunks:
+        async with aclosing(self._chunks(url, dialect.told(body), dialect, path, traceparent)) as chunks:
             async for chunk in chunks:
                 yield chunk
 
-    async def _whole(self, url: str, body: Json, dialect: Dialect, path: str = CHAT_PATH) -> Json:
-        async with self._post(url, body, self._whole_timeout, dialect, path) as response:
+    async def _whole(
+        self, url: str, body: Json, dialect: Dialect, path: str = CHAT_PATH, traceparent: str | None = None
+    ) -> Json:
+        async with self._post(url + path, body, self._whole_timeout, dialect, traceparent) as response:
             return _decode(await response.read())
 
-    async def _chunks(self, url: str, body: Json, dialect: Dialect, path: str = CHAT_PATH) -> AsyncGenerator[Json]:
-        async with self._post(url, body, self._stream_timeout, dialect, path) as response:
+    async def _chunks(
+        self, url: str, body: Json, dialect: Dialect, path: str = CHAT_PATH, traceparent: str | None = None
+    ) -> AsyncGenerator[Json]:
+        async with self._post(url + path, body, self._stream_timeout, dialect, traceparent) as response:
             async for data in _events(response.content):
                 if data == b"[DONE]":
                     return
@@ -112,11 +118,13 @@ class EngineClient:
 
     @asynccontextmanager
     async def _post(
-        self, url: str, body: Json, timeout: aiohttp.ClientTimeout, dialect: Dialect, path: str
+        self, url: str, body: Json, timeout: aiohttp.ClientTimeout, dialect: Dialect, traceparent: str | None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         data, headers = msgspec.json.encode(body), {"content-type": "application/json"}
+        if traceparent is not None:
+            headers["traceparent"] = traceparent
         async with _translated(begun=False):
-            response = await self._session.post(url + path, data=data, headers=headers, timeout=timeout)
+            response = await self._session.post(url, data=data, headers=headers, timeout=timeout)
         async with _translated(begun=True), response:
             if response.status >= 400:
                 said = await response.content.read(READ_BYTES)

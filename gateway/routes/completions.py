@@ -34,10 +34,20 @@ async def create_text_completion(
     services: Services = request.app.state.services
     fields, size = await read_fields(request)
     text = parse_text_request(fields, services.settings.surface)
-    tokens = size // BYTES_PER_TOKEN + (text.max_tokens or 0) * text.choices
-    asked = Asked(text.model, "chat", PATH, text.engine_body, text.first_prompt, text.user, tokens)
-    passage = await Passage.admitted(services, caller, asked)
-    head = _Head(text)
+    completion_id = ids.mint(ids.TEXT_COMPLETION)
+    asked = Asked(
+        id=completion_id,
+        model=text.model,
+        task="chat",
+        path=PATH,
+        operation="text_completion",
+        body=text.engine_body,
+        first_text=text.first_prompt,
+        end_user=text.user,
+        tokens=size // BYTES_PER_TOKEN + (text.max_tokens or 0) * text.choices,
+    )
+    passage = await Passage.admitted(services, caller, asked, request.headers.get("traceparent"))
+    head = _Head(completion_id, text)
     if text.stream:
         stream = _stream(passage, head)
         first = await answered(request, services, anext(stream))
@@ -49,8 +59,8 @@ async def create_text_completion(
 class _Head:
     """Id and time of one completion, from before it is known who writes it."""
 
-    def __init__(self, text: TextRequest) -> None:
-        self.text, self._id, self._created = text, ids.mint(ids.TEXT_COMPLETION), int(time.time())
+    def __init__(self, completion_id: str, text: TextRequest) -> None:
+        self.text, self._id, self._created = text, completion_id, int(time.time())
 
     def answer(self, target: Target) -> TextAnswer:
         release = target.release
@@ -70,7 +80,7 @@ async def _stream(passage: Passage, head: _Head) -> AsyncGenerator[bytes, None]:
             answer = answer or head.answer(target)
             with nonsense_named():
                 chunk = answer.chunk(raw)
-            passage.usage = answer.usage
+            passage.cost(answer.usage)
             if chunk is not None:
                 yield data_event(chunk)
     if answer is None:

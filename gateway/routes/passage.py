@@ -3,9 +3,8 @@
 It is tried again on another replica only as long as nothing of an answer has come.
 """
 
-import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,10 +15,11 @@ from gateway.access.caller import Caller
 from gateway.access.limits import Admission
 from gateway.engines.failures import NothingGenerated
 from gateway.errors import AlignwayError, UpstreamError
+from gateway.routes.account import Account
 from gateway.routing.policy import Target
 from gateway.routing.pool import Lease
 from gateway.services import Services
-from gateway.telemetry.meter import Meter
+from gateway.telemetry.traces import well_formed
 
 STICKY_CHARACTERS = 4096
 
@@ -33,10 +33,14 @@ T = TypeVar("T")
 class Asked:
     """What is asked, and of which kind of model."""
 
+    id: str
+    """Of the answer."""
     model: str
     task: str
     path: str
     """The engine's route."""
+    operation: str
+    """In the words of OpenTelemetry."""
     body: Callable[[str], Json]
     """What the engine is sent, given what it calls the model."""
     first_text: str
@@ -48,57 +52,60 @@ class Asked:
 class Passage:
     """One request, its attempts and its cost."""
 
-    def __init__(self, services: Services, caller: Caller, asked: Asked, admission: Admission) -> None:
+    def __init__(
+        self, services: Services, caller: Caller, asked: Asked, admission: Admission, traceparent: str | None
+    ) -> None:
         self._services, self._caller, self._asked, self._admission = services, caller, asked, admission
-        self._began = time.monotonic()
-        self._first_chunk_seconds: float | None = None
-        self._meter: Meter | None = None
+        self._account = Account(services, caller, admission, asked.end_user, asked.task == "chat")
+        self._span = services.traces.begin(asked.model, caller, traceparent, asked.operation)
+        self._traceparent = well_formed(traceparent) if self._span is None else self._span.traceparent
         self._lease: Lease | None = None
-        self.usage: Json = {}
-        """What it cost, as far as is known."""
 
     @classmethod
-    async def admitted(cls, services: Services, caller: Caller, asked: Asked) -> "Passage":
+    async def admitted(cls, services: Services, caller: Caller, asked: Asked, traceparent: str | None) -> "Passage":
         """Counted against the limits of the caller's key. Raises `RateLimited`."""
         services.pool.table.find(asked.model, asked.task)  # what cannot be asked costs nothing
-        return cls(services, caller, asked, await services.limiter.admit(caller, asked.tokens))
+        admission = await services.limiter.admit(caller, asked.tokens)
+        return cls(services, caller, asked, admission, traceparent)
 
     @property
     def headers(self) -> dict[str, str]:
         """Headers about the limits of the caller's key."""
         return dict(self._admission.headers)
 
+    def cost(self, usage: Mapping[str, int]) -> None:
+        """What it cost, as far as is known by now."""
+        self._account.usage = usage
+
     async def whole(self, read: Callable[[Json, Target], Json]) -> Json:
         """The client's reply, which `read` makes of the engine's."""
-        async with self._counted():
-            engines = self._services.engines
-            body, path = self._asked.body, self._asked.path
-
-            async def ask(target: Target) -> Json:
-                return await engines.pass_on(target.url, path, body(target.engine_model), target.kind)
-
-            reply, target = await self._first_success(ask)
-            self._first_chunk_seconds = None  # a whole answer has none
+        async with self._accounted():
+            reply, target = await self._first_success(self._ask)
             with nonsense_named():
                 shown = read(reply, target)
-            self.usage = shown["usage"]
+            self.cost(shown["usage"])
             return shown
 
     async def chunks(self) -> AsyncGenerator[tuple[Json, Target], None]:
         """The engine's chunks and who writes them; closing the iterator ends the generation.
 
-        Whoever reads them sets `usage` before the last one.
+        Whoever reads them says by `cost` what they cost, before the last one.
         """
-        async with self._counted():
+        async with self._accounted():
             (first, rest), target = await self._first_success(self._open)
+            self._account.first_chunk()
             async with aclosing(rest):
                 yield first, target
                 async for chunk in rest:
                     yield chunk, target
 
+    async def _ask(self, target: Target) -> Json:
+        body, path = self._asked.body(target.engine_model), self._asked.path
+        return await self._services.engines.pass_on(target.url, path, body, target.kind, self._traceparent)
+
     async def _open(self, target: Target) -> tuple[Json, AsyncGenerator[Json, None]]:
-        body = self._asked.body(target.engine_model)
-        chunks = self._services.engines.pass_stream_on(target.url, self._asked.path, body, target.kind)
+        body, path = self._asked.body(target.engine_model), self._asked.path
+        chunks = self._services.engines.pass_stream_on(target.url, path, body, target.kind, self._traceparent)
         first = await anext(chunks, None)
         if first is None:
             raise UpstreamError("The engine ended the answer before it began; see the engine's log.")
@@ -109,7 +116,7 @@ class Passage:
         pool = self._services.pool
         while True:
             self._lease = lease = await pool.take(self._asked.model, self._sticky_key(), task=self._asked.task)
-            self._note_target(lease.target)
+            self._account.sent_to(lease.target)
             try:
                 result = await attempt(lease.target)
             except AlignwayError as error:
@@ -122,14 +129,7 @@ class Passage:
                     raise
             else:
                 pool.report(lease.target, None)
-                self._first_chunk_seconds = time.monotonic() - self._began
                 return result, lease.target
-
-    def _note_target(self, target: Target) -> None:
-        if self._meter is None:
-            release = target.release.name if self._asked.task == "chat" else ""
-            self._meter = self._services.metrics.meter(target.release.alias, release, self._caller.name)
-            self._meter.began()
 
     def _sticky_key(self) -> bytes:
         """Sticky by end user when given, else by key and first text."""
@@ -138,30 +138,35 @@ class Passage:
         return f"{self._caller.key_id}\0{self._asked.first_text[:STICKY_CHARACTERS]}".encode()
 
     @asynccontextmanager
-    async def _counted(self) -> AsyncIterator[None]:
+    async def _accounted(self) -> AsyncIterator[None]:
         """Around the whole request: counted after it, however it ends."""
-        status = "aborted"
+        status, met = "aborted", None
         try:
             yield
             status = "finished"
         except Exception as error:
-            status = "failed"
-            if isinstance(error, AlignwayError) and not error.counted:
-                self._services.metrics.refused(error.status, error.code)
-                error.counted = True
+            status, met = "failed", error if isinstance(error, AlignwayError) else None
             raise
         finally:
-            self._settle(status)
+            if self._lease is not None:
+                self._lease.release()
+            self._account.ended(status, self._asked.id, met)
+            self._end_span(status, met)
 
-    def _settle(self, status: str) -> None:
-        if self._lease is not None:
-            self._lease.release()
-        end_user = self._asked.end_user
-        user_hash = self._services.secrets.keyed_hash("end_user", end_user) if end_user else None
-        counts = self.usage.get("prompt_tokens", 0), self.usage.get("completion_tokens", 0)
-        self._admission.settle(*counts, user_hash)
-        if self._meter is not None:
-            self._meter.ended(status, *counts, self._first_chunk_seconds, time.monotonic() - self._began)
+    def _end_span(self, status: str, error: AlignwayError | None) -> None:
+        if self._span is None:
+            return
+        target, usage = None if self._lease is None else self._lease.target, self._account.usage
+        self._span.end(
+            status=status,
+            response_id=self._asked.id,
+            response_model=None if target is None else target.release.name,
+            prompt_tokens=usage.get("prompt_tokens"),
+            completion_tokens=usage.get("completion_tokens"),
+            first_chunk_seconds=self._account.first_chunk_seconds,
+            error=error,
+            engine_url=None if target is None else target.url,
+        )
 
 
 @contextmanager

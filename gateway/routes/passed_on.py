@@ -8,6 +8,7 @@ from fastapi.responses import Response
 
 from gateway.access.authenticate import require
 from gateway.access.caller import Caller
+from gateway.contracts import ids
 from gateway.relay.admission import BYTES_PER_TOKEN
 from gateway.routes.body import read_fields
 from gateway.routes.event_stream import answered
@@ -18,6 +19,7 @@ from gateway.wire.vectors import EmbeddingsRequest, PassedRequest, RerankRequest
 
 router = APIRouter()
 Asker = Annotated[Caller, Depends(require("inference"))]
+OPERATIONS = {"embed": "embeddings", "rerank": "rerank"}
 EMBEDDINGS, RERANK = "/v1/embeddings", "/v1/rerank"
 
 
@@ -37,11 +39,21 @@ async def _passed_on(request: Request, caller: Caller, kind: type[PassedRequest]
     services: Services = request.app.state.services
     fields, size = await read_fields(request)
     asked = parse_passed(fields, kind)
-    about = Asked(asked.model, task, path, asked.engine_body, "", asked.user, size // BYTES_PER_TOKEN)
-    passage = await Passage.admitted(services, caller, about)
+    about = Asked(
+        id=ids.mint(ids.PASSED),
+        model=asked.model,
+        task=task,
+        path=path,
+        operation=OPERATIONS[task],
+        body=asked.engine_body,
+        first_text="",
+        end_user=asked.user,
+        tokens=size // BYTES_PER_TOKEN,
+    )
+    passage = await Passage.admitted(services, caller, about, request.headers.get("traceparent"))
 
     def read(reply: dict[str, Any], target: Target) -> dict[str, Any]:
-        return asked.clean(reply, target.release.alias)
+        return asked.clean(reply, target.release.alias, about.id)
 
     reply = await answered(request, services, passage.whole(read))
     return Response(msgspec.json.encode(reply), media_type="application/json", headers=passage.headers)

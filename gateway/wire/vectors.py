@@ -4,7 +4,6 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gateway.contracts import ids
 from gateway.errors import UpstreamError
 from gateway.wire.json_body import invalid_field
 from gateway.wire.text import refuse_token_ids
@@ -29,7 +28,7 @@ class PassedRequest(BaseModel):
         """What the engine is sent."""
         return self.model_dump(exclude_none=True, exclude={"user"}) | {"model": engine_model}
 
-    def clean(self, reply: Reply, alias: str) -> Reply:
+    def clean(self, reply: Reply, alias: str, answer_id: str) -> Reply:
         """The client's reply. Raises `UpstreamError` for nonsense."""
         raise NotImplementedError
 
@@ -41,7 +40,7 @@ class EmbeddingsRequest(PassedRequest):
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = Field(default=None, ge=1, le=65536)
 
-    def clean(self, reply: Reply, alias: str) -> Reply:
+    def clean(self, reply: Reply, alias: str, answer_id: str) -> Reply:
         """A vector per text, in order."""
         expected = 1 if isinstance(self.input, str) else len(self.input)
         found = _list(reply, "data", expected)
@@ -74,7 +73,7 @@ class RerankRequest(PassedRequest):
         del body["return_documents"]
         return body
 
-    def clean(self, reply: Reply, alias: str) -> Reply:
+    def clean(self, reply: Reply, alias: str, answer_id: str) -> Reply:
         """The documents' places in `documents`, the most relevant one first."""
         texts = self._texts()
         results: list[dict[str, Any]] = []
@@ -86,7 +85,7 @@ class RerankRequest(PassedRequest):
             results.append({"index": index, **document, "relevance_score": float(item["relevance_score"])})
         results.sort(key=lambda result: -float(result["relevance_score"]))
         return {
-            "id": ids.mint(ids.RERANKING),
+            "id": answer_id,
             "model": alias,
             "results": results[: self.top_n],
             "usage": passed_usage(reply),

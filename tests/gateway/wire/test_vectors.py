@@ -41,7 +41,7 @@ def test_only_allowlisted_fields_go_on_and_never_the_end_user() -> None:
 def test_embeddings_come_back_in_order_under_the_alias() -> None:
     reply = {"id": "embd-1", "created": 3, "model": "e5", "data": [vector(1, 0.5), vector(0, 0.25)],
              "usage": {"prompt_tokens": 4, "total_tokens": 4, "completion_tokens": 0}}  # fmt: skip
-    shown = embed().clean(reply, "embedder")
+    shown = embed().clean(reply, "embedder", "pass_1")
     CreateEmbeddingResponse.model_validate(shown, strict=True)
     assert shown == {
         "object": "list",
@@ -56,7 +56,7 @@ def test_embeddings_come_back_in_order_under_the_alias() -> None:
 
 def test_base64_passes_as_it_is() -> None:
     reply = {"data": [{"index": 0, "embedding": "AACAPg=="}], "usage": {"total_tokens": 1}}
-    assert embed(input="a", encoding_format="base64").clean(reply, "e")["data"][0]["embedding"] == "AACAPg=="
+    assert embed(input="a", encoding_format="base64").clean(reply, "e", "pass_1")["data"][0]["embedding"] == "AACAPg=="
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_base64_passes_as_it_is() -> None:
 )
 def test_an_engine_that_sends_no_vectors_has_failed(data: Any) -> None:
     with pytest.raises(UpstreamError):
-        embed().clean({"data": data}, "embedder")
+        embed().clean({"data": data}, "embedder", "pass_1")
 
 
 @pytest.mark.parametrize("given", [[1, 2], [[1], [2]], "", [], ["a", ""], None])
@@ -80,9 +80,9 @@ def test_reranked_documents_come_back_best_first_with_the_client_s_own_texts() -
         {"index": 1, "relevance_score": 0.9},
     ]
     reply = {"id": "x", "model": "bge", "results": results, "usage": {"total_tokens": 7}}
-    shown = rerank().clean(reply, "ranker")
-    assert shown.pop("id").startswith("rerank-")
+    shown = rerank().clean(reply, "ranker", "pass_1")
     assert shown == {
+        "id": "pass_1",
         "model": "ranker",
         "results": [
             {"index": 1, "document": {"text": "b"}, "relevance_score": 0.9},
@@ -90,10 +90,10 @@ def test_reranked_documents_come_back_best_first_with_the_client_s_own_texts() -
         ],
         "usage": {"prompt_tokens": 7, "total_tokens": 7},
     }
-    few = rerank(top_n=1, return_documents=False).clean(reply, "ranker")
+    few = rerank(top_n=1, return_documents=False).clean(reply, "ranker", "pass_1")
     assert few["results"] == [{"index": 1, "relevance_score": 0.9}]
 
 
 def test_a_document_that_was_not_sent_is_the_engine_s_failure() -> None:
     with pytest.raises(UpstreamError):
-        rerank().clean({"results": [{"index": 2, "relevance_score": 1.0}]}, "ranker")
+        rerank().clean({"results": [{"index": 2, "relevance_score": 1.0}]}, "ranker", "pass_1")
