@@ -45,7 +45,7 @@ def create(
 
     key, secret = _in_transaction(config, data_dir, work)
     if as_json:
-        print_json({"id": key["id"], "key": secret, "scopes": key["scopes"]} | key)
+        print_json({"id": key["id"], "key": secret, "scopes": key["scopes"]})
         return
     console.print(f"{secret}\n\nKey {key['id']} ({', '.join(key['scopes'])}). It cannot be shown again.")
     if key["expires_at"] is not None:
@@ -87,10 +87,10 @@ def rotate_(
         return key_view(key, time.time()), secret
 
     key, secret = _in_transaction(config, data_dir, work)
-    if as_json:
-        print_json({"id": key["id"], "key": secret, "scopes": key["scopes"]} | key)
-        return
     until = key["previous_secret_works_until"]
+    if as_json:
+        print_json({"id": key["id"], "key": secret, "scopes": key["scopes"], "previous_secret_works_until": until})
+        return
     old = f"works until {moment(until)}" if until else "stops working within a second"
     console.print(f"{secret}\n\nThe new secret of {key_id}; it cannot be shown again. The old one {old}.")
 
