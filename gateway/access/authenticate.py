@@ -44,7 +44,7 @@ class Authenticator:
         self._open_to_all_as = open_to_all_as
         self._remembered: dict[str, _Remembered] = {}
         self._away_until = float("-inf")
-        self._look_ups: dict[str, asyncio.Task[Caller]] = {}
+        self._look_ups: dict[tuple[str, bool], asyncio.Task[Caller]] = {}
         """Under way, by key: however many requests ask at once, the database is asked once."""
 
     @property
@@ -82,14 +82,16 @@ class Authenticator:
         return await asyncio.shield(self._begin_look_up(secret, excusable))
 
     def _begin_look_up(self, secret: str, excusable: _Remembered | None) -> asyncio.Task[Caller]:
-        found = self._look_ups.get(secret)
+        # Apart by whether it may end in an excuse: that is for inference, and nobody else shall have it.
+        name = (secret, excusable is not None)
+        found = self._look_ups.get(name)
         if found is None:
-            found = self._look_ups[secret] = asyncio.create_task(self._look_up_in_time(secret, excusable))
-            found.add_done_callback(lambda done: self._looked_up(secret, done))
+            found = self._look_ups[name] = asyncio.create_task(self._look_up_in_time(secret, excusable))
+            found.add_done_callback(lambda done: self._looked_up(name, done))
         return found
 
-    def _looked_up(self, secret: str, done: asyncio.Task[Caller]) -> None:
-        self._look_ups.pop(secret, None)
+    def _looked_up(self, name: tuple[str, bool], done: asyncio.Task[Caller]) -> None:
+        self._look_ups.pop(name, None)
         if not done.cancelled():
             done.exception()  # seen: nobody may have waited for it
 

@@ -1,5 +1,6 @@
 """Who is let in: while the database is away, and without keys at all."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -72,6 +73,19 @@ async def test_a_key_seen_lately_serves_inference_while_the_database_is_away(lea
     clock.moved = EXCUSE_SECONDS + 1
     with pytest.raises(DatabaseUnavailable):
         await door.authenticate(BEARER, "inference")
+
+
+async def test_an_excuse_for_inference_is_not_shared_with_an_admin_who_asks_meanwhile(
+    leaving: Leaving, clock: Clock
+) -> None:
+    door = Authenticator(leaving)  # type: ignore[arg-type]
+    known = await door.authenticate(BEARER, "inference")
+    leaving.away, clock.moved = True, 2.0
+    excused, refused = await asyncio.gather(
+        door.authenticate(BEARER, "inference"), door.authenticate(BEARER, "admin"), return_exceptions=True
+    )
+    assert excused == known
+    assert isinstance(refused, DatabaseUnavailable)
 
 
 async def test_a_database_that_is_away_is_not_asked_with_each_request(leaving: Leaving, clock: Clock) -> None:
