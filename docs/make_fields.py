@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from gateway.wire import chat_decisions, text
+from gateway.wire import chat_decisions, text, vectors
 from gateway.wire.chat_decisions import REFUSED, Decision
 from gateway.wire.json_body import json_text
 from gateway.wire.responses import decisions as responses_decisions
@@ -22,6 +22,8 @@ TABLES: Mapping[str, Mapping[str, Decision]] = {
     "completions": text.FIELDS,
     "completions extensions": text.EXTENSION_FIELDS,
     "responses": responses_decisions.FIELDS,
+    "embeddings": vectors.EMBEDDINGS_FIELDS,
+    "rerank": vectors.RERANK_FIELDS,
 }
 TABLE = re.compile(r"(<!-- fields of ([a-z ]+) -->\n).*?(<!-- end of fields -->)", re.DOTALL)
 

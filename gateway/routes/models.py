@@ -33,14 +33,13 @@ async def retrieve_model(
     request: Request, model: str, caller: Annotated[Caller, Depends(require("inference"))]
 ) -> dict[str, Any]:
     """One alias or release."""
-    async with request.app.state.services.database.read() as session:
-        alias = await session.get(Alias, model)
-        if alias is not None:
-            return _model(alias.name, alias.created_at)
-        release = await session.scalar(_RELEASES.where(ReleaseRow.name == model))
-    if release is None:
+    found: Alias | ReleaseRow | None = None
+    if "\0" not in model:  # PostgreSQL takes no such text
+        async with request.app.state.services.database.read() as session:
+            found = await session.get(Alias, model) or await session.scalar(_RELEASES.where(ReleaseRow.name == model))
+    if found is None:
         raise ModelNotFound(f"There is no model `{model}` here. GET /v1/models lists those there are.")
-    return _model(release.name, release.created_at)
+    return _model(found.name, found.created_at)
 
 
 def _model(name: str, created_at: float) -> dict[str, Any]:

@@ -65,7 +65,7 @@ async def list_completions(
         behind = None if after is None else await _place(session, caller.project_id, after, order)
         page = Page(limit, order, behind, model, tags)
         found = await list_stored(session, caller.project_id, page)
-    views = [completion_view(stored.row, stored.release_name) for stored in found[:limit]]
+    views = [_shown(request, stored) for stored in found[:limit]]
     return list_view(views, has_more=len(found) > limit)
 
 
@@ -74,7 +74,7 @@ async def retrieve_completion(request: Request, caller: User, completion_id: str
     """One completion."""
     async with request.app.state.services.database.read() as session:
         stored = await _find(session, caller.project_id, completion_id)
-    return completion_view(stored.row, stored.release_name)
+    return _shown(request, stored)
 
 
 @router.get("/{completion_id}/messages")
@@ -103,7 +103,7 @@ async def tag_completion(request: Request, caller: User, completion_id: str) -> 
     async with request.app.state.services.database.write() as session:
         stored = await _find(session, caller.project_id, completion_id, lock=True)
         stored.row.call_metadata = dict(body.metadata or {})
-    return completion_view(stored.row, stored.release_name)
+    return _shown(request, stored)
 
 
 @router.delete("/{completion_id}")
@@ -114,6 +114,11 @@ async def delete_completion(request: Request, caller: User, completion_id: str) 
         if not await delete_stored(session, caller.project_id, completion_id):
             raise StoredNotFound(completion_id)
     return {"id": completion_id, "object": "chat.completion.deleted", "deleted": True}
+
+
+def _shown(request: Request, stored: Stored) -> dict[str, Any]:
+    reasoning = request.app.state.services.settings.surface.extensions != "strict"
+    return completion_view(stored.row, stored.release_name, reasoning=reasoning)
 
 
 async def _find(session: AsyncSession, project_id: str, completion_id: str, *, lock: bool = False) -> Stored:

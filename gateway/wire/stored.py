@@ -5,6 +5,8 @@ from typing import Any, Protocol
 
 from gateway.contracts.message import Message
 
+REASONING = ("reasoning", "reasoning_content")
+"""Both names under which clients look for it."""
 USAGE_FIELDS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
@@ -20,25 +22,28 @@ class Recorded(Protocol):
     call_metadata: dict[str, Any]
 
 
-def completion_view(row: Recorded, release_name: str) -> dict[str, Any]:
-    """The completion as its client received it, with its metadata."""
+def completion_view(row: Recorded, release_name: str, *, reasoning: bool) -> dict[str, Any]:
+    """The completion as its client received it, with its metadata; `reasoning`: whether thoughts are shown."""
     return {
         "id": row.id,
         "object": "chat.completion",
         "created": int(row.created_at),
         "model": release_name,
         "system_fingerprint": row.release_id,
-        "choices": [_choice(choice) for choice in row.choices],
+        "choices": [_choice(choice, reasoning) for choice in row.choices],
         "usage": row.usage | {name: int(row.usage.get(name) or 0) for name in USAGE_FIELDS},
         "metadata": row.call_metadata,
     }
 
 
-def _choice(choice: Mapping[str, Any]) -> dict[str, Any]:
+def _choice(choice: Mapping[str, Any], reasoning: bool) -> dict[str, Any]:
     message = choice["message"]
     said = message.get("content") or (None if message.get("tool_calls") else "")
     shown = {"role": "assistant", "content": said, "refusal": None}
-    shown |= {name: message[name] for name in ("reasoning", "tool_calls") if message.get(name)}
+    if message.get("tool_calls"):
+        shown["tool_calls"] = message["tool_calls"]
+    if reasoning and message.get("reasoning"):
+        shown |= dict.fromkeys(REASONING, message["reasoning"])
     # A text that the engine or the client broke off has no finish reason; the schema's word for a cut text is this.
     ended = choice["finish_reason"] or "length"
     return {"index": choice["index"], "message": shown, "logprobs": None, "finish_reason": ended}

@@ -1,14 +1,33 @@
 """`POST /v1/embeddings` and `POST /v1/rerank`: what goes on to an engine, and what of its answer comes back. Pure."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.errors import UpstreamError
+from gateway.wire.chat_decisions import FORWARDED, HANDLED, Decision
 from gateway.wire.json_body import invalid_field
 from gateway.wire.text import refuse_token_ids
 
 MAX_TEXTS = 2048
+MODEL = Decision(HANDLED, "an alias whose `[[models]]` entry has this task")
+USER = Decision(HANDLED, "whom the client asks for; counted as a keyed hash")
+EMBEDDINGS_FIELDS: Mapping[str, Decision] = {
+    "dimensions": Decision(FORWARDED, "1 to 65536"),
+    "encoding_format": Decision(FORWARDED, "`float` or `base64`"),
+    "input": Decision(FORWARDED, f"a text or a list of up to {MAX_TEXTS} texts; token ids are refused"),
+    "model": MODEL,
+    "user": USER,
+}
+RERANK_FIELDS: Mapping[str, Decision] = {
+    "documents": Decision(FORWARDED, f"up to {MAX_TEXTS} texts, or objects with a `text`"),
+    "model": MODEL,
+    "query": Decision(FORWARDED, "a text"),
+    "return_documents": Decision(HANDLED, "`false`: places and scores alone"),
+    "top_n": Decision(FORWARDED, "1 or more"),
+    "user": USER,
+}
 
 Text = Annotated[str, Field(min_length=1)]
 Reply = dict[str, Any]

@@ -132,9 +132,17 @@ async def test_a_stored_completion_is_the_chat_completion_that_was_sent(
         "choices": [],
     }
     first, second = (choice.message.model_dump(exclude_none=True) for choice in shown.choices)
-    assert first == said
-    assert second == {"role": "assistant", "reasoning": "Hm", "tool_calls": [call]}
+    assert first == said | {"reasoning_content": "Hm"}
+    assert second == {"role": "assistant", "reasoning": "Hm", "reasoning_content": "Hm", "tool_calls": [call]}
     assert [choice.finish_reason for choice in shown.choices] == ["stop", "tool_calls"]
+
+
+async def test_strict_shows_no_reasoning(database: Database, app: FastAPI, client: AsyncOpenAI) -> None:
+    app.state.services.settings = Settings.model_validate({"surface": {"extensions": "strict"}})
+    message = {"role": "assistant", "content": "Yes.", "reasoning": "Hm"}
+    (id_,) = await store(database, completion(1, choices=[{"index": 0, "message": message, "finish_reason": "stop"}]))
+    shown = (await client.chat.completions.retrieve(id_)).choices[0].message
+    assert shown.to_dict() == {"role": "assistant", "content": "Yes.", "refusal": None}
 
 
 async def test_pages_are_turned_in_both_orders(database: Database, client: AsyncOpenAI) -> None:

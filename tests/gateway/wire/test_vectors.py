@@ -6,7 +6,7 @@ import pytest
 from openai.types import CreateEmbeddingResponse, embedding_create_params
 
 from gateway.errors import InvalidRequest, UpstreamError
-from gateway.wire.vectors import EmbeddingsRequest, RerankRequest, parse_passed
+from gateway.wire.vectors import EMBEDDINGS_FIELDS, RERANK_FIELDS, EmbeddingsRequest, RerankRequest, parse_passed
 
 
 def embed(**fields: Any) -> EmbeddingsRequest:
@@ -22,7 +22,9 @@ def vector(index: int, *numbers: float) -> dict[str, Any]:
 
 
 def test_every_field_of_the_sdk_is_taken_and_no_other_is() -> None:
-    assert embedding_create_params.EmbeddingCreateParams.__annotations__.keys() == EmbeddingsRequest.model_fields.keys()
+    assert embedding_create_params.EmbeddingCreateParams.__annotations__.keys() == EMBEDDINGS_FIELDS.keys()
+    assert EMBEDDINGS_FIELDS.keys() == EmbeddingsRequest.model_fields.keys()
+    assert RERANK_FIELDS.keys() == RerankRequest.model_fields.keys()
     with pytest.raises(InvalidRequest) as caught:
         embed(truncate_prompt_tokens=3)
     assert (caught.value.param, caught.value.code) == ("truncate_prompt_tokens", "unknown_parameter")
