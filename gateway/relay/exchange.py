@@ -88,11 +88,11 @@ class ChatExchange:
 
     def start(self) -> None:
         """Send the request to an engine, now or when one is free."""
-        self._services.drain.add(self)
         try:
+            self._services.drain.add(self)
             self._dispatch()
-        except AlignwayError as error:
-            self._fail(error)
+        except Exception as error:
+            self._fail(as_ours(error))
 
     def leave(self) -> None:
         """The client is gone: the engine stops, and what was said is recorded."""
@@ -262,8 +262,8 @@ class ChatExchange:
             if self._attempts[kind] < error.max_attempts:
                 try:
                     self._dispatch()
-                except AlignwayError as final:
-                    self._fail(final)
+                except Exception as final:
+                    self._fail(as_ours(final))
                 return
         self._fail(error)
 
