@@ -149,8 +149,9 @@ async def _measure_latency(row: Row, load: Load, meter: Meter, plan: Plan) -> No
 
 
 async def _measure_streams(row: Row, load: Load, meter: Meter, plan: Plan) -> None:
-    # What a chunk costs is found out under a few streams first, which also warms this path up.
-    probe = await meter.window(loads.streams(load, min(PROBE_STREAMS, plan.streams), 1, 0.2))
+    # What a chunk costs is found out under a few streams, once this path is warm.
+    for _ in range(2):
+        probe = await meter.window(loads.streams(load, min(PROBE_STREAMS, plan.streams), 1, 0.2))
     row.streams = bearable_streams(plan, probe.us_per(probe.all, _chunks(probe)))
     for _ in range(plan.windows):
         window = await meter.window(loads.streams(load, row.streams, plan.streams_each, plan.stream_seconds))

@@ -79,6 +79,15 @@ def cpu_time(pids: Sequence[int]) -> CpuTime:
     return CpuTime(user / TICKS_PER_SECOND, system / TICKS_PER_SECOND)
 
 
+def threads_cpu(pid: int) -> dict[int, CpuTime]:
+    """User and system time of each thread, by its id."""
+    found = {}
+    for folder in Path(f"/proc/{pid}/task").iterdir():
+        if fields := _read(pid, f"task/{folder.name}/stat").rpartition(b")")[2].split():
+            found[int(folder.name)] = CpuTime(int(fields[11]) / TICKS_PER_SECOND, int(fields[12]) / TICKS_PER_SECOND)
+    return found
+
+
 def rss_mb(pids: Sequence[int]) -> float:
     """Resident memory; pages that processes share are counted for each."""
     pages = sum(int(fields[1]) for pid in pids if (fields := _read(pid, "statm").split()))

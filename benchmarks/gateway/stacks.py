@@ -2,10 +2,40 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from benchmarks.gateway.processes import CpuTime
+
 LARGEST = 30
+WAITS = (
+    "pthread_cond_timedwait",
+    "PyThread_acquire_lock_timed",
+    "sem_wait",
+    "clock_nanosleep",
+    "watch (gateway/lifeline",
+)
+"""Near the innermost frame, these mean a thread that waits for a lock, a queue or the clock, and uses no core."""
+POLL = "epoll_pwait"
+NO_OWN_FUNCTION = "none: event loop, libraries and the interpreter on their own"
+LIBRARIES = {
+    "uvloop": {"loop.c"},
+    "libuv": {
+        "core.c",
+        "linux.c",
+        "stream.c",
+        "tcp.c",
+        "loop-watcher.c",
+        "queue.h",
+        "heap-inl.h",
+        "timer.c",
+        "async.c",
+    },
+}
+"""Sources that do not name the library they are of."""
 FRAME = re.compile(r"^(?P<name>.*?)(?: \((?P<file>[^()]*)\))?$")
+THREAD = re.compile(r"^thread \((?P<id>\d+)\): (?P<name>.*)$")
+LINE = re.compile(r":\d+\)$")
 
 
 @dataclass(frozen=True)
@@ -21,8 +51,16 @@ class Stacks:
         for line in text.splitlines():
             stack, _, count = line.rpartition(" ")
             if stack:
-                found[tuple(stack.split(";"))] += int(count)
+                found[tuple(LINE.sub(")", frame) for frame in stack.split(";"))] += int(count)
         return cls(dict(found))
+
+    def busy(self, cpu_samples: float) -> "Stacks":
+        """Without the threads that wait. A poll waits or works; it is kept as far as the CPU time used leaves room."""
+        busy = {stack: count for stack, count in self.samples.items() if not _waits(stack)}
+        polls = {stack: count for stack, count in busy.items() if POLL in stack[-1]}
+        others = sum(busy.values()) - sum(polls.values())
+        share = min(1.0, max(0.0, cpu_samples - others) / max(1, sum(polls.values())))
+        return Stacks(busy | {stack: round(count * share) for stack, count in polls.items()})
 
     @property
     def total(self) -> int:
@@ -36,12 +74,17 @@ class Stacks:
             found[stack[-1]] += count
         return found
 
-    def by_python_function(self) -> Counter[str]:
-        """Samples by the innermost Python function, with all the native code it called."""
+    def by_own_function(self) -> Counter[str]:
+        """Samples by the innermost function of the gateway, with all that libraries do for it."""
         found: Counter[str] = Counter()
         for stack, count in self.samples.items():
-            found[next((frame for frame in reversed(stack) if is_python(frame)), "no Python function")] += count
+            found[next((frame for frame in reversed(stack) if _is_own(frame)), NO_OWN_FUNCTION)] += count
         return found
+
+    def thread_names(self) -> dict[int, str]:
+        """The threads that were seen, by the operating system's id."""
+        found = (THREAD.match(stack[0]) for stack in self.samples)
+        return {int(match["id"]): match["name"] for match in found if match}
 
     def by_package(self) -> Counter[str]:
         """Samples by the package, or the library, of the innermost frame."""
@@ -49,6 +92,14 @@ class Stacks:
         for stack, count in self.samples.items():
             found[package_of(stack[-1])] += count
         return found
+
+
+def _waits(stack: tuple[str, ...]) -> bool:
+    return any(mark in frame for frame in stack[-3:] for mark in WAITS)
+
+
+def _is_own(frame: str) -> bool:
+    return file_of(frame).startswith("gateway/") and file_of(frame) != "gateway/worker.py"
 
 
 def is_python(frame: str) -> bool:
@@ -68,21 +119,54 @@ def package_of(frame: str) -> str:
     if is_python(frame):
         parts = file.removeprefix("./").split("/")
         return "/".join(parts[:2]) if parts[0] == "gateway" and len(parts) > 2 else parts[0]
-    name = file.rpartition("/")[2]
-    return re.sub(r"(\.cpython.*|\.so.*|-[0-9.]+)$", "", name) or "native"
+    folder, _, name = file.rpartition("/")
+    for library, sources in LIBRARIES.items():
+        if name in sources:
+            return library
+    if name.endswith((".c", ".h", ".hpp", ".cpp")) or name.startswith("libpython"):
+        return folder.rpartition("/")[2] or "interpreter and its C modules"
+    return folder.rpartition("/")[2] or name.partition(".")[0] or "native"
 
 
-def page(title: str, us_per_unit: float, unit: str, stacks: Stacks) -> str:
-    """Three tables, in microseconds."""
-    per_sample = us_per_unit / max(1, stacks.total)
-    parts = [f"\n## {title}: {us_per_unit:.1f} us of worker CPU each, {stacks.total} samples"]
-    for name, counts in (
-        ("Python function, with the native code it calls", stacks.by_python_function()),
-        ("function, self time", stacks.by_function()),
-        ("package or library, self time", stacks.by_package()),
-    ):
-        parts += ["", f"| us/{unit} | share | {name} |", "|--:|--:|---|"]
-        for frame, count in counts.most_common(LARGEST):
-            share = 100 * count / max(1, stacks.total)
-            parts.append(f"| {count * per_sample:.1f} | {share:.1f} % | `{frame}` |")
+def thread_table(threads: Mapping[int, CpuTime], names: Mapping[int, str], units: int, unit: str) -> str:
+    """CPU of each thread, in microseconds."""
+    parts = ["", f"| us/{unit} | of it in the kernel | thread |", "|--:|--:|---|"]
+    for tid, cpu in sorted(threads.items(), key=lambda entry: -entry[1].total):
+        if cpu.total > 0:
+            user_and_system, system = (1e6 * seconds / max(1, units) for seconds in (cpu.total, cpu.system))
+            parts.append(f"| {user_and_system:.1f} | {system:.1f} | {names.get(tid, 'never held the interpreter')} |")
+    return "\n".join(parts)
+
+
+def python_tables(stacks: Stacks, us_each: float, unit: str, speed: float) -> str:
+    """Who held the interpreter, as shares of the worker's CPU."""
+    note = f"Python: {stacks.total} samples of who held the interpreter; the worker ran at {100 * speed:.0f} %."
+    tables = [
+        _table("function of the gateway, with the libraries it calls", stacks.by_own_function(), us_each, unit),
+        _table("function, self time with the native code it calls", stacks.by_function(), us_each, unit),
+        _table("package, self time", stacks.by_package(), us_each, unit),
+    ]
+    return "\n".join(["", note, *tables])
+
+
+def native_tables(stacks: Stacks, us_each: float, unit: str, speed: float) -> str:
+    """What ran at work, native code too."""
+    note = (
+        f"Native: {stacks.total} samples of threads at work; the worker ran at {100 * speed:.0f} %: the further below "
+        "100, the more what runs by the clock is overstated."
+    )
+    tables = [
+        _table("package or library, self time", stacks.by_package(), us_each, unit),
+        _table("function, self time", stacks.by_function(), us_each, unit),
+    ]
+    return "\n".join(["", note, *tables])
+
+
+def _table(name: str, counts: Counter[str], us_each: float, unit: str) -> str:
+    total = max(1, sum(counts.values()))
+    parts = ["", f"| us/{unit} | share | {name} |", "|--:|--:|---|"]
+    parts += [
+        f"| {us_each * count / total:.1f} | {100 * count / total:.1f} % | `{frame}` |"
+        for frame, count in counts.most_common(LARGEST)
+    ]
     return "\n".join(parts)
