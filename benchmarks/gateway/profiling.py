@@ -102,8 +102,8 @@ async def _profile_kind(spy: "Spy", kind: Kind, meter: Meter, seconds: float) ->
     await spy.flamegraph(kind, worker, seconds, f"{kind.unit}.svg")
     done, used = kind.per_second(calm), calm.workers
     parts = [
-        f"\n## {kind.unit}s: {us_each:.1f} us of worker CPU each\n\n{100 * used.system / used.total:.0f} % of it in the "
-        f"kernel; {done:.0f} a second, {100 * used.total / calm.seconds:.0f} % of the core.",
+        f"\n## {kind.unit}s: {us_each:.1f} us of worker CPU each\n\n{100 * used.system / used.total:.0f} % of it in "
+        f"the kernel; {done:.0f} a second, {100 * used.total / calm.seconds:.0f} % of the core.",
         thread_table(threads, python.thread_names(), kind.units(calm), kind.unit),
         python_tables(python, us_each, kind.unit, kind.per_second(watched) / done),
         native_tables(native, us_each, kind.unit, kind.per_second(slowed) / done),
