@@ -81,10 +81,15 @@ REFUSED: dict[str, Json] = {
 }
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where logs and data are."""
+    return tmp_path_factory.mktemp("alike")
+
+
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def http(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[aiohttp.ClientSession]:
+async def http(folder: Path) -> AsyncIterator[aiohttp.ClientSession]:
     """A gateway before both engines."""
-    folder = tmp_path_factory.mktemp("alike")
     model, port = bundled_model(), free_port()
     mine = EngineSettings(kind="vllm", args=("--max-model-len", "256"), max_adapter_rank=0)
     launch = VllmLauncher().launch(mine, model, port, None)
@@ -244,3 +249,23 @@ async def test_both_refuse_alike(http: aiohttp.ClientSession, name: str, streams
         refusals.append((status, error["type"], error["param"], error["code"]))
     assert refusals[1] == refusals[0]
     assert refusals[0][0] == 400
+
+
+@pytest.mark.parametrize("change", [{}, {"stop": ["no such text"]}, {"n": 2, "temperature": 1}])
+async def test_whoever_leaves_ends_the_generation_within_a_second(
+    http: aiohttp.ClientSession, folder: Path, change: Json
+) -> None:
+    body = {"model": LMDEPLOY, "messages": [{"role": "user", "content": "Count to a hundred."}], "stream": True}
+    async with http.post("/v1/chat/completions", json=body | {"max_tokens": 200} | change) as response:
+        await response.content.readline()
+        assert active(folder / "lmdeploy.log") == change.get("n", 1)
+        response.close()
+    left = time.monotonic()
+    while active(folder / "lmdeploy.log"):
+        assert time.monotonic() - left < 1
+        await asyncio.sleep(0.02)
+
+
+def active(log: Path) -> int:
+    """How many requests LMDeploy's engine is at."""
+    return int([line for line in log.read_text().splitlines() if line.startswith("stub: ")][-1].split()[1])

@@ -107,6 +107,22 @@ def test_launch_stays_on_loopback_and_lets_arguments_win() -> None:
     assert launch.environment["CUDA_VISIBLE_DEVICES"] == "4,5"
 
 
+def test_sampling_defaults_are_the_models_own_completed_by_openais(tmp_path: Path) -> None:
+    assert json.loads((sampling_defaults(tmp_path) / "generation_config.json").read_bytes()) == {
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "top_k": 0,
+    }
+    (tmp_path / "generation_config.json").write_text('{"temperature": 0.6, "top_k": null, "eos_token_id": 2}')
+    assert json.loads((sampling_defaults(tmp_path) / "generation_config.json").read_bytes()) == {
+        "temperature": 0.6,
+        "top_p": 1.0,
+        "top_k": 0,
+        "eos_token_id": 2,
+    }
+    assert [path.name for path in tmp_path.iterdir()] == ["generation_config.json"]
+
+
 async def test_ascend_starts_without_what_cuda_needs_and_is_never_exchanged_in_place() -> None:
     settings = EngineSettings(kind="lmdeploy", args=("--device=ascend",))
     launch = LmdeployLauncher().launch(settings, Path("/models/base"), 23333, "1")
