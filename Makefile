@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet $(PIP_ARGS)
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo up test lint format lmdeploy-env clean
+.PHONY: install demo up test lint format lmdeploy-env clients-env clean
 
 install: $(INSTALLED)
 
@@ -27,7 +27,7 @@ demo: $(INSTALLED)
 up: $(INSTALLED)
 	$(BIN)/alignway up
 
-test: $(INSTALLED) lmdeploy-env
+test: $(INSTALLED) lmdeploy-env clients-env
 	$(BIN)/python -m pytest -q
 
 lmdeploy-env: .venv-lmdeploy/installed
@@ -41,6 +41,24 @@ SITE_PACKAGES = -c 'import site; print(site.getsitepackages()[0])'
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip --python .venv-lmdeploy/bin/python install --quiet $(PIP_ARGS) --no-deps -r constraints/lmdeploy.txt
 	@touch $@
 
+clients-env: .venv-clients/installed
+
+# What the conformance tests ask through, each client with the pins it came with. The major of the openai SDK before the
+# newest runs the newest one's own tests, so it lies over the main environment. Without npm the tests of node are skipped.
+# litellm asks for boto3 and hf-xet as well, which nothing here needs, and needs what its extra `mcp` names to take tools.
+.venv-clients/installed: $(wildcard constraints/clients/*.txt) tests/conformance/clients/node/package.json $(INSTALLED)
+	@echo "installing the clients of the conformance tests into .venv-clients (a minute, 500 MB)"
+	@rm -rf .venv-clients
+	@for list in constraints/clients/*.txt; do \
+		client=.venv-clients/$$(basename $$list .txt); \
+		$(BIN)/python -m venv --without-pip $$client && \
+		PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip --python $$client/bin/python install --quiet $(PIP_ARGS) --no-deps -r $$list \
+		|| exit 1; done
+	@$(BIN)/python $(SITE_PACKAGES) > "$$(.venv-clients/openai-2/bin/python $(SITE_PACKAGES))/main_environment.pth"
+	@mkdir -p .venv-clients/node && cp tests/conformance/clients/node/package.json .venv-clients/node/
+	@! command -v npm > /dev/null || npm install --prefix .venv-clients/node --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error
+	@touch $@
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -52,9 +70,13 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .venv-lmdeploy .alignway build dist
+	rm -rf $(VENV) .venv-lmdeploy .venv-clients .alignway build dist
 
 # Longer proofs: bounded, resumable, each run recorded under benchmarks/results/.
-.PHONY: proof-swap
+.PHONY: proof-swap bench-gateway
 proof-swap: $(INSTALLED)
 	$(BIN)/python -m benchmarks.swap --swaps 1000 --streams 32 --minutes 40
+
+# Alignway beside other gateways, on two cores; installs them into .bench-peers first. BENCH_ARGS=--quick for a look.
+bench-gateway: $(INSTALLED)
+	$(BIN)/python -m benchmarks.gateway $(BENCH_ARGS)
