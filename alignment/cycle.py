@@ -26,8 +26,9 @@ from gateway.contracts.release import ADAPTER_FOLDER, MERGED_FOLDER, BaseModelRe
 from gateway.contracts.training import MINIMUM_PAIRS_BY_HAND, TrainingOptions
 from gateway.storage.database import Database
 from gateway.storage.datasets import eligible_sided_pairs, find_dataset, record_dataset
+from gateway.storage.feedback_tables import Run
 from gateway.storage.releases import next_release_name
-from gateway.storage.tables import Alias, ReleaseRow, Run
+from gateway.storage.tables import Alias, ReleaseRow
 
 # How far the whole run is when a stage begins.
 _PROGRESS = {"freezing": 0.0, "training": 0.02, "evaluating": 0.8, "merging": 0.9, "publishing": 0.96}

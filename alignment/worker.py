@@ -18,8 +18,8 @@ from alignment.ledger import RunLedger
 from alignment.publish import release_location, remove_unfinished
 from gateway.contracts import ids
 from gateway.storage.database import Database
+from gateway.storage.feedback_tables import Run
 from gateway.storage.runs import RunLeaseLost, claim_next_run
-from gateway.storage.tables import Run
 
 LEASE_SECONDS = 15.0
 _STOP_SECONDS = 15.0

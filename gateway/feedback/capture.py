@@ -26,7 +26,7 @@ from gateway.feedback.vote import Vote, correction_vote, import_vote, preference
 from gateway.settings import FeedbackSettings
 from gateway.storage import feedback as rows
 from gateway.storage import pairs as pair_rows
-from gateway.storage.tables import Feedback, PairRow
+from gateway.storage.feedback_tables import Feedback, PairRow
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from gateway.contracts.pair import Side
 from gateway.contracts.prompt import first_difference, prompt_hash
 from gateway.errors import InvalidRequest
 from gateway.feedback.bodies import ChoiceRef
-from gateway.storage.tables import Completion
+from gateway.storage.feedback_tables import Completion
 
 
 class PromptMismatch(InvalidRequest):

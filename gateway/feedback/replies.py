@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.storage.tables import Feedback, PairRow
+from gateway.storage.feedback_tables import Feedback, PairRow
 
 
 def feedback_reply(feedback: Feedback, pairs: Sequence[PairRow]) -> dict[str, Any]:

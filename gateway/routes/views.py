@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.storage.tables import Alias, ReleaseRow, Replica, Rollout, RolloutStep, Run
+from gateway.storage.feedback_tables import Run
+from gateway.storage.tables import Alias, ReleaseRow, Replica, Rollout, RolloutStep
 
 
 def alias_view(row: Alias) -> dict[str, Any]:

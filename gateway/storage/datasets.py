@@ -7,7 +7,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.pair import FeedbackPair
-from gateway.storage.tables import Alias, Dataset, PairRow, PromptSide
+from gateway.storage.feedback_tables import Dataset, PairRow, PromptSide
+from gateway.storage.tables import Alias
 
 
 class SidedPair(NamedTuple):

@@ -7,7 +7,8 @@ from sqlalchemy import Select, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gateway.storage.tables import Alias, Completion, Feedback, FeedbackRevision
+from gateway.storage.feedback_tables import Completion, Feedback, FeedbackRevision
+from gateway.storage.tables import Alias
 
 
 async def find_completions(session: AsyncSession, project_id: str, ids: Iterable[str]) -> dict[str, Completion]:

@@ -7,7 +7,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.pair import FeedbackPair
-from gateway.storage.tables import PairRow, PromptSide
+from gateway.storage.feedback_tables import PairRow, PromptSide
 
 
 async def add_pair(session: AsyncSession, pair: FeedbackPair, alias: str, state: str, reason: str | None) -> PairRow:

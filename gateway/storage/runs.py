@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from gateway.contracts import ids
 from gateway.contracts.training import RunState, TrainingOptions, TriggerKind
 from gateway.errors import Conflict
-from gateway.storage.tables import Run, RunEvent
+from gateway.storage.feedback_tables import Run, RunEvent
 
 MAX_ATTEMPTS = 5
 """A run whose aligner died this often is given up."""

@@ -8,7 +8,8 @@ from sqlalchemy import ColumnElement, Select, delete, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gateway.storage.tables import Completion, ReleaseRow
+from gateway.storage.feedback_tables import Completion
+from gateway.storage.tables import ReleaseRow
 
 Order = Literal["asc", "desc"]
 

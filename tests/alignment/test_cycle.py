@@ -23,9 +23,10 @@ from gateway.contracts.release import Release
 from gateway.contracts.seal import verify_seal
 from gateway.contracts.training import TrainingOptions
 from gateway.storage.database import Database
+from gateway.storage.feedback_tables import Dataset, Feedback, PairRow, PromptSide, Run
 from gateway.storage.migrate import migrate
 from gateway.storage.runs import create_run, find_run, list_run_events, request_cancel
-from gateway.storage.tables import Alias, Dataset, Feedback, PairRow, Project, PromptSide, ReleaseRow, Run
+from gateway.storage.tables import Alias, Project, ReleaseRow
 
 NOW = 1_795_000_000.0
 QUICK = {"rank": 4, "learning_rate": 1e-2, "max_length_tokens": 256, "device": "cpu"}

@@ -13,7 +13,8 @@ from sqlalchemy import select
 
 from gateway.contracts.seal import verify_seal
 from gateway.storage.database import Database
-from gateway.storage.tables import ReleaseRow, Run
+from gateway.storage.feedback_tables import Run
+from gateway.storage.tables import ReleaseRow
 from gateway.supervisor import ChildSpec, Supervisor
 from tests.alignment.test_cycle import aligned_releases, current, database, eventually, fill, queue, store
 

@@ -7,8 +7,9 @@ import pytest
 from alignment.ledger import RunLedger
 from gateway.contracts.training import TrainingOptions
 from gateway.storage.database import Database
+from gateway.storage.feedback_tables import Run
 from gateway.storage.runs import RunLeaseLost, claim_next_run, create_run, find_run, list_run_events
-from gateway.storage.tables import Alias, Project, Run
+from gateway.storage.tables import Alias, Project
 
 NOW = 1_795_000_000.0
 

@@ -13,7 +13,7 @@ import aiohttp
 from aiohttp import web
 from sqlalchemy import select
 
-from gateway.storage.tables import Completion
+from gateway.storage.feedback_tables import Completion
 from tests.stack import ADMIN_KEY, Stack, running, stack_settings
 
 KEY = {"authorization": f"Bearer {ADMIN_KEY}"}

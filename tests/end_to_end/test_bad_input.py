@@ -13,7 +13,7 @@ import pytest_asyncio
 from sqlalchemy import func, select
 
 from gateway.storage import keys
-from gateway.storage.tables import Completion, Feedback, PairRow, PromptSide
+from gateway.storage.feedback_tables import Completion, Feedback, PairRow, PromptSide
 from tests.stack import Stack, running, stack_settings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

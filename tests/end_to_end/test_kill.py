@@ -13,7 +13,8 @@ import openai
 import pytest
 from sqlalchemy import func, select
 
-from gateway.storage.tables import Alias, Feedback, PairRow, Replica
+from gateway.storage.feedback_tables import Feedback, PairRow
+from gateway.storage.tables import Alias, Replica
 from tests.stack import Stack, running, stack_settings
 
 KILLS = 5

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from gateway.storage.tables import Completion
+from gateway.storage.feedback_tables import Completion
 from tests.end_to_end.engine_stub import (
     Call,
     StubEngine,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from gateway.storage.tables import Completion, Feedback, PairRow
+from gateway.storage.feedback_tables import Completion, Feedback, PairRow
 from tests.stack import Stack, running, stack_settings
 
 STREAMS = 16

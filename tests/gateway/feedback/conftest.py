@@ -15,7 +15,8 @@ from gateway.feedback.bodies import parse_body
 from gateway.feedback.capture import Captured, FeedbackCapture
 from gateway.settings import FeedbackSettings
 from gateway.storage.database import Database
-from gateway.storage.tables import Alias, Completion, Project
+from gateway.storage.feedback_tables import Completion
+from gateway.storage.tables import Alias, Project
 
 VOTER = Caller("key_voter", "proj_1", frozenset({"feedback", "feedback:write_text"}))
 

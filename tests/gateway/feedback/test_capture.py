@@ -14,8 +14,9 @@ from gateway.errors import AlignwayError, InvalidRequest, NotFound, NotPermitted
 from gateway.feedback.bodies import parse_body
 from gateway.feedback.capture import Captured
 from gateway.storage.database import Database
+from gateway.storage.feedback_tables import Feedback, FeedbackRevision, PairRow, PromptSide
 from gateway.storage.group_commit import GroupCommit
-from gateway.storage.tables import Feedback, FeedbackRevision, PairRow, PromptSide, Table
+from gateway.storage.tables import Table
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 

@@ -11,7 +11,8 @@ from gateway.contracts.prompt import prompt_hash
 from gateway.errors import AlignwayError, InvalidRequest
 from gateway.feedback.capture import Captured
 from gateway.storage.database import Database
-from gateway.storage.tables import Feedback, Table
+from gateway.storage.feedback_tables import Feedback
+from gateway.storage.tables import Table
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 

@@ -14,8 +14,9 @@ from gateway.feedback.bodies import parse_body
 from gateway.feedback.capture import FeedbackCapture
 from gateway.settings import FeedbackSettings
 from gateway.storage.database import Database
+from gateway.storage.feedback_tables import PromptSide
 from gateway.storage.migrate import migrate
-from gateway.storage.tables import Alias, Project, PromptSide
+from gateway.storage.tables import Alias, Project
 
 CALLER = Caller("key_1", "proj_1", frozenset({"feedback", "feedback:write_text"}))
 EARLY = FeedbackSettings(holdout_start_pairs=2, holdout_start_share=0.5, holdout_share=0.1)

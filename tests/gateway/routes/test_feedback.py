@@ -23,9 +23,10 @@ from gateway.routes.errors import install_error_handlers
 from gateway.settings import FeedbackSettings, Settings
 from gateway.storage import keys
 from gateway.storage.database import Database
+from gateway.storage.feedback_tables import Completion, Feedback
 from gateway.storage.group_commit import GroupCommit
 from gateway.storage.migrate import migrate
-from gateway.storage.tables import Alias, ApiKey, Completion, Feedback, Project
+from gateway.storage.tables import Alias, ApiKey, Project
 
 SECRETS = {
     "sk-voter-0000000000": ["feedback", "feedback:write_text", "feedback:read"],

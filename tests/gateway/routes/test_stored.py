@@ -17,7 +17,8 @@ from gateway.routes.errors import install_error_handlers
 from gateway.settings import Settings
 from gateway.storage import keys
 from gateway.storage.database import Database
-from gateway.storage.tables import Alias, ApiKey, Completion, Project, ReleaseRow
+from gateway.storage.feedback_tables import Completion
+from gateway.storage.tables import Alias, ApiKey, Project, ReleaseRow
 from gateway.telemetry.metrics import Metrics
 
 OURS, THEIRS, SILENT = "sk-ours-0000000000", "sk-theirs-00000000", "sk-silent-00000000"

@@ -10,7 +10,7 @@ import openai
 import pytest
 from sqlalchemy import select
 
-from gateway.storage.tables import Completion
+from gateway.storage.feedback_tables import Completion
 from tests.end_to_end.engine_stub import (
     Call,
     StubEngine,

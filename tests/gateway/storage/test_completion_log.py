@@ -10,7 +10,7 @@ from gateway.contracts.ids import COMPLETION, mint
 from gateway.storage import completion_log
 from gateway.storage.completion_log import CompletionLog, CompletionRow
 from gateway.storage.database import Database
-from gateway.storage.tables import Completion
+from gateway.storage.feedback_tables import Completion
 
 
 def row(words: str = "hi", completion_id: str | None = None) -> CompletionRow:

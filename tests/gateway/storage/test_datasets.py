@@ -7,7 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.storage.database import Database
 from gateway.storage.datasets import eligible_sided_pairs
-from gateway.storage.tables import Alias, Feedback, PairRow, Project, PromptSide
+from gateway.storage.feedback_tables import Feedback, PairRow, PromptSide
+from gateway.storage.tables import Alias, Project
 
 
 def pair_body(number: int, project: str) -> dict[str, Any]:

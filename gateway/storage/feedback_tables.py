@@ -1,0 +1,148 @@
+"""What models wrote, what people said of it, and what was trained on that, as tables. Columns only.
+
+Times are unix seconds (float, UTC). Ids are those of `gateway/contracts/ids.py`.
+"""
+
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from gateway.storage.tables import Table
+
+
+class Completion(Table):
+    """What a release wrote for a prompt."""
+
+    __tablename__ = "completion"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str]
+    key_id: Mapped[str]
+    alias: Mapped[str]
+    release_id: Mapped[str]
+    status: Mapped[str]
+    """finished, failed (the engine broke off) or aborted (the client left)."""
+    messages: Mapped[list[Any]]
+    parameters: Mapped[dict[str, Any]]
+    """Everything of the request but its messages: sampling, tools, response format."""
+    choices: Mapped[list[Any]]
+    """Per choice: index, message, finish_reason."""
+    usage: Mapped[dict[str, Any]]
+    end_user_hash: Mapped[str | None]
+    created_at: Mapped[float]
+    first_chunk_seconds: Mapped[float | None]
+    total_seconds: Mapped[float]
+    call_metadata: Mapped[dict[str, Any]]
+
+    __table_args__ = (Index(None, "project_id", "created_at"),)
+
+
+class Feedback(Table):
+    """One voter's current word on one thing; `natural_key` makes a repeated vote the same record."""
+
+    __tablename__ = "feedback"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str]
+    alias: Mapped[str | None]
+    natural_key: Mapped[str]
+    type: Mapped[str]
+    status: Mapped[str]
+    """active, held, superseded or retracted."""
+    revision: Mapped[int]
+    rater_hash: Mapped[str]
+    rater_kind: Mapped[str]
+    body: Mapped[dict[str, Any]]
+    target: Mapped[dict[str, Any]]
+    created_at: Mapped[float]
+    updated_at: Mapped[float]
+
+    __table_args__ = (UniqueConstraint("project_id", "natural_key"), Index(None, "project_id", "created_at"))
+
+
+class FeedbackRevision(Table):
+    """Every body a feedback ever had; append-only."""
+
+    __tablename__ = "feedback_revision"
+    feedback_id: Mapped[str] = mapped_column(ForeignKey("feedback.id"), primary_key=True)
+    revision: Mapped[int] = mapped_column(primary_key=True)
+    body: Mapped[dict[str, Any]]
+    at: Mapped[float]
+
+
+class PairRow(Table):
+    """A pair derived from feedback, and whether it may train."""
+
+    __tablename__ = "feedback_pair"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    feedback_id: Mapped[str] = mapped_column(ForeignKey("feedback.id"), index=True)
+    project_id: Mapped[str]
+    alias: Mapped[str]
+    prompt_hash: Mapped[str]
+    state: Mapped[str]
+    """eligible, held or excluded."""
+    reason: Mapped[str | None]
+    body: Mapped[dict[str, Any]]
+    """A `FeedbackPair`."""
+    created_at: Mapped[float]
+
+    __table_args__ = (Index(None, "alias", "state", "created_at"),)
+
+
+class PromptSide(Table):
+    """On which side of the split a prompt lies; written once, never changed."""
+
+    __tablename__ = "prompt_side"
+    alias: Mapped[str] = mapped_column(primary_key=True)
+    prompt_hash: Mapped[str] = mapped_column(primary_key=True)
+    side: Mapped[str]
+    """train or holdout."""
+
+
+class Dataset(Table):
+    """A frozen set of pairs in the release store."""
+
+    __tablename__ = "dataset"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    alias: Mapped[str] = mapped_column(ForeignKey("alias.name"), index=True)
+    location: Mapped[str] = mapped_column(Text)
+    card: Mapped[dict[str, Any]]
+    created_at: Mapped[float]
+
+
+class Run(Table):
+    """A training run: asked for by a trigger, carried out by an aligner that holds its lease."""
+
+    __tablename__ = "run"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    alias: Mapped[str] = mapped_column(ForeignKey("alias.name"), index=True)
+    state: Mapped[str]
+    trigger: Mapped[str]
+    actor: Mapped[str]
+    options: Mapped[dict[str, Any]]
+    dataset_id: Mapped[str | None]
+    release_id: Mapped[str | None]
+    stage: Mapped[str] = mapped_column(default="")
+    progress: Mapped[float] = mapped_column(default=0.0)
+    """Share of the whole run that is done, 0 to 1."""
+    error: Mapped[str | None] = mapped_column(Text)
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    holder: Mapped[str | None]
+    lease_expires_at: Mapped[float | None]
+    attempts: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[float]
+    started_at: Mapped[float | None]
+    finished_at: Mapped[float | None]
+
+
+class RunEvent(Table):
+    """What happened in a run, in order; metrics carry `data`."""
+
+    __tablename__ = "run_event"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("run.id"), index=True)
+    type: Mapped[str]
+    """message or metrics."""
+    level: Mapped[str]
+    message: Mapped[str] = mapped_column(Text)
+    data: Mapped[dict[str, Any]]
+    at: Mapped[float]
