@@ -13,9 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from gateway.contracts.training import TrainingOptions, TriggerKind
 from gateway.settings import AlignerSettings
 from gateway.storage.database import Database
+from gateway.storage.feedback_tables import PairRow, PromptSide, Run
 from gateway.storage.routing_state import lock_alias
 from gateway.storage.runs import create_run
-from gateway.storage.tables import Alias, PairRow, PromptSide, Run
+from gateway.storage.tables import Alias
 
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 NEW_SHARE = 0.2
@@ -76,9 +77,7 @@ async def start_due_runs(
     if settings.every is None and settings.min_new_pairs is None:
         return
     async with database.read() as session:
-        names = [
-            name for name in await session.scalars(_TRAINABLE) if await _due_for(session, name, settings, now)
-        ]
+        names = [name for name in await session.scalars(_TRAINABLE) if await _due_for(session, name, settings, now)]
     for name in names:
         async with database.write() as session:
             await lock_alias(session, name)

@@ -227,12 +227,6 @@ async def test_answers_to_different_prompts_are_refused_with_the_first_differenc
     assert "message 0 (user), character 8" in error.message
 
 
-async def test_the_prompt_is_hashed_anew_and_not_believed(desk: Any) -> None:
-    one = await desk.complete("No.", prompt_hash="ph_forged")
-    other = await desk.complete("Yes.", prompt="Is it  sane?", prompt_hash="ph_forged")
-    assert (await refusal(desk.prefer(one, other), InvalidRequest)).code == "prompt_mismatch"
-
-
 async def test_a_pair_struck_out_by_a_rule_is_shown_with_its_reason(desk: Any) -> None:
     whole, cut = await desk.complete("Yes."), await desk.complete("No, bec", finish="length")
     reply = (await desk.prefer(whole, cut)).reply
