@@ -20,6 +20,8 @@ from gateway.settings import UpstreamSettings
 IDLE_SECONDS = 4.0
 """Engines close a connection that was idle for 5 s (uvicorn's default); one that old is not used again."""
 MAX_IDLE = 512
+REST_SECONDS = 5.0
+"""The end of a reply whose last word is here may take this long."""
 SWEEP_SECONDS = 0.5
 KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 """A host that vanished without a word is noticed after a minute; systems without an option do without it."""
@@ -75,6 +77,7 @@ class Connection(asyncio.Protocol):
     def let_go(self) -> None:
         """Nobody wants the rest of the reply, which is as good as here: use the connection again after it."""
         self._receiver = None
+        self.resume(REST_SECONDS)  # a slow client may have paused it, which is nothing to the next request
 
     def pause(self) -> None:
         """Take nothing more from the engine for now."""
@@ -200,6 +203,8 @@ class Origin:
                 )
         except (OSError, TimeoutError) as error:
             raise UpstreamUnreachable("The engine cannot be reached; it may be restarting. Try again.") from error
+        if not connection.usable:
+            raise UpstreamUnreachable("The engine hung up at once; it may be restarting. Try again.")
         self.busy.add(connection)
         return connection
 
@@ -213,7 +218,7 @@ class Origin:
             connection.forget()
 
     def lost(self, connection: Connection) -> None:
-        """The connection is gone. If it was idle, the engine closes idle ones, or went: none of the others is good."""
+        """The connection is gone."""
         self.busy.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
