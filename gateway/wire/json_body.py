@@ -48,7 +48,8 @@ def invalid_field(error: ValidationError) -> InvalidRequest:
         return missing_parameter(param)
     # pydantic speaks of our Python types; a client sent a JSON list
     message = str(first["msg"]).replace("Tuple should", "The list should").replace("valid tuple", "valid list")
-    return InvalidRequest(f"`{param}`: {message}.", param=param, code="invalid_value")
+    wrong_kind = str(first["type"]).endswith(("_type", "_parsing"))
+    return InvalidRequest(f"`{param}`: {message}.", param=param, code="invalid_type" if wrong_kind else "invalid_value")
 
 
 def spelt(place: Sequence[str | int]) -> str:

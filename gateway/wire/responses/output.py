@@ -95,10 +95,10 @@ class MessageItem(TextItem):
     def say(self, text: str, logprobs: Sequence[dict[str, Any]] = ()) -> Event:
         """More text, with its log-probabilities."""
         self._said.append(text)
-        shown = [_logprob(one) for one in logprobs]
-        self._logprobs += shown
+        news = [_logprob(one) for one in logprobs]
+        self._logprobs += news
         delta = {"type": "response.output_text.delta", **self.place, "content_index": 0, "delta": text}
-        return {**delta, "logprobs": shown}
+        return {**delta, "logprobs": [_without_bytes(one) for one in news]}
 
     def shown(self) -> dict[str, Any]:
         """The item as it is now."""
@@ -110,7 +110,7 @@ class MessageItem(TextItem):
 
     def _done(self) -> Iterator[Event]:
         done, part_done = super()._done()
-        yield {**done, "logprobs": self._logprobs}
+        yield {**done, "logprobs": [_without_bytes(one) for one in self._logprobs]}
         yield part_done
 
 
@@ -140,13 +140,18 @@ class CallItem(Item):
         return {**head, "arguments": self.text, "status": self.status}
 
     def _done(self) -> Iterator[Event]:
-        done = {"type": "response.function_call_arguments.done", **self.place, "name": self.function}
-        yield {**done, "arguments": self.text}
+        yield {"type": "response.function_call_arguments.done", **self.place, "arguments": self.text}
 
 
 def _logprob(given: dict[str, Any]) -> dict[str, Any]:
     likely = [_token(one) for one in given.get("top_logprobs") or ()]
     return {**_token(given), "top_logprobs": likely}
+
+
+def _without_bytes(logprob: dict[str, Any]) -> dict[str, Any]:
+    """Events have the tokens as text alone."""
+    likely = [{"token": one["token"], "logprob": one["logprob"]} for one in logprob["top_logprobs"]]
+    return {"token": logprob["token"], "logprob": logprob["logprob"], "top_logprobs": likely}
 
 
 def _token(given: dict[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,6 @@ def response_head(request: ResponsesRequest, response_id: str, created: int, mod
         "reasoning": {"effort": request.reasoning.effort, "summary": None},
         "safety_identifier": request.safety_identifier,
         "service_tier": "default",
-        "store": request.store is not False,
         "temperature": request.temperature,
         "text": {"format": written},
         "tool_choice": request.tool_choice or "auto",

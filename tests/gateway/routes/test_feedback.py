@@ -27,6 +27,7 @@ from gateway.storage.feedback_tables import Completion, Feedback
 from gateway.storage.group_commit import GroupCommit
 from gateway.storage.migrate import migrate
 from gateway.storage.tables import Alias, ApiKey, Project
+from gateway.telemetry.metrics import Metrics
 
 SECRETS = {
     "sk-voter-0000000000": ["feedback", "feedback:write_text", "feedback:read"],
@@ -100,6 +101,7 @@ def build_app(database: Database) -> FastAPI:
         settings=Settings(feedback=FeedbackSettings(completion_wait_seconds=0.2)),
         secrets=Secrets("root"),
         authenticator=Authenticator(database),
+        metrics=Metrics(),
     )
     return app
 
