@@ -82,7 +82,7 @@ class ChatExchange:
         self._parts: list[bytes] = []
         self._events = EventSplitter()
         self._held: list[bytes] = []
-        self._paused = self._over = False
+        self._paused = self._over = self._told = False
 
     # ---- what the client's side calls
 
@@ -192,7 +192,13 @@ class ChatExchange:
 
     async def _connect(self, origin: Origin, data: bytes) -> None:
         connection = await origin.connect(self._services.settings.upstream.connect_timeout_seconds)
-        self._hand_over(connection, data)
+        if self._services.pool.freshness.is_fresh():
+            self._hand_over(connection, data)
+            return
+        origin.put_back(connection)  # this worker may have been taken for dead meanwhile: look again before sending
+        if self._lease is not None:
+            self._lease.release()
+        self._dispatch()
 
     def _hand_over(self, connection: Connection, data: bytes) -> None:
         self._connection = connection
@@ -323,6 +329,9 @@ class ChatExchange:
         self._end("finished")
 
     def _recorded(self, _: bool) -> None:
+        if self._told:
+            return
+        self._told = True
         data = b"".join(self._held)
         if isinstance(self._answer, StreamedAnswer):
             usage = self._answer.usage_event() if self._request.wants_usage else b""
@@ -349,7 +358,11 @@ class ChatExchange:
         if self._lease is not None:
             self._lease.release()
         then = self._recorded if status == "finished" else _nobody_waits
-        self._tally.ended(status, self.completion_id, self._answer, error, then)
+        try:
+            self._tally.ended(status, self.completion_id, self._answer, error, then)
+        except Exception as unexpected:  # whatever goes wrong in the books, the client has its answer
+            log.error("request_not_accounted", exc_info=unexpected)
+            then(False)
 
 
 def _nobody_waits(_: bool) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from gateway.access.caller import Caller
 from gateway.access.limits import Admission
 from gateway.errors import AlignwayError, InvalidRequest
+from gateway.relay.admission import BYTES_PER_TOKEN
 from gateway.routing.policy import Target
 from gateway.services import Services
 from gateway.storage.completion_log import CompletionRow
@@ -88,7 +89,7 @@ class Tally:
         end_user = request.end_user
         user_hash = services.secrets.keyed_hash("end_user", end_user) if end_user else None
         seconds = time.time() - self._began
-        self._admission.settle(usage.prompt_tokens, usage.completion_tokens, user_hash)
+        self._admission.settle(*self._cost(status, answer), user_hash)
         if self._meter is not None:
             counts = usage.prompt_tokens, usage.completion_tokens
             self._meter.ended(status, *counts, self._streamed_after(), seconds)
@@ -116,6 +117,14 @@ class Tally:
             return
         row = self._row(target, status, completion_id, answer, user_hash, seconds)
         services.completions.write(row, lambda recorded: self._written(recorded, done))
+
+    def _cost(self, status: str, answer: Answer | None) -> tuple[int, int]:
+        """Prompt and completion tokens. Whoever leaves before the engine has counted them pays for what was said."""
+        if answer is None:
+            return 0, 0
+        if status == "aborted" and not answer.usage.total_tokens:
+            return len(self._request.engine_messages_json) // BYTES_PER_TOKEN, answer.tokens_heard()
+        return answer.usage.prompt_tokens, answer.usage.completion_tokens
 
     def _written(self, recorded: bool, done: Callable[[bool], None]) -> None:
         if not recorded:

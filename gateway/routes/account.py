@@ -15,11 +15,20 @@ class Account:
     """The bookkeeping of one request."""
 
     def __init__(
-        self, services: Services, caller: Caller, admission: Admission, end_user: str | None, label_release: bool
+        self,
+        services: Services,
+        caller: Caller,
+        admission: Admission,
+        end_user: str | None,
+        prompt_tokens: int,
+        label_release: bool,
     ) -> None:
-        """`label_release`: whether metrics tell which release answered; models that are passed on have none."""
+        """`prompt_tokens`: a guess, until the engine has counted them.
+
+        `label_release`: whether metrics tell which release answered; models that are passed on have none.
+        """
         self._services, self._caller, self._admission, self._end_user = services, caller, admission, end_user
-        self._label_release = label_release
+        self._prompt_tokens, self._label_release = prompt_tokens, label_release
         self._began = time.monotonic()
         self._meter: Meter | None = None
         self._target: Target | None = None
@@ -27,6 +36,8 @@ class Account:
         """Of a stream; a whole answer has none."""
         self.usage: Mapping[str, int] = {}
         """What it cost, as far as is known."""
+        self.pieces = 0
+        """Of a stream, until its engine says how many tokens they are."""
 
     def sent_to(self, target: Target) -> None:
         """The request goes to an engine; to another one, if it is tried again."""
@@ -45,7 +56,10 @@ class Account:
         services, seconds = self._services, time.monotonic() - self._began
         counts = self.usage.get("prompt_tokens", 0), self.usage.get("completion_tokens", 0)
         user_hash = services.secrets.keyed_hash("end_user", self._end_user) if self._end_user else None
-        self._admission.settle(*counts, user_hash)
+        if status == "aborted" and not any(counts) and self._target is not None:
+            self._admission.settle(self._prompt_tokens, self.pieces, user_hash)  # leaving early makes nothing free
+        else:
+            self._admission.settle(*counts, user_hash)
         if self._meter is not None:
             self._meter.ended(status, *counts, self.first_chunk_seconds, seconds)
         if error is not None and not error.counted:

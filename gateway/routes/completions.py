@@ -44,7 +44,8 @@ async def create_text_completion(
         body=text.engine_body,
         first_text=text.first_prompt,
         end_user=text.user,
-        tokens=size // BYTES_PER_TOKEN + (text.max_tokens or 0) * text.choices,
+        prompt_tokens=size // BYTES_PER_TOKEN,
+        answer_tokens=(text.max_tokens or 0) * text.choices,
     )
     passage = await Passage.admitted(services, caller, asked, request.headers.get("traceparent"))
     head = _Head(completion_id, text)

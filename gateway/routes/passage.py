@@ -45,8 +45,10 @@ class Asked:
     """What the engine is sent, given what it calls the model."""
     first_text: str
     end_user: str | None
-    tokens: int
-    """A guess at what it will cost, for limits."""
+    prompt_tokens: int
+    """A guess at the cost of what is asked."""
+    answer_tokens: int = 0
+    """What the answer may cost, as far as the client bounds it."""
 
 
 class Passage:
@@ -56,7 +58,9 @@ class Passage:
         self, services: Services, caller: Caller, asked: Asked, admission: Admission, traceparent: str | None
     ) -> None:
         self._services, self._caller, self._asked, self._admission = services, caller, asked, admission
-        self._account = Account(services, caller, admission, asked.end_user, asked.task == "chat")
+        self._account = Account(
+            services, caller, admission, asked.end_user, asked.prompt_tokens, label_release=asked.task == "chat"
+        )
         self._span = services.traces.begin(asked.model, caller, traceparent, asked.operation)
         self._traceparent = well_formed(traceparent) if self._span is None else self._span.traceparent
         self._lease: Lease | None = None
@@ -65,7 +69,7 @@ class Passage:
     async def admitted(cls, services: Services, caller: Caller, asked: Asked, traceparent: str | None) -> "Passage":
         """Counted against the limits of the caller's key. Raises `RateLimited`."""
         services.pool.table.find(asked.model, asked.task)  # what cannot be asked costs nothing
-        admission = await services.limiter.admit(caller, asked.tokens)
+        admission = await services.limiter.admit(caller, asked.prompt_tokens + asked.answer_tokens)
         return cls(services, caller, asked, admission, traceparent)
 
     @property
@@ -95,8 +99,10 @@ class Passage:
             (first, rest), target = await self._first_success(self._open)
             self._account.first_chunk()
             async with aclosing(rest):
+                self._account.pieces += 1
                 yield first, target
                 async for chunk in rest:
+                    self._account.pieces += 1
                     yield chunk, target
 
     async def _ask(self, target: Target) -> Json:

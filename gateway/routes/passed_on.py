@@ -48,7 +48,7 @@ async def _passed_on(request: Request, caller: Caller, kind: type[PassedRequest]
         body=asked.engine_body,
         first_text="",
         end_user=asked.user,
-        tokens=size // BYTES_PER_TOKEN,
+        prompt_tokens=size // BYTES_PER_TOKEN,
     )
     passage = await Passage.admitted(services, caller, about, request.headers.get("traceparent"))
 

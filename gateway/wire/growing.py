@@ -13,6 +13,8 @@ from gateway.wire.reply_types import (
     ToolCall,
 )
 
+CHARACTERS_PER_TOKEN = 4
+
 
 class Growing:
     """What a choice has said so far."""
@@ -42,6 +44,11 @@ class Growing:
     def tool_calls(self) -> list[ShownToolCall]:
         """The tool calls, in the engine's order."""
         return [self._calls[index] for index in sorted(self._calls)]
+
+    def tokens_heard(self) -> int:
+        """A guess at the tokens of it: at least one to a piece, and to so many characters."""
+        texts = (*self.content, *self.reasoning, *(call.function.arguments for call in self._calls.values()))
+        return sum(-(-len(text) // CHARACTERS_PER_TOKEN) for text in texts)
 
     def stored(self, index: int) -> StoredChoice:
         """The choice as it is stored."""

@@ -92,6 +92,10 @@ class Answer:
         """The token counts as they are stored."""
         return _encode(self.usage)
 
+    def tokens_heard(self) -> int:
+        """A guess at the tokens said so far, for answers whose engine did not come to count them."""
+        return sum(choice.tokens_heard() for choice in self._choices.values())
+
     def finish_reasons(self) -> list[str]:
         """How the choices ended, in order; those that have not are left out."""
         return [reason for index in sorted(self._choices) if (reason := self._choices[index].finish_reason)]
