@@ -20,6 +20,8 @@ MAX_GROUP = 256
 GATHER_SECONDS = 0.001
 """While answers end in crowds, a commit waits this long for company; a lone answer is committed at once."""
 SQLITE_BUSY_SECONDS = 10.0
+SQLITE_CACHE_KIB = 512
+"""Rows are added at the ends of tables and indexes: these few pages are all that is looked at again."""
 POSTGRES_SECONDS = 5.0
 
 log = structlog.get_logger(__name__)
@@ -107,6 +109,7 @@ class SqliteWriter:
         if self._connection is None:
             self._connection = sqlite3.connect(self._path, timeout=SQLITE_BUSY_SECONDS, isolation_level=None)
             self._connection.execute("PRAGMA synchronous=NORMAL")
+            self._connection.execute(f"PRAGMA cache_size=-{SQLITE_CACHE_KIB}")
         return self._connection
 
 
