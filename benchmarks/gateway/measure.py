@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import time
+from collections import Counter
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,7 +42,8 @@ class Row:
     """The figures of one gateway; a list has one figure for each window."""
 
     name: str
-    load_1_minute: float = 0.0
+    rounds: int = 1
+    load_1_minute: list[float] = field(default_factory=list)
     cpu_us_per_request: list[float] = field(default_factory=list)
     worker_cpu_us_per_request: list[float] = field(default_factory=list)
     database_cpu_us_per_request: list[float] = field(default_factory=list)
@@ -63,6 +65,25 @@ class Row:
     without_usage: int = 0
     limit_headers: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
+
+    def with_round(self, later: "Row") -> "Row":
+        """The row of this round and a later one: windows stand side by side, counts add up, the worst load counts."""
+        found = Row(self.name)
+        for name, mine in vars(self).items():
+            other = getattr(later, name)
+            if isinstance(mine, list) or name in ("rounds", "answers", "without_usage"):
+                setattr(found, name, mine + other)
+            elif name in ("rss_mb", "processes"):
+                setattr(found, name, max(mine, other))
+            elif name in ("rate", "streams"):
+                setattr(found, name, min(mine, other))
+        for name in ("latency_ms", "first_chunk_ms"):
+            mine, other = getattr(self, name), getattr(later, name)
+            setattr(found, name, {key: mine.get(key, []) + other.get(key, []) for key in mine | other})
+        found.wrong = dict(Counter(self.wrong) + Counter(later.wrong))
+        added = {key: self.facts[key] + later.facts[key] for key in ("asked", "recorded") if key in self.facts}
+        found.facts, found.limit_headers = later.facts | added, later.limit_headers
+        return found
 
 
 class Meter:
@@ -116,7 +137,7 @@ async def wait_until_ready(load: Load, started: Started, seconds: float) -> None
 
 async def measure(name: str, load: Load, meter: Meter, plan: Plan) -> Row:
     """All parts, one after the other."""
-    row = Row(name, load_1_minute=round(os.getloadavg()[0], 2))
+    row = Row(name, load_1_minute=[round(os.getloadavg()[0], 2)])
     await loads.closed_loop(load, plan.connections, plan.warm_seconds)
     await _measure_requests(row, load, meter, plan)
     await _measure_latency(row, load, meter, plan)

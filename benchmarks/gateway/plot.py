@@ -28,12 +28,16 @@ def draw(run: Mapping[str, Any], path: Path) -> None:
 
 
 def _draw_bars(axes: Any, rows: Rows, name: str, title: str) -> None:
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
     measured = [row for row in rows if row != BASELINE and median(rows[row], name) > 0]
     names = sorted(measured, key=lambda row: median(rows[row], name), reverse=True)
     values = [median(rows[row], name) for row in names]
     colours = [OURS_COLOUR if row.startswith(OURS) else OTHER_COLOUR for row in names]
     axes.barh(names, values, color=colours, height=0.7)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlim(min(values, default=1) / 2, max(values, default=1) * 3)
     for place, value in enumerate(values):
         axes.text(value * 1.06, place, f"{value:,.0f}", va="center", fontsize=9, color=TEXT_COLOUR)

@@ -125,7 +125,7 @@ class Spy:
         pid, file = meter.workers()[0], self.folder / name
         options = [*options, "--threads", "--function", "--format", "raw"]
         window = await meter.window(self._record(options, pid, seconds, file, kind.make))
-        return Stacks.read(file.read_text()), window
+        return Stacks.read(file.read_text(errors="replace")), window
 
     async def flamegraph(self, kind: Kind, pid: int, seconds: float, name: str) -> None:
         """A picture to click through."""

@@ -1,6 +1,7 @@
 """One run: the rows one after the other, each with a fresh mock upstream, a fresh gateway and every answer checked."""
 
 import contextlib
+import itertools
 import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -76,17 +77,20 @@ class Bench:
 
     def measure_all(self, names: Sequence[str], say: Callable[[str], None]) -> dict[str, Any]:
         """The figures of a run; a gateway that cannot be measured is named with the reason."""
-        rows: dict[str, Any] = {}
+        rows: dict[str, Row] = {}
         failed: dict[str, str] = {}
-        for name in names:
-            say(f"{name} ...")
+        for number, name in itertools.product(range(self.plan.rounds), names):
+            if name in failed:
+                continue
+            say(f"round {number + 1}: {name}")
             try:
-                rows[name] = asdict(self.measure(name))
+                row = self.measure(name)
+                rows[name] = rows[name].with_round(row) if name in rows else row
             except NotReady as error:
                 failed[name] = f"{error}; its log is logs/{name}.log"
                 say(f"{name} failed: {failed[name]}")
         return {
-            "rows": rows,
+            "rows": {name: asdict(row) for name, row in rows.items()},
             "failed": failed,
             "routers": [peer.name for peer in self.peers.values() if peer.is_router],
             "plan": asdict(self.plan),

@@ -39,12 +39,14 @@ def ordered(rows: Rows) -> list[str]:
 
 def _machine(run: Mapping[str, Any]) -> str:
     machine, plan = run["machine"], run["figures"]["plan"]
-    loads = [row["load_1_minute"] for row in run["figures"]["rows"].values()]
+    processor = machine.get("processor_name") or machine["processor"]
+    loads = [load for row in run["figures"]["rows"].values() for load in row["load_1_minute"]]
     return (
-        f"{machine.get('processor_name', machine['processor'])}, {machine['cores']} cores, Python {machine['python']}; "
-        f"load of the machine when a row began: {min(loads):.1f} to {max(loads):.1f}. One run, medians "
-        f"of {plan['windows']} windows. Closed loop of {plan['connections']} connections; latency at {plan['rate']:g} "
-        f"requests/s; {plan['streams']} streams of {plan['chunks']} chunks {plan['pause_ms']:g} ms apart; unless noted."
+        f"{processor}, {machine['cores']} cores, Python {machine['python']}; "
+        f"load of the machine when a row began: {min(loads):.1f} to {max(loads):.1f}. One run, medians of "
+        f"{plan['rounds'] * plan['windows']} windows. Closed loop of {plan['connections']} connections; latency at "
+        f"{plan['rate']:g} requests/s; {plan['streams']} streams of {plan['chunks']} chunks, {plan['pause_ms']:g} ms "
+        "apart; unless noted. CPU is that of the gateway's whole process tree."
     )
 
 

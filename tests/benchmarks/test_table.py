@@ -9,7 +9,7 @@ from benchmarks.gateway.table import markdown
 
 
 def make_row(name, request, **more):
-    row = Row(name, load_1_minute=0.3, cpu_us_per_request=[request, request + 2, request + 1], **more)
+    row = Row(name, load_1_minute=[0.3], cpu_us_per_request=[request, request + 2, request + 1], **more)
     row.worker_cpu_us_per_request, row.database_cpu_us_per_request = [request - 10.0], [0.0]
     row.requests_per_second, row.core_busy, row.rate = [5000.0], [0.97], 50.0
     row.latency_ms, row.first_chunk_ms = {"p50": [1.25], "p99": [3.0]}, {"p50": [0.75], "p99": [2.0]}
