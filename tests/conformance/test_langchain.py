@@ -62,7 +62,7 @@ def test_structured_output_is_parsed(seen: Observed, name: str) -> None:
 def test_a_tool_is_called(seen: Observed, name: str) -> None:
     said = seen.value(name)
     assert [call["name"] for call in said["calls"]] == ["get_weather"]
-    assert said["calls"][0]["args"].keys() == {"city", "unit"}
+    assert said["calls"][0]["args"].keys() == {"city"}
     assert said["invalid_calls"] == []
 
 

@@ -24,9 +24,9 @@ class City(BaseModel):
 
 
 @tool
-def get_weather(city: str, unit: Literal["celsius", "fahrenheit"]) -> str:
+def get_weather(city: str) -> str:
     """The weather in a city."""
-    return f"21 degrees {unit} in {city}"
+    return f"21 degrees in {city}"
 
 
 def seen(message: AIMessage) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def tool_offered() -> Any:
 
 @observed
 def tool_result() -> Any:
-    call = {"name": "get_weather", "args": {"city": "Paris", "unit": "celsius"}, "id": "call_1", "type": "tool_call"}
+    call = {"name": "get_weather", "args": {"city": "Paris"}, "id": "call_1", "type": "tool_call"}
     turns = [HumanMessage(ASKED), AIMessage("", tool_calls=[call]), ToolMessage("21 degrees", tool_call_id="call_1")]
     return model().bind_tools([get_weather], tool_choice="none").invoke(turns).content
 

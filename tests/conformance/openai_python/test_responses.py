@@ -95,7 +95,7 @@ def test_a_schema_is_kept_to_and_parsed(client: OpenAI, fields: dict[str, Any]) 
 
 def test_a_tool_is_called_and_its_result_taken(client: OpenAI, fields: dict[str, Any]) -> None:
     named = {"type": "function", "name": "get_weather"}
-    asked = fields | {"input": ASKED, "tools": [TOOL], "max_output_tokens": 60}
+    asked = fields | {"input": ASKED, "tools": [TOOL], "max_output_tokens": 100}
     reply = whole(client, **asked, tool_choice=named)
     call = reply.output[0]
     assert call.type == "function_call"
@@ -107,7 +107,7 @@ def test_a_tool_is_called_and_its_result_taken(client: OpenAI, fields: dict[str,
 
 
 def test_a_streamed_call_is_done_with_its_arguments(client: OpenAI, fields: dict[str, Any]) -> None:
-    asked = fields | {"input": ASKED, "tools": [TOOL], "tool_choice": "required", "max_output_tokens": 60}
+    asked = fields | {"input": ASKED, "tools": [TOOL], "tool_choice": "required", "max_output_tokens": 100}
     found = events(client, **asked)
     pieces = "".join(event.delta for event in found if event.type == "response.function_call_arguments.delta")
     done = [event.arguments for event in found if event.type == "response.function_call_arguments.done"]
