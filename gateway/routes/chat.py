@@ -1,7 +1,8 @@
 """`POST /v1/chat/completions` by way of the application.
 
 Workers answer this route in `gateway/relay/lane.py`, before the application hears of it. What the lane leaves to others
-(HTTP/1.0, a request behind another one, an address with a query) comes here, and is answered by the same exchange.
+(HTTP/1.0, a request behind another one, an address with a query, a large body from a key that was not looked up lately)
+comes here, and is answered by the same exchange.
 """
 
 import asyncio
@@ -11,13 +12,14 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from gateway.access.authenticate import require
 from gateway.access.caller import Caller
 from gateway.errors import AlignwayError
 from gateway.routes.body import ClientLeft, read_body
+from gateway.routes.event_stream import Streamed
 from gateway.routes.exchange import Exchange
 from gateway.wire.chat import parse_chat_request
 from gateway.wire.error_body import error_body
@@ -33,7 +35,7 @@ async def create_chat_completion(
 ) -> Response:
     """A completion by the release that the alias serves, whole or streamed."""
     services = request.app.state.services
-    chat = parse_chat_request(await read_body(request), services.settings.surface)
+    chat = parse_chat_request(await read_body(request, images=caller.images), services.settings.surface)
     exchange = Exchange(services, caller, chat, traceparent=request.headers.get("traceparent"))
     await exchange.admit()
     if not chat.stream:
@@ -44,7 +46,7 @@ async def create_chat_completion(
     return EventStream(first, events, exchange.headers)
 
 
-class EventStream(StreamingResponse):
+class EventStream(Streamed):
     """Server-sent events. However the response ends, so does the work behind it."""
 
     def __init__(self, first: bytes, rest: AsyncGenerator[bytes, None], headers: dict[str, str]) -> None:

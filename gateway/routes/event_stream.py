@@ -24,7 +24,27 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 
-class EventStream(StreamingResponse):
+class Streamed(StreamingResponse):
+    """A stream that ends once its client has left.
+
+    Starlette's own asks the stream to end while it waits; one whose engine is always faster than its reader never does.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream until it ends or the client leaves."""
+        stream = asyncio.create_task(self.stream_response(send))
+        leaving = asyncio.create_task(self.listen_for_disconnect(receive))
+        try:
+            await asyncio.wait({stream, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if stream.done():
+                stream.result()
+        finally:
+            stream.cancel()
+            leaving.cancel()
+            await asyncio.gather(stream, leaving, return_exceptions=True)
+
+
+class EventStream(Streamed):
     """Events as they come. However the stream ends, its source is closed, and with it the engine's work."""
 
     def __init__(
