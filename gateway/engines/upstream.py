@@ -23,6 +23,9 @@ MAX_IDLE = 512
 REST_SECONDS = 5.0
 """The end of a reply whose last word is here may take this long."""
 SWEEP_SECONDS = 0.5
+MAX_BESIDE_BODY_BYTES = 64 << 10
+"""Heads, trailers and the like that an engine may send without a byte of a reply's body."""
+OK = 200
 KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 """A host that vanished without a word is noticed after a minute; systems without an option do without it."""
 
@@ -50,7 +53,8 @@ class Connection(asyncio.Protocol):
         self._origin = origin
         self._receiver: Receiver | None = None
         self._parser: httptools.HttpResponseParser | None = None
-        self._begun = self._complete = self._reusable = False
+        self._begun = self._headed = self._complete = self._reusable = self._paused = False
+        self._beside_body_bytes = 0
         self._transport: asyncio.Transport
         self.since = 0.0
         """When something came last; while idle: since when."""
@@ -65,7 +69,8 @@ class Connection(asyncio.Protocol):
     def send(self, request: bytes, receiver: Receiver, patience: float) -> None:
         """Send a whole request; `patience`: how many seconds may pass without anything coming back."""
         self._receiver, self.patience = receiver, patience
-        self._begun = self._complete = False
+        self._begun = self._headed = self._complete = False
+        self._beside_body_bytes = 0
         self.since = self._origin.loop.time()
         self._transport.write(request)
 
@@ -81,13 +86,17 @@ class Connection(asyncio.Protocol):
 
     def pause(self) -> None:
         """Take nothing more from the engine for now."""
-        self._transport.pause_reading()
+        if self.usable:
+            self._paused = True
+            self._transport.pause_reading()
         self.patience = float("inf")
 
     def resume(self, patience: float) -> None:
         """Go on taking what the engine sends."""
         self.since, self.patience = self._origin.loop.time(), patience
-        self._transport.resume_reading()
+        if self._paused and self.usable:
+            self._transport.resume_reading()
+        self._paused = False
 
     @property
     def usable(self) -> bool:
@@ -96,8 +105,7 @@ class Connection(asyncio.Protocol):
 
     def give_up(self) -> None:
         """Nothing came for too long."""
-        self._fail(UpstreamError("The engine said nothing for too long; see `upstream.*_timeout_seconds`."))
-        self._transport.abort()
+        self._break_off("The engine said nothing for too long; see `upstream.*_timeout_seconds`.")
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the engine."""
@@ -105,52 +113,73 @@ class Connection(asyncio.Protocol):
         if parser is None or (self._receiver is None and (self._complete or not self._begun)):
             self._transport.abort()  # bytes that nobody asked for
             return
-        self.since = self._origin.loop.time()
+        if self._receiver is not None:
+            self.since = self._origin.loop.time()
+        self._beside_body_bytes += len(data)
         try:
             parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._fail(UpstreamError("The engine sent something that is not HTTP; see the engine's log."))
-            self._transport.abort()
-            return
+            if not self._complete:
+                self._break_off("The engine sent something that is not HTTP; see the engine's log.")
+                return
+            self._reusable = False  # the reply is there; it is what came behind it that nobody asked for
         if self._complete:
             self._end()
+        elif self._beside_body_bytes > MAX_BESIDE_BODY_BYTES:
+            self._break_off("The engine sent endless headers; see the engine's log.")
 
     def on_message_begin(self) -> None:
         """The reply begins."""
+        if self._complete:
+            raise ValueError("another reply")  # ends the parser
         self._begun = True
 
     def on_headers_complete(self) -> None:
-        """The head of the reply is there."""
-        if self._receiver is not None and self._parser is not None:
-            self._receiver.reply_began(self._parser.get_status_code())
+        """The head of the reply is there, or one that only says that the reply will come."""
+        if self._parser is not None and (status := self._parser.get_status_code()) >= OK:
+            self._headed = True
+            if self._receiver is not None:
+                self._receiver.reply_began(status)
 
     def on_body(self, data: bytes) -> None:
         """Some of the body."""
+        self._beside_body_bytes = 0
         if self._receiver is not None:
             self._receiver.reply_data(data)
 
     def on_message_complete(self) -> None:
         """The reply is complete. Only now does the parser know whether the connection can be used again."""
-        self._complete = True
+        self._complete = self._headed
         self._reusable = self._parser is not None and bool(self._parser.should_keep_alive())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
-        self._parser = None
+        parser, self._parser = self._parser, None
         self._origin.lost(self)
-        if self._begun:
+        if self._headed and exc is None and parser is not None and not parser.should_keep_alive():
+            receiver, self._receiver = self._receiver, None
+            if receiver is not None:
+                receiver.reply_ended()  # replies without a length end with the connection
+        elif self._begun:
             self._fail(UpstreamError("The engine broke off. The answer is incomplete; ask again."))
-        else:
+        elif self._receiver is not None:
+            self._origin.forget_idle()
             self._fail(UpstreamDisconnected("The engine hung up before it answered; it may be restarting. Try again."))
 
     def _end(self) -> None:
         receiver, self._receiver = self._receiver, None
-        if self._reusable:
+        if self._reusable and not self._transport.get_write_buffer_size():
+            if self._paused:
+                self.resume(self.patience)
             self._origin.put_back(self)
         else:
             self._transport.close()
         if receiver is not None:
             receiver.reply_ended()
+
+    def _break_off(self, message: str) -> None:
+        self._fail(UpstreamError(message))
+        self._transport.abort()
 
     def _fail(self, error: AlignwayError) -> None:
         receiver, self._receiver = self._receiver, None
@@ -222,6 +251,12 @@ class Origin:
         self.busy.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
+
+    def forget_idle(self) -> None:
+        """An engine hung up on a request: it closes idle connections just now, or went. None of them is good."""
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.forget()
 
     def sweep(self, now: float) -> None:
         """Give up on what was silent for too long; close what was idle for too long."""

@@ -80,7 +80,7 @@ class ChatExchange:
         self._attempts: dict[type[AlignwayError], int] = {}
         self._status = self._size = 0
         self._parts: list[bytes] = []
-        self._events = EventSplitter()
+        self._events: EventSplitter
         self._held: list[bytes] = []
         self._paused = self._over = self._told = False
 
@@ -147,6 +147,7 @@ class ChatExchange:
 
     def _send(self, lease: Lease) -> None:
         self._lease, target, request = lease, lease.target, self._request
+        self._events, self._held = EventSplitter(), []
         if request.has_images and not self._services.takes_images(target.release.alias):
             raise InvalidRequest(
                 "This model takes no images; send text. If it can see, set `images = true` in its `[[models]]` entry.",
@@ -235,8 +236,10 @@ class ChatExchange:
             self._size += len(data)
             if self._status == 200 and self._size > MAX_REPLY_BYTES:
                 raise UpstreamError("The engine sent an endless answer; see the engine's log.")
-            if self._status == 200 or self._size <= REFUSAL_BYTES:
-                self._parts.append(data)
+            self._parts.append(data)
+            if self._status != 200 and self._size > REFUSAL_BYTES:
+                self._drop()
+                self.reply_ended()
         except Exception as error:
             self._drop()
             self.reply_failed(as_ours(error))
@@ -362,6 +365,7 @@ class ChatExchange:
             self._tally.ended(status, self.completion_id, self._answer, error, then)
         except Exception as unexpected:  # whatever goes wrong in the books, the client has its answer
             log.error("request_not_accounted", exc_info=unexpected)
+            self._services.metrics.unrecorded.inc()
             then(False)
 
 

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import structlog
 from sqlalchemy import make_url
 
 from gateway.storage.completion_writers import PostgresWriter, SqliteWriter
@@ -17,6 +18,9 @@ RECORD_SECONDS = 2.0
 """An answer waits this long for its record; then it is sent without."""
 MAX_WAITING_BYTES = 64 << 20
 """Text of records that wait for a database that does not answer; beyond this, answers are sent at once."""
+
+
+log = structlog.get_logger(__name__)
 
 
 class CompletionRow(NamedTuple):
@@ -53,8 +57,12 @@ class Entry:
     def tell(self, recorded: bool) -> None:
         """Tell whoever waits, once."""
         done, self.done = self.done, None
-        if done is not None:
+        if done is None:
+            return
+        try:
             done(recorded)
+        except Exception as error:  # the others of the group are told all the same
+            log.error("unexpected_error", exc_info=error)
 
 
 class CompletionLog:
@@ -94,6 +102,9 @@ class CompletionLog:
         for entry in entries:
             self._waiting_bytes -= entry.size
             entry.tell(recorded)
+        waiting = self._waiting
+        while waiting and waiting[0].done is None:  # let go of their texts
+            waiting.popleft()
 
     def _expire(self) -> None:
         now, waiting = self._loop.time(), self._waiting

@@ -8,15 +8,32 @@ MAX_EVENT_BYTES = 4 << 20
 class EventSplitter:
     """Collects bytes until lines are complete."""
 
-    __slots__ = ("_rest",)
+    __slots__ = ("_rest", "_size")
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest: list[bytes] = []
+        self._size = 0
+        """Bytes since the last `data:` line."""
 
     def payloads(self, data: bytes) -> list[bytes]:
-        """The `data:` of every line that `data` completes. Raises `UpstreamError` for a line without end."""
-        lines = (self._rest + data if self._rest else data).split(b"\n")
-        self._rest = lines.pop()
-        if len(self._rest) > MAX_EVENT_BYTES:
-            raise UpstreamError("The engine sent an endless line; see the engine's log.")
-        return [line[5:].strip() for line in lines if line[:5] == b"data:"]
+        """The `data:` of each line that `data` completes. Raises `UpstreamError` if no such line comes to an end."""
+        if self._rest:
+            self._rest.append(data)
+            if b"\n" not in data:  # kept in pieces: to join them each time would take for ever with small ones
+                self._grow(len(data))
+                return []
+            data = b"".join(self._rest)
+            self._rest.clear()
+        lines = data.split(b"\n")
+        if rest := lines.pop():
+            self._rest.append(rest)
+        payloads = [line[5:].strip() for line in lines if line[:5] == b"data:"]
+        if payloads:
+            self._size = 0
+        self._grow(len(rest) if payloads else len(data))
+        return payloads
+
+    def _grow(self, size: int) -> None:
+        self._size += size
+        if self._size > MAX_EVENT_BYTES:
+            raise UpstreamError("The engine sent an endless line, or lines without end that say nothing; see its log.")
