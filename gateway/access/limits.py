@@ -143,7 +143,7 @@ class Limiter:
         """Begin to tell the database what the other workers should know, and forget keys that are not used."""
         now = self._clock()
         for gate in list(self._gates.values()):
-            if gate.has_news(now):
+            if gate.has_news(now) or self._away_since is not None:  # is it back?
                 self._ask_soon(gate)
             elif gate.open == 0 and not gate.waiting and now >= gate.used_at + IDLE_SECONDS:
                 del self._gates[gate.key_id]
@@ -187,7 +187,8 @@ class Limiter:
         return gate
 
     async def _refusal_of(self, gate: Gate, tokens: int) -> Refusal | None:
-        if self._away_since is not None:
+        away = self._away_since
+        if away is not None and self._clock() - away <= AWAY_SECONDS:
             return self._refusal_alone(gate, tokens)
         verdict: asyncio.Future[Refusal | bool] = asyncio.get_running_loop().create_future()
         gate.waiting.append(Waiting(tokens, verdict))

@@ -271,6 +271,21 @@ async def test_without_a_database_each_worker_lets_in_its_share_for_five_minutes
         await limiters[0].admit(who, 0)
 
 
+@pytest.mark.parametrize("ticks", [0, 2])
+async def test_a_database_that_is_back_is_asked_again_though_there_was_nothing_to_tell_it(
+    workers: Callable[[int], list[Limiter]], clock: Clock, ticks: int
+) -> None:
+    (limiter,) = workers(1)
+    who = caller(tokens=10)
+    limiter._database.away = True  # type: ignore[attr-defined]
+    assert await ask(limiter, who, tokens=1000) is None
+    limiter._database.away = False  # type: ignore[attr-defined]
+    clock.now += 1000
+    for _ in range(ticks):
+        await tick([limiter])
+    assert await ask(limiter, who, tokens=1) is not None
+
+
 async def test_what_was_let_in_without_a_database_counts_once_it_is_back(
     workers: Callable[[int], list[Limiter]], clock: Clock
 ) -> None:
