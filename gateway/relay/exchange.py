@@ -82,6 +82,7 @@ class ChatExchange:
         self._parts: list[bytes] = []
         self._events: EventSplitter
         self._held: list[bytes] = []
+        self._resumed: asyncio.Event | None = None
         self._paused = self._over = self._told = False
 
     # ---- what the client's side calls
@@ -115,6 +116,8 @@ class ChatExchange:
     def resume(self) -> None:
         """The client takes more."""
         self._paused = False
+        if self._resumed is not None:
+            self._resumed.set()
         if self._connection is not None:
             self._connection.resume(self._patience)
 
@@ -305,6 +308,12 @@ class ChatExchange:
             return error
         dialect = dialect_of(self._lease.target.kind)
         return dialect.broken_off(error.said, self._request.asks_grammar)
+
+    async def room(self) -> None:
+        """Wait while the client takes no more; for answers that do not come straight from a connection."""
+        if self._paused:
+            self._resumed = asyncio.Event()
+            await self._resumed.wait()
 
     def take_whole(self, body: bytes) -> None:
         """Pass a whole reply on. Raises `UpstreamError` for nonsense."""

@@ -19,6 +19,9 @@ class Taker(Protocol):
     def take_whole(self, body: bytes) -> None:
         """A whole reply."""
 
+    async def room(self) -> None:
+        """Wait until more can be taken."""
+
 
 async def mended_call(engines: EngineClient, target: Target, request: ChatRequest, taker: Taker) -> None:
     """Ask the engine and hand its mended answer on. Raises what the engine client raises."""
@@ -31,4 +34,5 @@ async def mended_call(engines: EngineClient, target: Target, request: ChatReques
     async with aclosing(engines.stream(target.url, body, target.kind)) as chunks:  # type: ignore[type-var]
         async for chunk in chunks:
             taker.take_payloads([msgspec.json.encode(chunk)])
+            await taker.room()
     taker.take_payloads([b"[DONE]"])

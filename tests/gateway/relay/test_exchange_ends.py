@@ -65,8 +65,9 @@ async def services(tmp_path: Path, sqlite_url: str, engine: StubEngine) -> Async
     await close_services(made)
 
 
-def table(url: str, weights: str) -> RoutingTable:
-    replica = ReplicaView("r1", "assistant", url, True, False, 1, weights, frozenset(), weights_name=f"as-{weights}")
+def table(url: str, weights: str, kind: str = "url") -> RoutingTable:
+    name = f"as-{weights}"
+    replica = ReplicaView("r1", "assistant", url, True, False, 1, weights, frozenset(), weights_name=name, kind=kind)
     return RoutingTable(1, {"assistant": AliasView("assistant", weights)}, RELEASES, (replica,))
 
 
@@ -117,6 +118,32 @@ async def test_what_goes_wrong_in_the_books_keeps_no_answer_back(
     assert outlet.ends == [None]
     assert b"".join(outlet.said).endswith(b"data: [DONE]\n\n")
     assert services.pool.in_flight["r1"] == 0
+
+
+async def test_a_slow_client_holds_an_engine_back_whose_answer_is_mended(
+    services: Services, engine: StubEngine
+) -> None:
+    poured = 0
+
+    async def pour(call: Call) -> None:
+        nonlocal poured
+        while True:
+            await call.say(delta("y" * 65536))
+            poured += 1
+
+    engine.behaviour = pour
+    services.pool.apply(table(engine.url, "rel_old", kind="lmdeploy"))
+    exchange, outlet = await begin(services, stop=["never said"])
+    await until(lambda: outlet.said)
+    exchange.pause()
+    await asyncio.sleep(0.5)  # what fits in the sockets' buffers goes on
+    before, said = poured, len(outlet.said)
+    await asyncio.sleep(0.5)
+    assert (poured, len(outlet.said)) == (before, said)
+    exchange.resume()
+    await until(lambda: len(outlet.said) > said + 10)
+    exchange.leave()
+    await asyncio.wait_for(engine.calls[0].cancelled.wait(), 2)
 
 
 async def test_a_table_that_went_stale_while_connecting_is_not_sent_by(
