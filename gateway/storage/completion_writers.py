@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 import asyncpg
 import structlog
-from sqlalchemy import make_url
+
+from gateway.storage.driver import driver_arguments
 
 TABLE = "completion"
 MAX_GROUP = 256
@@ -38,18 +39,12 @@ class HasRow(Protocol):
 Settle = Callable[[Sequence[Any], bool], None]
 
 
-def _arguments(url: str) -> tuple[list[Any], dict[str, Any]]:
-    parsed = make_url(url)
-    positional, named = parsed.get_dialect()().create_connect_args(parsed)
-    return list(positional), dict(named)
-
-
 class SqliteWriter:
     """A thread with a connection of its own."""
 
     def __init__(self, url: str, columns: Sequence[str], settle: Settle) -> None:
         """`settle` is called in the event loop that runs now."""
-        self._path = str(_arguments(url)[0][0])
+        self._path = str(driver_arguments(url)[0][0])
         marks = ", ".join("?" for _ in columns)
         self._insert = f"INSERT INTO {TABLE} ({', '.join(columns)}) VALUES ({marks})"
         self._settle, self._loop = settle, asyncio.get_running_loop()
@@ -117,7 +112,7 @@ class PostgresWriter:
     """A task with a connection of its own, opened again whenever it is lost."""
 
     def __init__(self, url: str, columns: Sequence[str], settle: Settle) -> None:
-        self._arguments = _arguments(url)[1]
+        self._arguments = driver_arguments(url)[1]
         self._columns, self._settle = tuple(columns), settle
         self._queue: asyncio.Queue[HasRow | None] = asyncio.Queue()
         self.put = self._queue.put_nowait

@@ -8,6 +8,7 @@ import asyncpg
 from sqlalchemy import make_url
 
 from gateway.errors import DatabaseUnavailable
+from gateway.storage.driver import driver_arguments
 
 SECONDS = 2.0
 SQL = "SELECT value FROM counter WHERE name = "
@@ -17,11 +18,10 @@ class CounterGlance:
     """A look at one counter, over and over."""
 
     def __init__(self, url: str, name: str) -> None:
-        parsed = make_url(url)
-        positional, named = parsed.get_dialect()().create_connect_args(parsed)
+        positional, named = driver_arguments(url)
         self._name = name
-        self._path = str(positional[0]) if parsed.get_backend_name() == "sqlite" else None
-        self._arguments: dict[str, Any] = dict(named)
+        self._path = str(positional[0]) if make_url(url).get_backend_name() == "sqlite" else None
+        self._arguments: dict[str, Any] = named
         self._sqlite: sqlite3.Connection | None = None
         self._postgres: asyncpg.Connection | None = None
 
