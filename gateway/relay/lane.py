@@ -39,7 +39,7 @@ class ChatLane(BoundedHttpProtocol):
     application: FastAPI
     _hot = False
     """A chat is being received or answered."""
-    _received = _answered = _deaf = False
+    _received = _answered = False
     _exchange: ChatExchange | None = None
     _task: asyncio.Task[None] | None = None
     _stall: asyncio.TimerHandle | None = None
@@ -60,6 +60,7 @@ class ChatLane(BoundedHttpProtocol):
         if self._hot:
             self._deaf = True
         else:
+            self._unset_keepalive_if_required()  # it may come in one block with one that is answered already
             super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -74,34 +75,39 @@ class ChatLane(BoundedHttpProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is complete: is it a chat, and is the connection free for it?"""
-        if self._deaf:
+        if self._deaf or self.offers_another_protocol():
             return
         busy = self.cycle is not None and not self.cycle.response_complete
-        if busy or self.url != CHAT_PATH or self.parser.get_method() != b"POST" or self._is_old():
+        self._head = dict(self.headers)
+        hot = not busy and self.url == CHAT_PATH and self.parser.get_method() == b"POST"
+        if not hot or self._is_old() or self._is_large_from_a_stranger():
             super().on_headers_complete()
             return
         self._head_ended()
         self._hot, self._received, self._answered = True, False, False
-        self._head = dict(self.headers)
-        self._body: list[bytes] = []
-        self._body_bytes = 0
+        self._body: bytes | bytearray = b""
         self._outlet = ClientOutlet(self.transport, self._fixed_head(), self._answer_written)
         try:
             self._meet()
         except Exception as error:
+            self._outlet.keep_alive = not self.expect_100_continue  # who asked first need not send the body now
             self._turn_away(as_ours(error))
 
     def on_body(self, body: bytes) -> None:
         """Some of a request's body; of one that is answered already, nothing is kept."""
+        self._unparsed_bytes = 0
         if self._deaf or (self._hot and self._answered):
             return
         if not self._hot:
             super().on_body(body)
             return
-        self._body_bytes += len(body)
-        self._body.append(body)
-        if self._body_bytes > self._body_limit:
-            self._body.clear()
+        if not self._body:
+            self._body = body
+        else:  # in one piece of memory: a list of a million small ones would take many times their size
+            self._body = self._body if isinstance(self._body, bytearray) else bytearray(self._body)
+            self._body += body
+        if len(self._body) > self._body_limit:
+            self._body = b""
             self._turn_away(too_large(self._body_limit))
 
     def on_message_complete(self) -> None:
@@ -112,7 +118,7 @@ class ChatLane(BoundedHttpProtocol):
             super().on_message_complete()
             return
         self._stop_receipt()
-        self._received = True
+        self._received, self._unparsed_bytes = True, 0
         self._outlet.keep_alive = self._outlet.keep_alive and bool(self.parser.should_keep_alive())
         if self._answered:
             self._next()
@@ -125,6 +131,14 @@ class ChatLane(BoundedHttpProtocol):
     def _is_old(self) -> bool:
         return bool(self.parser.get_http_version() != "1.1")
 
+    def _is_large_from_a_stranger(self) -> bool:
+        """Whether the application must ask who sends this before it is received: only some keys may send so much."""
+        services: Services = self.application.state.services
+        length = self._head.get(b"content-length")
+        if length is not None and int(length) <= services.settings.server.body_limit_bytes:
+            return False
+        return services.authenticator.remembered(self._header(b"authorization")) is None
+
     def _fixed_head(self) -> bytes:
         date = self.server_state.default_headers[0][1] if self.server_state.default_headers else b""
         return b"date: %b\r\nx-request-id: %b\r\n" % (date, request_id(self._head.get(HEADER)))
@@ -135,7 +149,7 @@ class ChatLane(BoundedHttpProtocol):
         server, head = services.settings.server, self._head
         self._services = services
         self._caller = caller_at_once(services, head)
-        may_be_large = self._caller is None or self._caller.images
+        may_be_large = self._caller is not None and self._caller.images
         self._body_limit = server.image_body_limit_bytes if may_be_large else server.body_limit_bytes
         if int(head.get(b"content-length", b"0")) > self._body_limit:
             raise too_large(self._body_limit)
@@ -156,6 +170,19 @@ class ChatLane(BoundedHttpProtocol):
     def note_refusal(self, error: AlignwayError) -> None:
         """Count a request that came to nothing before it was an exchange."""
         self.application.state.services.metrics.refused(error.status, error.code)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what could not be parsed; behind a chat it counts as another request, which is not read."""
+        if self._hot and self._received:
+            self._deaf = True
+        else:
+            super().send_400_response(msg)
+
+    def _refuse(self, error: InvalidRequest) -> None:
+        if self._hot and self._answered:  # while the rest of its body came: nothing more can be said
+            self.transport.close()
+        else:
+            super()._refuse(error)
 
     def _turn_away(self, error: AlignwayError) -> None:
         self.note_refusal(error)
@@ -178,25 +205,25 @@ class ChatLane(BoundedHttpProtocol):
             caller = self._caller or await authenticated(self._services, self._header(b"authorization"))
             request = self._parse(caller)
             admission = await self._services.limiter.admit(caller, estimated_tokens(request))
+            self._task = None
+            self._exchange_for(caller, request, admission)
         except Exception as error:
             self._task = None
             self._turn_away(as_ours(error))
-            return
-        self._task = None
-        self._exchange_for(caller, request, admission)
 
     def _parse(self, caller: Caller) -> ChatRequest:
         limit = self._services.settings.server.body_limit_bytes
-        if self._body_bytes > limit and not caller.images:
+        if len(self._body) > limit and not caller.images:
             raise too_large(limit)
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        return parse_chat_request(body, self._services.settings.surface)
+        return parse_chat_request(bytes(self._body), self._services.settings.surface)
 
     def _exchange_for(self, caller: Caller, request: ChatRequest, admission: Admission) -> None:
-        self._body = []
+        self._body = b""
         self._outlet.limits = admission.headers
         traceparent = self._header(b"traceparent")
         self._exchange = ChatExchange(self._services, caller, request, admission, self._outlet, traceparent=traceparent)
+        if self.flow.write_paused:  # the client has not taken the answer before this one
+            self._exchange.pause()
         self._exchange.start()
 
     def _header(self, name: bytes) -> str | None:
@@ -216,6 +243,8 @@ class ChatLane(BoundedHttpProtocol):
             self.transport.close()
         elif not self.transport.is_closing():
             self._unset_keepalive_if_required()
+            if self.flow.write_paused:  # one that takes no answers gets no more of them
+                self.flow.pause_reading()
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
@@ -240,21 +269,29 @@ class ChatLane(BoundedHttpProtocol):
             super().shutdown()
 
     def pause_writing(self) -> None:
-        """The client is slow: its engine waits, for a while."""
-        if self._exchange is None:
-            super().pause_writing()
-            return
-        self._exchange.pause()
-        seconds = self._services.settings.server.stall_seconds
-        self._stall = self._stall or self.loop.call_later(seconds, self.transport.abort)
+        """The client is slow: its engine waits, for a while. So it is on every route."""
+        super().pause_writing()
+        if self._exchange is not None:
+            self._exchange.pause()
+        self._stall = self._stall or self._watch()
 
     def resume_writing(self) -> None:
         """The client caught up."""
         self._stop_stall()
-        if self._exchange is None:
-            super().resume_writing()
-        else:
+        super().resume_writing()
+        self.flow.resume_reading()
+        if self._exchange is not None:
             self._exchange.resume()
+
+    def _watch(self) -> asyncio.TimerHandle:
+        seconds = self.application.state.services.settings.server.stall_seconds
+        return self.loop.call_later(seconds, self._stalled, self.transport.get_write_buffer_size())
+
+    def _stalled(self, before: int) -> None:
+        if self.transport.get_write_buffer_size() < before:  # slow, but it takes something
+            self._stall = self._watch()
+        else:
+            self.transport.abort()
 
     def _stop_stall(self) -> None:
         stall, self._stall = self._stall, None

@@ -6,6 +6,7 @@ The head of a request (address and headers) is limited in bytes and in time, and
 import asyncio
 from http import HTTPStatus
 
+import httptools
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -15,6 +16,9 @@ from gateway.wire.request_id import request_id
 
 HEADER_OVERHEAD_BYTES = 4
 """The colon, the space and the line end of a header."""
+LINE_ENDS = b"\r\n"
+OFFERS = frozenset({b"upgrade", b"connection", b"http2-settings"})
+"""Headers by which a client offers to speak something else than HTTP/1.1."""
 
 
 class HeadTooLarge(InvalidRequest):
@@ -34,6 +38,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     header_limit_bytes = 16 << 10
     receipt_seconds = 15.0
+    _deaf = False
+    """What the parser finds is not for us."""
+    _plain_head = b""
+    """The head of a request that is to be read again."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client connected: its first request must begin, and its head end, in time."""
@@ -49,14 +57,22 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came. The parser keeps an unfinished line to itself, so blocks are counted here."""
-        was_open = self._head_open
-        super().data_received(data)
-        if self._head_open and self._receipt is None and not self.transport.is_closing():
+        if self.timeout_keep_alive_task is not None and data[0] in LINE_ENDS and not data.strip(LINE_ENDS):
+            return  # between two requests, and no reason to keep the connection open for longer
+        self._unset_keepalive_if_required()
+        self._unparsed_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+        except httptools.HttpParserUpgrade as offer:
+            self._stay(data[offer.args[0] :])
+        if self.transport.is_closing():
+            return
+        if self._head_open and self._receipt is None:
             self._receipt = self.loop.call_later(self.receipt_seconds, self._head_too_slow)
-        if was_open and self._head_open and not self.transport.is_closing():
-            self._unparsed_bytes += len(data)
-            if self._unparsed_bytes > self.header_limit_bytes:
-                self._refuse(self._too_large())
+        if self._unparsed_bytes > self.header_limit_bytes:
+            self._refuse(self._too_large())
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -82,6 +98,35 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """The head is complete and within its bounds."""
         self._head_ended()
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Some of a body."""
+        self._unparsed_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """A request is complete."""
+        self._unparsed_bytes = 0
+        super().on_message_complete()
+
+    def offers_another_protocol(self) -> bool:
+        """Whether a request with this head is to be read again, without its offer."""
+        if not self.parser.should_upgrade() or self.parser.get_method() == b"CONNECT":
+            return False
+        lines = b"".join([b"%b: %b\r\n" % header for header in self.headers if header[0] not in OFFERS])
+        self._plain_head = b"%b %b HTTP/1.1\r\n%b\r\n" % (self.parser.get_method(), self.url, lines)
+        self._deaf = True
+        return True
+
+    def _stay(self, rest: bytes) -> None:
+        """Stay with HTTP/1.1. Some clients (Java's) offer HTTP/2 with their first request, and the parser leaves the
+        body behind such a head to the other protocol: parse the request again.
+        """
+        if self._plain_head:
+            head, self._plain_head, self._deaf = self._plain_head, b"", False
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self.data_received(head + rest)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what could not be parsed, for the reason found while parsing if there is one."""
@@ -119,11 +164,21 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._stop_receipt()
         if self.transport.is_closing():
             return
-        answering = self.cycle is not None and not self.cycle.response_complete
-        if not answering:  # else a second request came before the first had its answer: no place to speak
+        if self._may_speak():
             self.note_refusal(error)
             self.transport.write(_refusal(error))
         self.transport.close()
+
+    def _may_speak(self) -> bool:
+        """Whether the next answer on this connection is the one to the request that is being parsed, and not begun."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return True
+        if self.pipeline or cycle.response_started or not cycle.more_body:
+            return False
+        cycle.disconnected = True  # the application has no say any more
+        cycle.message_event.set()
+        return True
 
     def note_refusal(self, error: AlignwayError) -> None:
         """For those who count what is refused here."""
