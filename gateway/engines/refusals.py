@@ -151,8 +151,9 @@ def _refused(said: Said, asked_grammar: bool) -> UpstreamRefused:
 
 def _too_long(text: str) -> str:
     known = CONTEXT_TOKENS.search(text)
-    limit = f" This model's context holds {known[1]} tokens." if known else ""
-    return f"The messages and the tokens asked for do not fit.{limit} Shorten the messages or lower `max_tokens`."
+    limit = f" of {known[1]} tokens" if known else ""
+    # OpenAI's own words: langchain-openai and litellm know the error by them, and raise it under its own name.
+    return f"Input tokens exceed the configured limit{limit}. Shorten the messages or lower `max_tokens`."
 
 
 def _is_about_grammar(text: str) -> bool:

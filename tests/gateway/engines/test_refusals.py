@@ -9,9 +9,7 @@ from gateway.engines.dialects import dialect_of
 from gateway.engines.failures import NothingGenerated, ReleaseNotHeld, UpstreamOverloaded, UpstreamUnavailable
 from gateway.errors import AlignwayError, UpstreamError, UpstreamRefused
 
-CONTEXT = (
-    "The messages and the tokens asked for do not fit. This model's context holds 256 tokens. Shorten the messages"
-)
+CONTEXT = "Input tokens exceed the configured limit of 256 tokens. Shorten the messages"
 NO_TOOLS = "This model is served without tool calls; its operator can turn them on with a tool-call parser."
 
 
