@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from gateway.access.caller import Caller
 from gateway.app import build_services, close_services
@@ -19,6 +20,7 @@ from gateway.routing.policy import AliasView, ReleaseView, ReplicaView
 from gateway.routing.table import RoutingTable
 from gateway.services import Services
 from gateway.settings import Settings
+from gateway.storage.feedback_tables import Completion
 from gateway.wire.chat import parse_chat_request
 from tests.end_to_end.engine_stub import Call, StubEngine, delta, never, stub_engine
 
@@ -116,8 +118,27 @@ async def test_what_goes_wrong_in_the_books_keeps_no_answer_back(
     await asyncio.wait_for(outlet.ended.wait(), 5)
     await asyncio.sleep(0.05)
     assert outlet.ends == [None]
+    assert services.metrics.unrecorded.times == 1
     assert b"".join(outlet.said).endswith(b"data: [DONE]\n\n")
     assert services.pool.in_flight["r1"] == 0
+
+
+async def test_a_client_that_leaves_while_its_record_is_written_leaves_one_record(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[tuple[Any, Any]] = []
+    write = services.completions.write
+    monkeypatch.setattr(services.completions, "write", lambda row, done: held.append((row, done)))
+    exchange, outlet = await begin(services)
+    await until(lambda: held)
+    exchange.leave()
+    (row, done), *others = held
+    assert not others
+    write(row, done)
+    await asyncio.wait_for(outlet.ended.wait(), 5)
+    async with services.database.read() as session:
+        assert list(await session.scalars(select(Completion.status))) == ["finished"]
+    assert services.metrics.unrecorded.times == 0
 
 
 async def test_a_slow_client_holds_an_engine_back_whose_answer_is_mended(
