@@ -5,6 +5,7 @@ A ULID is 48 bits of milliseconds since 1970 and 80 random bits, in Crockford's 
 
 import os
 import time
+from functools import lru_cache
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
@@ -53,9 +54,14 @@ os.register_at_fork(after_in_child=_entropy.forget)
 def ulid(at_seconds: float | None = None) -> str:
     """26 lowercase characters; sorts by `at_seconds` (default: now), to the millisecond."""
     milliseconds = int((time.time() if at_seconds is None else at_seconds) * 1000)
-    value = (milliseconds & (1 << 48) - 1) << 80 | _entropy.bits_80()
-    pairs = [_PAIRS[value >> shift & 1023] for shift in range(120, -10, -10)]
-    return "".join(pairs)
+    value, bits = _stamp(milliseconds & (1 << 48) - 1), _entropy.bits_80()
+    return value + "".join([_PAIRS[bits >> shift & 1023] for shift in (70, 60, 50, 40, 30, 20, 10, 0)])
+
+
+@lru_cache(maxsize=4)
+def _stamp(milliseconds: int) -> str:
+    """The first ten characters."""
+    return "".join([_PAIRS[milliseconds >> shift & 1023] for shift in (40, 30, 20, 10, 0)])
 
 
 def minted_at(made: str) -> float | None:
