@@ -162,8 +162,7 @@ class Connection(asyncio.Protocol):
                 receiver.reply_ended()  # replies without a length end with the connection
         elif self._begun:
             self._fail(UpstreamError("The engine broke off. The answer is incomplete; ask again."))
-        elif self._receiver is not None:
-            self._origin.forget_idle()
+        else:
             self._fail(UpstreamDisconnected("The engine hung up before it answered; it may be restarting. Try again."))
 
     def _end(self) -> None:
@@ -251,12 +250,6 @@ class Origin:
         self.busy.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
-
-    def forget_idle(self) -> None:
-        """An engine hung up on a request: it closes idle connections just now, or went. None of them is good."""
-        idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.forget()
 
     def sweep(self, now: float) -> None:
         """Give up on what was silent for too long; close what was idle for too long."""

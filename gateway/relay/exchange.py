@@ -177,7 +177,7 @@ class ChatExchange:
             return
         origin = self._services.upstreams.origin(target.url)
         data = self._request_bytes(origin, dialect, parameters, target.engine_model)
-        connection = origin.take_idle()
+        connection = None if self._attempts else origin.take_idle()  # an idle one may be why it is tried again
         if connection is None:
             self._run(self._connect(origin, data))
         else:

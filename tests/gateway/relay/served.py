@@ -22,6 +22,7 @@ from tests.stack import ADMIN_KEY, base_ref, stack_settings
 
 Behaviour = Callable[["Ask"], Awaitable[None]]
 CHUNK = b'data: {"choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n'
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 LAST = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
 STREAM = CHUNK % b"hel" + CHUNK % b"lo" + LAST
 WHOLE = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"hello"},"finish_reason":"stop"}]}'
@@ -36,7 +37,7 @@ def with_length(body: bytes, status: bytes = b"200 OK", *lines: bytes) -> bytes:
 def in_chunks(body: bytes, size: int = 1 << 16, *, end: bytes = b"0\r\n\r\n") -> bytes:
     """A reply of an engine, in HTTP chunks of `size`."""
     pieces = [body[at : at + size] for at in range(0, len(body), size)]
-    return b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + b"".join(map(http_chunk, pieces)) + end
+    return CHUNKED + b"".join(map(http_chunk, pieces)) + end
 
 
 def http_chunk(data: bytes) -> bytes:
@@ -58,6 +59,8 @@ class Ask(asyncio.Protocol):
         self.left = asyncio.Event()
         """The gateway closed the connection, or it broke."""
         self.sent_bytes = 0
+        self.served = False
+        """For tests to note what they did."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
@@ -66,6 +69,8 @@ class Ask(asyncio.Protocol):
             self._engine.greeting(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._engine.interruption and data.startswith(b"POST"):
+            self._engine.interruption(self)
         self._received += data
         head, found, rest = bytes(self._received).partition(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0] or 0)
@@ -126,6 +131,8 @@ class RawEngine:
         self.behaviour: Behaviour = in_its_right_mind
         self.greeting: Callable[[Ask], None] | None = None
         """What is done to whoever connects, unasked."""
+        self.interruption: Callable[[Ask], None] | None = None
+        """What is done when a request begins."""
         self.asks: list[Ask] = []
         self.bodies: list[dict[str, Any]] = []
         self.connections = 0
@@ -133,7 +140,7 @@ class RawEngine:
 
     def forget(self) -> None:
         """Be in one's right mind again, and begin a new count."""
-        self.behaviour, self.greeting = in_its_right_mind, None
+        self.behaviour, self.greeting, self.interruption = in_its_right_mind, None, None
         self.asks.clear()
         self.bodies.clear()
         self.connections = 0
@@ -191,6 +198,11 @@ class Gateway:
         services = self.services
         in_flight = sum(meter.in_flight for meter in services.metrics._meters.values())
         return [len(services.drain._answering), in_flight, services.pool.in_flight.total()]
+
+    async def record_ids(self) -> dict[str, str]:
+        """The ids of all records, and how each ended."""
+        async with self.services.database.read() as session:
+            return {each.id: each.status for each in await session.execute(select(Completion.id, Completion.status))}
 
     async def records(self) -> list[Completion]:
         """What was recorded, the oldest first."""

@@ -39,7 +39,7 @@ HELLO = {"role": "assistant", "content": "hello"}
 
 
 @pytest.fixture(scope="module")
-def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
+def event_loop_policy() -> uvloop.EventLoopPolicy:
     return uvloop.EventLoopPolicy()
 
 
@@ -187,10 +187,10 @@ async def test_a_client_that_offers_another_protocol_is_answered_in_this_one(wor
     assert [body["messages"][0]["content"] for body in worker.engine.bodies] == ["one", "two", "three"]
 
 
-CHUNKED = "transfer-encoding: chunked"
+IN_CHUNKS = "transfer-encoding: chunked"
 SMUGGLING = [
-    post(b"{}", CHUNKED),
-    post(b"0\r\n\r\n", "content-length: 5", CHUNKED, length=False),
+    post(b"{}", IN_CHUNKS),
+    post(b"0\r\n\r\n", "content-length: 5", IN_CHUNKS, length=False),
     post(b"{}", "content-length: 2"),
     post(b"{}", "content-length: 3"),
     post(b"{}", "content-length: -2", length=False),
@@ -205,13 +205,13 @@ SMUGGLING = [
     post(b"{}", "transfer-encoding : chunked", length=False),
     post(b"{}", "a: b\r\n transfer-encoding: chunked", length=False),
     post(b"{}", "a: b\ntransfer-encoding: chunked", length=False),
-    post(b"2\n{}\n0\n\n", CHUNKED, length=False),
-    post(b"-2\r\n{}\r\n0\r\n\r\n", CHUNKED, length=False),
-    post(b"0x2\r\n{}\r\n0\r\n\r\n", CHUNKED, length=False),
-    post(b"2 \r\n{}\r\n0\r\n\r\n", CHUNKED, length=False),
-    post(b"2\r\n{}x\r\n0\r\n\r\n", CHUNKED, length=False),
-    post(b"ffffffffffffffffff\r\n{}\r\n0\r\n\r\n", CHUNKED, length=False),
-    post(b"2\r\n{}\r\n0\r\ncontent-length: 5\r\n\r\n", CHUNKED, length=False),
+    post(b"2\n{}\n0\n\n", IN_CHUNKS, length=False),
+    post(b"-2\r\n{}\r\n0\r\n\r\n", IN_CHUNKS, length=False),
+    post(b"0x2\r\n{}\r\n0\r\n\r\n", IN_CHUNKS, length=False),
+    post(b"2 \r\n{}\r\n0\r\n\r\n", IN_CHUNKS, length=False),
+    post(b"2\r\n{}x\r\n0\r\n\r\n", IN_CHUNKS, length=False),
+    post(b"ffffffffffffffffff\r\n{}\r\n0\r\n\r\n", IN_CHUNKS, length=False),
+    post(b"2\r\n{}\r\n0\r\ncontent-length: 5\r\n\r\n", IN_CHUNKS, length=False),
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     b"POST /v1/chat/completions HTTP/9.9\r\n\r\n",
 ]
@@ -231,7 +231,7 @@ async def test_what_two_servers_could_read_in_two_ways_is_refused_and_the_connec
 
 async def test_a_body_over_the_limit_is_413_and_the_connection_goes_on(worker: Gateway) -> None:
     large = json.dumps({"model": "assistant", "messages": [], "user": "x" * LIMIT}).encode()
-    in_pieces = post(b"", CHUNKED, length=False) + in_chunks(large, 999).partition(b"\r\n\r\n")[2]
+    in_pieces = post(b"", IN_CHUNKS, length=False) + in_chunks(large, 999).partition(b"\r\n\r\n")[2]
     async with worker.line() as (reader, writer), asyncio.timeout(10):
         for request in (post(large), in_pieces, post(large)):
             writer.write(request)  # all of it, before the answer is looked at
@@ -261,7 +261,7 @@ async def pour(writer: asyncio.StreamWriter) -> None:
 
 
 async def test_nonsense_after_an_early_answer_is_answered_by_nothing_more(worker: Gateway) -> None:
-    request = post(b"", CHUNKED, length=False) + b"%x\r\n%b\r\n" % (LIMIT + 1, b"x" * (LIMIT + 1))
+    request = post(b"", IN_CHUNKS, length=False) + b"%x\r\n%b\r\n" % (LIMIT + 1, b"x" * (LIMIT + 1))
     (answer,) = await answers_in(await worker.send(request, b"nonsense\r\n"))
     assert answer.status == 413
 
@@ -271,7 +271,7 @@ async def test_chunks_with_endless_words_beside_them_are_refused(worker: Gateway
     for path in (b"/v1/chat/completions", b"/v1/responses"):
         before = worker.services.metrics._refusals.get((431, "headers_too_large"), 0)
         async with worker.line() as (_, writer), asyncio.timeout(RECEIPT_SECONDS / 2):
-            head = post(b"", CHUNKED, length=False).replace(b"/v1/chat/completions", path)
+            head = post(b"", IN_CHUNKS, length=False).replace(b"/v1/chat/completions", path)
             writer.write(head + b"2\r\n{\n\r\n" + flood)
             while not writer.transport.is_closing():
                 writer.write(b"z" * 2000)
