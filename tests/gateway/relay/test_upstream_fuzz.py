@@ -83,8 +83,9 @@ async def asked(worker: Gateway, *, stream: bool, seconds: float = SOON_SECONDS)
         if new or answer.status == 400:  # the client's own fault: there is nothing to record
             break
         await asyncio.sleep(0.005)
-    ((_, status),) = new or {("", None)}
-    return answer, status
+    statuses = [status for _, status in new]
+    assert len(statuses) <= 1
+    return answer, statuses[0] if statuses else None
 
 
 def is_hello(answer: Answer) -> bool:
