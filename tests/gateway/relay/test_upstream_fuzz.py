@@ -88,6 +88,11 @@ async def asked(worker: Gateway, *, stream: bool, seconds: float = SOON_SECONDS)
     return answer, statuses[0] if statuses else None
 
 
+def hang_up_on_idle_ones(worker: Gateway) -> None:
+    for origin in worker.services.upstreams._origins.values():
+        origin.close()
+
+
 def is_hello(answer: Answer) -> bool:
     if answer.status != 200:
         return False
@@ -110,7 +115,7 @@ def broke_off(answer: Answer) -> bool:
 # ---- good replies, oddly sent
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     cuts=st.lists(st.integers(1, 600), max_size=10),
     size=st.integers(1, 200),
@@ -175,6 +180,7 @@ async def test_an_answer_before_the_request_is_read_is_passed_on_and_its_connect
         ask.transport.write(with_length(b'{"message":"too long"}', b"413 Too Large"))
 
     worker.engine.interruption = refuse
+    hang_up_on_idle_ones(worker)
     async with worker.line() as (reader, writer), asyncio.timeout(SOON_SECONDS):
         for _ in range(2):
             writer.write(chat("x" * 3_900_000))
@@ -337,8 +343,7 @@ async def test_what_comes_after_the_last_word_without_end_is_hung_up_on(worker: 
 async def test_an_engine_that_hangs_up_on_whoever_comes_is_an_error(worker: Gateway) -> None:
     for greeting in (Ask.hang_up, Ask.reset):
         worker.engine.greeting = greeting
-        for origin in worker.services.upstreams._origins.values():
-            origin.close()
+        hang_up_on_idle_ones(worker)
         answer, _ = await asked(worker, stream=True, seconds=FIVE_ATTEMPTS_SECONDS)
         assert answer.status == 502
         assert answer.code in ("upstream_unreachable", "upstream_disconnected")
@@ -347,8 +352,7 @@ async def test_an_engine_that_hangs_up_on_whoever_comes_is_an_error(worker: Gate
 
 
 async def test_an_engine_that_talks_first_is_not_listened_to(worker: Gateway) -> None:
-    for origin in worker.services.upstreams._origins.values():
-        origin.close()
+    hang_up_on_idle_ones(worker)
     worker.engine.greeting = lambda ask: ask.transport.write(with_length(WHOLE.replace(b"hello", b"evil")))
     answer, _ = await asked(worker, stream=False, seconds=FIVE_ATTEMPTS_SECONDS)
     assert answer.status == 502
