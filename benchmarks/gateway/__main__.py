@@ -15,6 +15,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ def setup(options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Measure, record, show."""
-    bench = _bench(options, QUICK if options.quick else DEFAULT)
+    full = DEFAULT if options.rounds is None else replace(DEFAULT, rounds=options.rounds)
+    bench = _bench(options, QUICK if options.quick else full)
     names = options.names or [name for name in bench.names() if name not in options.skip]
     if strangers := sorted(set(names) - {*bench.names(), *bench.peers}):
         raise SystemExit(f"There is no {', '.join(strangers)}; there are {', '.join(bench.names())}.")
@@ -162,6 +164,7 @@ def _parser() -> argparse.ArgumentParser:
     shared.add_argument("--upstream-model", help="what that server calls its model")
     shared.add_argument("--max-tokens", type=int, default=128, help="of each answer; matters with --upstream")
     shared.add_argument("--quick", action="store_true", help="short windows; recorded in --folder, not in results/")
+    shared.add_argument("--rounds", type=int, help=f"how often each gateway is measured; default: {DEFAULT.rounds}")
     shared.add_argument("--skip", nargs="*", default=[], metavar="NAME", help="rows to leave out")
     shared.add_argument("--record-folder", type=Path, help="where to record a proof; default: benchmarks/results")
     parser = argparse.ArgumentParser(
