@@ -172,7 +172,7 @@ class Connection(asyncio.Protocol):
                 self.resume(self.patience)
             self._origin.put_back(self)
         else:
-            self._transport.close()
+            self._transport.abort()
         if receiver is not None:
             receiver.reply_ended()
 

@@ -172,21 +172,25 @@ async def test_an_engine_that_closes_after_each_reply_is_asked_on_new_connection
             assert is_hello((await asked(worker, stream=False))[0])
 
 
-async def test_an_answer_before_the_request_is_read_is_passed_on_and_its_connection_not_used_again(
-    worker: Gateway,
-) -> None:
+async def test_an_answer_before_the_request_is_read_is_passed_on(worker: Gateway) -> None:
     def refuse(ask: Ask) -> None:
-        ask.transport.pause_reading()
         ask.transport.write(with_length(b'{"message":"too long"}', b"413 Too Large"))
 
-    worker.engine.interruption = refuse
-    hang_up_on_idle_ones(worker)
-    async with worker.line() as (reader, writer), asyncio.timeout(SOON_SECONDS):
-        for _ in range(2):
+    def refuse_and_go(ask: Ask) -> None:
+        refuse(ask)
+        ask.hang_up()
+
+    worker.engine.behaviour = sends()  # nothing more once all of the request is there
+    async with worker.line() as (reader, writer), asyncio.timeout(3 * SOON_SECONDS):
+        for interruption in (refuse, refuse, refuse_and_go):
+            worker.engine.interruption = interruption
             writer.write(chat("x" * 3_900_000))
             answer = await next_answer(reader)
-            assert (answer.status, answer.code) == (400, "invalid_request")
-    assert worker.engine.connections == 2
+            if interruption is refuse:
+                assert (answer.status, answer.code) == (400, "invalid_request")
+            else:  # the system may drop the reply of an engine that goes with the request unread
+                assert (answer.status, answer.code) in ((400, "invalid_request"), (502, "upstream_error"),
+                                                        (502, "upstream_disconnected"))  # fmt: skip
 
 
 # ---- bad ones
