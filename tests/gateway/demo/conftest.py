@@ -126,7 +126,7 @@ async def fake_gateway(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeGat
     """The stand-in, listening on a free port of loopback."""
     monkeypatch.setattr(service, "POLL_SECONDS", 0.01)
     fake, listener = FakeGateway(), socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(fake.app(), log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(fake.app(), log_config=None))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started:
         await asyncio.sleep(0.01)
