@@ -108,7 +108,8 @@ class Gate:
         soon = False
         if self.limits.streams is not None:
             self._spare_streams += 1
-            soon = self._spare_streams > spare_of(self.limits.streams) // self._workers
+            slice_ = spare_of(self.limits.streams) // self._workers
+            soon = self._spare_streams > slice_ + slice_ // 2  # not at each stream that ends beside a whole slice
         if self.limits.tokens_per_minute is not None and used != reserved:
             # What was not used is given back where it was taken; what was used beyond it counts from now.
             self._correct(bucket_of(now) if used > reserved else bucket, 0, used - reserved)
@@ -153,6 +154,24 @@ class Gate:
                 each.verdict.set_result(True if refusal is None else refusal)
             elif refusal is None:
                 self.never_ran(each.tokens)
+
+    def let_in_waiting(self, now: float) -> None:
+        """Let in what came while the database was asked, as far as its answer reaches.
+
+        Without this, each request that came meanwhile would be asked about anew, and give the slice back for it.
+        """
+        waiting, self.waiting = self.waiting, []
+        for each in waiting:
+            if each.verdict.done():
+                continue
+            try:
+                let_in = self.take(each.tokens, now)
+            except RateLimited:
+                let_in = False
+            if let_in:
+                each.verdict.set_result(True)
+            else:
+                self.waiting.append(each)
 
     def unanswered(self, ask: Ask, waiting: list[Waiting]) -> None:
         """The database is away. What was to be given back may have been: giving it back twice would break the limit."""

@@ -236,6 +236,9 @@ class Limiter:
                 ask, waiting = asked[name]
                 if name in grants:
                     gate.answered(waiting, grants[name])
+                    gate.let_in_waiting(self._clock())
+                    if not gate.waiting:
+                        self._to_ask.pop(name, None)
                 else:
                     gate.unanswered(ask, waiting)
 

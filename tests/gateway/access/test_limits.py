@@ -330,3 +330,27 @@ def test_a_key_without_limits_never_asks_the_database(clock: Clock) -> None:
     admission = limiter.try_admit(caller(), 1_000_000)
     assert admission is not None
     assert admission.headers == ()
+
+
+async def test_requests_that_come_while_the_database_is_asked_are_not_asked_about_one_by_one(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limiter = Limiter(database, "worker-1")
+    exchanges = 0
+    exchange = limiter._exchange
+
+    async def counted(*arguments: Any) -> Any:
+        nonlocal exchanges
+        exchanges += 1
+        await asyncio.sleep(0.02)  # a slow database: others come meanwhile
+        return await exchange(*arguments)
+
+    monkeypatch.setattr(limiter, "_exchange", counted)
+    caller = Caller("key_1", "proj_1", frozenset(), "a key", KeyLimits(1_000_000, 1_000_000_000, 10_000))
+
+    async def ask(delay: float) -> None:
+        await asyncio.sleep(delay)
+        (await limiter.admit(caller, 100)).settle(50, 40)
+
+    await asyncio.gather(*(ask(number * 0.001) for number in range(200)))
+    assert exchanges <= 4  # a slice lasts a second; before, each answer was followed by the next question
