@@ -168,6 +168,4 @@ def _announce(settings: Settings, url: str, secret: str | None, seconds: float, 
         console.print(f"\nFirst admin key, shown this once:  [bold]{secret}[/]")
     elif settings.server.auth == "on" and settings.admin_key is None:
         console.print("\nUse a key you have, or make one:  alignway keys create --name laptop")
-    console.print(
-        "\n" + SNIPPET.format(url=url, key=key, alias=shown) + "\n\nCtrl-C drains and stops.", markup=False
-    )
+    console.print("\n" + SNIPPET.format(url=url, key=key, alias=shown) + "\n\nCtrl-C drains and stops.", markup=False)
