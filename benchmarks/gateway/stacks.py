@@ -51,6 +51,8 @@ class Stacks:
         for line in text.splitlines():
             stack, _, count = line.rpartition(" ")
             if stack:
+                if not count.isdigit():  # a look without stopping the worker can see half a name
+                    continue
                 found[tuple(LINE.sub(")", frame) for frame in stack.split(";"))] += int(count)
         return cls(dict(found))
 
