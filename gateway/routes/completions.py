@@ -12,14 +12,14 @@ from fastapi.responses import Response
 from gateway.access.authenticate import require
 from gateway.access.caller import Caller
 from gateway.contracts import ids
-from gateway.errors import AlignwayError, UpstreamError
+from gateway.errors import UpstreamError
 from gateway.relay.admission import BYTES_PER_TOKEN
+from gateway.relay.exchange import DONE
 from gateway.routes.body import read_fields
-from gateway.routes.event_stream import DONE, EventStream, answered, data_event
+from gateway.routes.event_stream import EventStream, answered, data_event, error_event
 from gateway.routes.passage import Asked, Passage, nonsense_named
 from gateway.routing.policy import Target
 from gateway.services import Services
-from gateway.wire.error_body import error_body
 from gateway.wire.text import TextAnswer, TextRequest, parse_text_request, text_head
 
 router = APIRouter()
@@ -52,7 +52,7 @@ async def create_text_completion(
     if text.stream:
         stream = _stream(passage, head)
         first = await answered(request, services, anext(stream))
-        return EventStream(services.drain, first, stream, _failed, passage.headers)
+        return EventStream(services.drain, first, stream, error_event, passage.headers)
     reply = await answered(request, services, passage.whole(head.whole))
     return Response(msgspec.json.encode(reply), media_type="application/json", headers=passage.headers)
 
@@ -93,7 +93,3 @@ async def _stream(passage: Passage, head: _Head) -> AsyncGenerator[bytes, None]:
 def _check_finished(answer: TextAnswer) -> None:
     if not answer.finished:
         raise UpstreamError("The engine ended the answer without a finish reason. It is incomplete; ask again.")
-
-
-def _failed(error: AlignwayError) -> bytes:
-    return data_event(error_body(error))

@@ -1,7 +1,5 @@
 """Turns every error, our own and the framework's, into OpenAI's envelope."""
 
-import math
-
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -9,7 +7,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from gateway.errors import AlignwayError, InvalidRequest
-from gateway.wire.error_body import error_body
+from gateway.wire.error_body import error_body, error_headers
 
 log = structlog.get_logger(__name__)
 
@@ -24,12 +22,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
 def error_response(error: AlignwayError) -> JSONResponse:
     """The response for an error."""
-    headers = dict(error.headers)
-    if error.retry_after_seconds is not None:
-        headers["retry-after"] = str(math.ceil(error.retry_after_seconds))
-    if error.status == 408:
-        headers["connection"] = "close"  # the rest of the body may still be on its way
-    return JSONResponse(error_body(error), status_code=error.status, headers=headers)
+    return JSONResponse(error_body(error), status_code=error.status, headers=error_headers(error))
 
 
 def _answer(request: Request, error: AlignwayError) -> JSONResponse:

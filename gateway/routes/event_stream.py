@@ -6,22 +6,21 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
-import structlog
 from fastapi import Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from gateway.errors import AlignwayError
+from gateway.relay.exchange import as_ours
 from gateway.routes.body import ClientLeft
 from gateway.routing.drain import Drain
 from gateway.services import Services
+from gateway.wire.error_body import error_body
 
 HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 POLL_SECONDS = 0.25
-DONE = b"data: [DONE]\n\n"
 
 T = TypeVar("T")
-log = structlog.get_logger(__name__)
 
 
 class Streamed(StreamingResponse):
@@ -75,17 +74,19 @@ class EventStream(Streamed):
                 async for event in self._rest:
                     yield event
             return
-        except AlignwayError as error:
-            failure = error
         except Exception as error:
-            log.error("unexpected_error_in_stream", exc_info=error)
-            failure = AlignwayError("Something went wrong inside Alignway; its log says what. Please report it.")
+            failure = as_ours(error)
         yield self._failed(failure)
 
 
 def data_event(body: dict[str, Any]) -> bytes:
     """An event without a name, as chat and text completions have them."""
     return b"data: " + msgspec.json.encode(body) + b"\n\n"
+
+
+def error_event(error: AlignwayError) -> bytes:
+    """The last event of a chat or text completion that broke off."""
+    return data_event(error_body(error))
 
 
 def named_event(body: dict[str, Any]) -> bytes:
