@@ -1,5 +1,6 @@
 """`POST /v1/embeddings` and `POST /v1/rerank`: what goes on to an engine, and what of its answer comes back. Pure."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -34,7 +35,7 @@ Reply = dict[str, Any]
 Asked = TypeVar("Asked", bound="PassedRequest")
 
 
-class PassedRequest(BaseModel):
+class PassedRequest(BaseModel, ABC):
     """A body whose fields go on to an engine, and no others."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -47,9 +48,9 @@ class PassedRequest(BaseModel):
         """What the engine is sent."""
         return self.model_dump(exclude_none=True, exclude={"user"}) | {"model": engine_model}
 
+    @abstractmethod
     def clean(self, reply: Reply, alias: str, answer_id: str) -> Reply:
         """The client's reply. Raises `UpstreamError` for nonsense."""
-        raise NotImplementedError
 
 
 class EmbeddingsRequest(PassedRequest):

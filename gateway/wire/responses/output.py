@@ -1,12 +1,13 @@
 """Output items as they grow: reasoning, text, function calls. Each tells its growth as stream events. Pure."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 Event = dict[str, Any]
 
 
-class Item:
+class Item(ABC):
     """One output item. `place` names it in its events."""
 
     kind: str
@@ -23,9 +24,9 @@ class Item:
         """Everything said so far."""
         return "".join(self._said)
 
+    @abstractmethod
     def shown(self) -> dict[str, Any]:
         """The item as it is now."""
-        raise NotImplementedError
 
     def begin(self) -> Iterator[Event]:
         """The events before its first text."""
@@ -37,12 +38,12 @@ class Item:
         yield from self._done()
         yield {"type": "response.output_item.done", "output_index": self.place["output_index"], "item": self.shown()}
 
+    @abstractmethod
     def say(self, text: str, logprobs: Sequence[dict[str, Any]] = ()) -> Event:
         """More text, with the log-probabilities of its tokens if they were asked for."""
-        raise NotImplementedError
 
-    def _done(self) -> Iterator[Event]:
-        raise NotImplementedError
+    @abstractmethod
+    def _done(self) -> Iterator[Event]: ...
 
 
 class TextItem(Item):
