@@ -157,5 +157,6 @@ async def close_services(services: Services) -> None:
         await services.sync.leave()
     await services.engines.close()
     await services.upstreams.close()
+    await services.authenticator.close()
     await services.database.close()
     await asyncio.to_thread(services.traces.close)  # last: a collector that is away takes its time

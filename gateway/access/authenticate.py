@@ -15,6 +15,7 @@ from gateway.access.loopback import refuse_foreign
 from gateway.errors import DatabaseUnavailable, NotAuthenticated, NotPermitted
 from gateway.storage import keys
 from gateway.storage.database import Database
+from gateway.storage.glance import Glance, Rows
 from gateway.storage.tables import ApiKey
 
 REMEMBER_SECONDS = 0.8
@@ -34,6 +35,8 @@ class _Remembered:
     good_until: float
     """Monotonic, like `looked_up_at`: a key that expires before the moment is over ends with its expiry."""
     expires_at: float | None
+    row: Rows
+    """The key as it was found."""
 
 
 class Authenticator:
@@ -41,6 +44,7 @@ class Authenticator:
 
     def __init__(self, database: Database, open_to_all_as: Caller | None = None) -> None:
         self._database = database
+        self._glance = Glance(database.url, {"key": keys.GLANCE})
         self._open_to_all_as = open_to_all_as
         self._remembered: dict[str, _Remembered] = {}
         self._away_until = float("-inf")
@@ -99,7 +103,7 @@ class Authenticator:
         began = time.monotonic()
         try:
             async with asyncio.timeout(None if excusable is None else PATIENCE_SECONDS):
-                found = await self._look_up(secret)
+                caller, expires_at, row = await self._find(secret)
         except NotAuthenticated:
             self._remembered.pop(f"Bearer {secret}", None)
             raise
@@ -110,11 +114,18 @@ class Authenticator:
             return excusable.caller
         if len(self._remembered) >= REMEMBER_KEYS:
             self._remembered.clear()
-        caller, expires_at = found
         left = REMEMBER_SECONDS if expires_at is None else min(REMEMBER_SECONDS, expires_at - time.time())
         # Spelt one way, however the header was: a client cannot fill the memory with spellings of one key.
-        self._remembered[f"Bearer {secret}"] = _Remembered(caller, began, began + left, expires_at)
+        self._remembered[f"Bearer {secret}"] = _Remembered(caller, began, began + left, expires_at, row)
         return caller
+
+    async def _find(self, secret: str) -> tuple[Caller, float | None, Rows]:
+        """The caller, as long as its key has not changed the very same object, and the key's row."""
+        row = await self._glance.rows("key", digest=keys.sha256_of(secret))
+        known = self._remembered.get(f"Bearer {secret}")
+        if known is not None and known.row == row and (known.expires_at is None or known.expires_at > time.time()):
+            return known.caller, known.expires_at, row
+        return *await self._look_up(secret), row
 
     async def _look_up(self, secret: str) -> tuple[Caller, float | None]:
         async with self._database.read() as session:
@@ -127,6 +138,10 @@ class Authenticator:
                 "This API key was revoked, was rotated or has expired; make another with `alignway keys create`."
             )
         return caller_of(key), expires_at
+
+    async def close(self) -> None:
+        """Close the connection that is kept for looks."""
+        await self._glance.close()
 
 
 def caller_of(key: ApiKey) -> Caller:

@@ -56,7 +56,7 @@ class Gate:
         self.bucket = 0
         """When that was given out which was last taken."""
         self._corrections: dict[int, Counts] = {}
-        self._giving_back = 0
+        self._giving_back = self._owing = 0
         self._free: Counts = [0, 0]
         self._resets_at = [0.0, 0.0]
         self._workers = 1
@@ -114,6 +114,7 @@ class Gate:
             # What was not used is given back where it was taken; what was used beyond it counts from now.
             self._correct(bucket_of(now) if used > reserved else bucket, 0, used - reserved)
             self._giving_back += max(0, reserved - used)
+            self._owing += max(0, used - reserved)
             soon = soon or self._giving_back > spare_of(self.limits.tokens_per_minute)
         return soon
 
@@ -124,15 +125,15 @@ class Gate:
 
     def has_news(self, now: float) -> bool:
         """Whether the other workers should hear of this one: what it gives back, or that it is alive."""
-        slice_over = now >= self._slice_until and (any(self._spare) or self._spare_streams > 0)
-        holds_streams = self.limits.streams is not None and self.open > 0
-        return bool(self._corrections) or slice_over or (holds_streams and now >= self._asked_at + SLICE_SECONDS)
+        if now < self._asked_at + SLICE_SECONDS:  # while it is in use, what it asks for tells them
+            return self._owing > 0
+        return bool(self._corrections or any(self._spare) or self._spare_streams > 0 or self.open > 0)
 
     def ask(self, worker: str) -> tuple[Ask, list[Waiting]]:
         """The word for the database, with all that can be given back, and the requests that wait for its answer."""
         if any(self._spare):
             self._correct(self.bucket, -self._spare[REQUESTS], -self._spare[TOKENS])
-        self._spare, self._spare_streams, self._giving_back = [0, 0], 0, 0
+        self._spare, self._spare_streams, self._giving_back, self._owing = [0, 0], 0, 0, 0
         corrections, self._corrections = self._corrections, {}
         waiting, self.waiting = self.waiting, []
         return Ask(worker, [each.tokens for each in waiting], self.open, corrections), waiting

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.rollout import RolloutState, swap_pause_seconds
@@ -19,20 +19,29 @@ from gateway.rollout.triggers import start_due_runs
 from gateway.settings import Settings
 from gateway.storage import routing_state
 from gateway.storage.database import Database
+from gateway.storage.glance import Glance, Rows
 from gateway.storage.leases import LeaseLost, check_lease, release_lease, take_lease
 from gateway.storage.rollouts import open_rollout, transition
-from gateway.storage.tables import Alias, Replica
+from gateway.storage.tables import Alias, Replica, Rollout
 
 LEASE = "reconciler"
 LEASE_SECONDS = 3.0
 POLL_SECONDS = 0.1
-REST_SECONDS = 0.5
-"""While nothing is desired that is not so, and no epoch began, it looks only this often."""
+GLANCE_SECONDS = 0.5
+"""While nothing is desired that is not so, and no epoch began, it finds out this often whether anything changed."""
+REST_SECONDS = 2.0
+"""If nothing has, it looks only this often: what was put off may be due."""
 TRIGGER_SECONDS = 1.0
 SWEEP_SECONDS = 60.0
 DEAD_WORKER_SECONDS = 3600.0
 """Rows of workers that ended without signing off are kept this long; clocks of hosts differ by less."""
 ACTOR = "reconciler"
+LOOKS = {
+    "aliases": select(Alias).order_by(Alias.name),
+    "rollouts": select(func.count(), func.max(Rollout.updated_at)),
+    "replicas": select(*[column for column in Replica.__table__.c if column.name != "seen_at"]).order_by(Replica.id),
+}
+"""All that a plan is made of, but for releases, which never change."""
 
 log = structlog.get_logger(__name__)
 
@@ -45,8 +54,11 @@ class Reconciler:
     ) -> None:
         """`epoch`: the routing epoch last seen, for free; without it, every look is a whole one."""
         self._database = database
+        self._glance = Glance(database.url, LOOKS)
         self._epoch_seen = epoch
         self._looked_at, self._looked_epoch, self._at_rest = float("-inf"), -1, False
+        self._glanced_at = float("-inf")
+        self._glanced: list[Rows] = []
         self._settings = settings
         self._holder = holder
         self._renew_at = float("-inf")
@@ -71,7 +83,7 @@ class Reconciler:
             self._renew_at = now + LEASE_SECONDS / 3
         if self._epoch is None:
             return
-        if self._may_rest(now):
+        if await self._may_rest(now):
             return
         async with self._database.read() as session:
             names = (await session.scalars(select(Alias.name))).all()
@@ -85,13 +97,17 @@ class Reconciler:
             self._sweep_at = now + SWEEP_SECONDS
             await self._sweep()
 
-    def _may_rest(self, now: float) -> bool:
-        """Whether nothing can have changed since the last look but what agents report."""
+    async def _may_rest(self, now: float) -> bool:
+        """Whether nothing has changed since the last look."""
         epoch = -1 if self._epoch_seen is None else self._epoch_seen()
         settled = self._at_rest and epoch == self._looked_epoch and epoch >= 0
-        if settled and now - self._looked_at < REST_SECONDS:
+        if settled and now - self._glanced_at < GLANCE_SECONDS:
             return True
-        self._looked_at, self._looked_epoch = now, epoch
+        glanced = [await self._glance.rows(look) for look in LOOKS]
+        self._glanced_at = now
+        if settled and glanced == self._glanced and now - self._looked_at < REST_SECONDS:
+            return True
+        self._looked_at, self._looked_epoch, self._glanced = now, epoch, glanced
         return False
 
     async def _step_safely(self) -> None:
@@ -109,6 +125,7 @@ class Reconciler:
             self._epoch = await take_lease(session, LEASE, self._holder, LEASE_SECONDS, time.time())
 
     async def _give_lease_back(self) -> None:
+        await self._glance.close()
         try:
             async with self._database.write("relaxed") as session:
                 await release_lease(session, LEASE, self._holder)

@@ -18,15 +18,40 @@ from gateway.routing.policy import AliasView, ReleaseView, ReplicaView
 from gateway.routing.pool import Pool
 from gateway.routing.table import RoutingTable
 from gateway.storage import routing_state
-from gateway.storage.counter_glance import CounterGlance
 from gateway.storage.counters import current_value
 from gateway.storage.database import Database
-from gateway.storage.tables import Alias, GatewayWorker, ReleaseRow, Replica
+from gateway.storage.glance import Glance, Rows
+from gateway.storage.tables import Alias, Counter, GatewayWorker, ReleaseRow, Replica
 
 POLL_SECONDS = 0.1
 RELOAD_SECONDS = 0.5
 """Agents report readiness without a new epoch, so the state is read again this often."""
 BEAT_SECONDS = 1.0
+
+LOOKS = {
+    "epoch": select(Counter.value).where(Counter.name == routing_state.ROUTING),
+    "aliases": select(
+        Alias.name, Alias.serving_release_id, Alias.canary_release_id, Alias.canary_share, Alias.task
+    ).order_by(Alias.name),
+    "releases": select(ReleaseRow.id, ReleaseRow.name, ReleaseRow.alias).order_by(ReleaseRow.id),
+    "replicas": select(
+        Replica.id,
+        Replica.alias,
+        Replica.url,
+        Replica.phase,
+        Replica.swap_state,
+        Replica.epoch,
+        Replica.weights_release_id,
+        Replica.weights_name,
+        Replica.adapters,
+        Replica.desired_weights_id,
+        Replica.desired_adapters,
+        Replica.engine,
+        Replica.managed,
+        Replica.restarts,
+    ).order_by(Replica.id),
+}
+"""All that `load_table` makes a table of: while none of it changes, the table stays."""
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +63,8 @@ class RoutingSync:
         """`database` is for this alone, closed on leaving: a heartbeat waits in no queue behind requests."""
         self.worker_id = ids.mint(ids.WORKER)
         self._database = database
-        self._glance = CounterGlance(database.url, routing_state.ROUTING)
+        self._glance = Glance(database.url, LOOKS)
+        self._seen: list[Rows] = []
         self._pool = pool
         self._started_at = time.time()
         self._loaded_at = self._beaten_at = float("-inf")
@@ -94,12 +120,15 @@ class RoutingSync:
     async def _read(self) -> None:
         now = time.monotonic()
         due = now - self._loaded_at >= RELOAD_SECONDS
-        if not due and await self._glance.value() == self._pool.table.epoch:
+        if not due and await self._glance.rows("epoch") == self._seen[0]:
             return
-        async with self._database.read() as session:
-            epoch = await current_value(session, routing_state.ROUTING)
-            self._pool.apply(await load_table(session, epoch))
-            self._loaded_at = now
+        seen = [await self._glance.rows(look) for look in LOOKS]
+        if seen != self._seen:
+            async with self._database.read() as session:
+                epoch = await current_value(session, routing_state.ROUTING)
+                self._pool.apply(await load_table(session, epoch))
+            self._seen = seen  # looked at before it was read: what changed in between is read again
+        self._loaded_at = now
 
     async def _beat(self, epoch: int) -> None:
         began = time.monotonic()

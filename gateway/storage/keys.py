@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import or_, select
+from sqlalchemy import bindparam, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts import ids
@@ -80,6 +80,12 @@ async def create_key(
 def new_secret() -> str:
     """256 random bits in the spelling of an API key."""
     return "sk-" + secrets.token_urlsafe(32)
+
+
+GLANCE = select(ApiKey).where(
+    or_(ApiKey.secret_sha256 == bindparam("digest"), ApiKey.previous_sha256 == bindparam("digest"))
+)
+"""The row `find_key` looks at."""
 
 
 async def find_key(session: AsyncSession, secret: str) -> ApiKey | None:

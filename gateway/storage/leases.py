@@ -1,6 +1,6 @@
 """Leases: a job that one process at a time does. Every write of the holder proves that it still holds the lease."""
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.errors import Conflict
@@ -16,6 +16,11 @@ class LeaseLost(Conflict):
 
 async def take_lease(session: AsyncSession, name: str, holder: str, seconds: float, now: float) -> int | None:
     """Take or renew a lease; its epoch if it is ours now, None if somebody else has it."""
+    renewal = update(Lease).where(Lease.name == name, Lease.holder == holder).values(expires_at=now + seconds)
+    options = {"synchronize_session": False}
+    epoch: int | None = await session.scalar(renewal.returning(Lease.epoch), execution_options=options)
+    if epoch is not None:
+        return epoch
     await insert_if_absent(session, Lease, name=name, holder=holder, epoch=1, expires_at=now + seconds)
     lease = await session.get_one(Lease, name, with_for_update=True)
     if lease.holder != holder:

@@ -10,6 +10,12 @@ from gateway.storage.tables import LimitState
 from gateway.storage.upsert import insert_if_absent
 
 _SAVE = update(LimitState).where(LimitState.key_id == bindparam("row")).values(state=bindparam("new_state"))
+_LOCK = (
+    select(LimitState.key_id, LimitState.state)
+    .where(LimitState.key_id.in_(bindparam("rows", expanding=True)))
+    .order_by(LimitState.key_id)
+    .with_for_update()
+)
 
 
 async def change_states(
@@ -33,6 +39,5 @@ async def change_states(
 
 
 async def _locked(session: AsyncSession, key_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    statement = select(LimitState.key_id, LimitState.state).where(LimitState.key_id.in_(key_ids))
-    rows = await session.execute(statement.order_by(LimitState.key_id).with_for_update())
+    rows = await (await session.connection()).execute(_LOCK, {"rows": key_ids})
     return {row.key_id: row.state for row in rows}

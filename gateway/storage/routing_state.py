@@ -18,6 +18,8 @@ from gateway.storage.rollouts import open_rollout, transition
 from gateway.storage.tables import Alias, FenceAck, GatewayWorker, Replica
 
 ROUTING = "routing"
+AS_IT_IS = {"synchronize_session": False}
+"""No object of the session is looked for that the statement might change."""
 
 
 async def bump_epoch(session: AsyncSession) -> int:
@@ -160,7 +162,10 @@ async def acknowledge(session: AsyncSession, worker_id: str, replica_id: str, ep
 
 async def beat(session: AsyncSession, worker: GatewayWorker) -> None:
     """Write a worker's heartbeat."""
-    await session.merge(worker)
+    values = {"epoch": worker.epoch, "seen_at": worker.seen_at}
+    # One statement for all but the first: this is done every second by every worker.
+    if not await _won(session, update(GatewayWorker).where(GatewayWorker.id == worker.id).values(values)):
+        session.add(worker)
 
 
 async def forget_worker(session: AsyncSession, worker_id: str) -> None:
@@ -183,5 +188,5 @@ async def _lock_replica(session: AsyncSession, replica_id: str) -> Replica:
 
 
 async def _won(session: AsyncSession, statement: object) -> bool:
-    result = await session.execute(statement)  # type: ignore[call-overload]
+    result = await session.execute(statement, execution_options=AS_IT_IS)  # type: ignore[call-overload]
     return bool(result.rowcount == 1)

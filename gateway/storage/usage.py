@@ -13,17 +13,23 @@ COUNTS = ("requests", "prompt_tokens", "completion_tokens")
 GroupBy = Literal["key", "user"]
 
 
-async def add_usage(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
-    """Add the counts of each row to what is there for its month, key and end user."""
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+def _add(dialect: Any) -> Any:
     statement = dialect.insert(Usage)
-    statement = statement.on_conflict_do_update(
+    return statement.on_conflict_do_update(
         index_elements=["month", "key_id", "end_user_hash"],
         set_={name: getattr(Usage, name) + statement.excluded[name] for name in COUNTS},
     )
+
+
+_ADD = {"postgresql": _add(postgresql), "sqlite": _add(sqlite)}
+
+
+async def add_usage(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
+    """Add the counts of each row to what is there for its month, key and end user."""
     # One order for all workers, so that none waits for another in a circle.
     ordered = sorted(rows, key=lambda row: (row["month"], row["key_id"], row["end_user_hash"]))
-    await session.execute(statement, ordered)
+    connection = await session.connection()
+    await connection.execute(_ADD[connection.dialect.name], ordered)
 
 
 async def read_usage(

@@ -3,12 +3,15 @@
 import asyncio
 
 import pytest
+from sqlalchemy import update
 
 from gateway.access import authenticate
 from gateway.access.authenticate import Authenticator
 from gateway.errors import NotAuthenticated
 from gateway.storage import keys
 from gateway.storage.database import Database
+from gateway.storage.glance import Rows
+from gateway.storage.tables import ApiKey
 
 
 async def made_key(database: Database) -> tuple[str, str]:
@@ -23,10 +26,10 @@ class Counted(Authenticator):
 
     asked = 0
 
-    async def _look_up(self, secret: str) -> tuple[authenticate.Caller, float | None]:
+    async def _find(self, secret: str) -> tuple[authenticate.Caller, float | None, Rows]:
         self.asked += 1
         await asyncio.sleep(0.02)
-        return await super()._look_up(secret)
+        return await super()._find(secret)
 
 
 async def test_many_requests_at_once_ask_the_database_once(database: Database) -> None:
@@ -73,3 +76,18 @@ async def test_a_revoked_key_in_steady_use_ends_within_a_second(database: Databa
         await asyncio.sleep(0.01)
     with pytest.raises(NotAuthenticated):
         await authenticator.authenticate(header)
+
+
+async def test_what_changes_of_a_key_in_use_shows_within_a_second(database: Database) -> None:
+    key_id, header = await made_key(database)
+    authenticator = Authenticator(database)
+    before = await authenticator.authenticate(header)
+    loop = asyncio.get_running_loop()
+    changed_at = loop.time()
+    async with database.write() as session:
+        await session.execute(update(ApiKey).where(ApiKey.id == key_id).values(scopes=["inference", "metrics"]))
+    while (caller := authenticator.remembered(header) or await authenticator.authenticate(header)) == before:
+        assert loop.time() - changed_at < 1.0
+        await asyncio.sleep(0.01)
+    assert caller.scopes == {"inference", "metrics"}
+    await authenticator.close()
