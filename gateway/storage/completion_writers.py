@@ -9,6 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, Protocol
 
 import asyncpg
@@ -17,8 +18,8 @@ import structlog
 from gateway.storage.driver import driver_arguments
 
 TABLE = "completion"
-MAX_GROUP = 256
-GATHER_SECONDS = 0.001
+MAX_GROUP = 64
+GATHER_SECONDS = 0.002
 """While answers end in crowds, a commit waits this long for company; a lone answer is committed at once."""
 SQLITE_BUSY_SECONDS = 10.0
 SQLITE_CACHE_KIB = 512
@@ -39,14 +40,35 @@ class HasRow(Protocol):
 Settle = Callable[[Sequence[Any], bool], None]
 
 
+class Waiting(Protocol):
+    """A queue; None in it means that nothing more comes."""
+
+    def empty(self) -> bool:
+        """Whether nothing waits."""
+
+    def get_nowait(self) -> HasRow | None:
+        """What waits longest."""
+
+
+def take_group(first: HasRow, waiting: Waiting) -> tuple[list[HasRow], bool]:
+    """The first and whatever waits behind it, to be committed together; and whether nothing comes after them."""
+    group = [first]
+    while len(group) < MAX_GROUP and not waiting.empty():
+        following = waiting.get_nowait()
+        if following is None:
+            return group, True
+        group.append(following)
+    return group, False
+
+
 class SqliteWriter:
     """A thread with a connection of its own."""
 
     def __init__(self, url: str, columns: Sequence[str], settle: Settle) -> None:
         """`settle` is called in the event loop that runs now."""
         self._path = str(driver_arguments(url)[0][0])
-        marks = ", ".join("?" for _ in columns)
-        self._insert = f"INSERT INTO {TABLE} ({', '.join(columns)}) VALUES ({marks})"
+        self._columns = tuple(columns)
+        self._inserts: dict[int, str] = {}
         self._settle, self._loop = settle, asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[HasRow | None] = queue.SimpleQueue()
         self.put = self._queue.put
@@ -60,17 +82,11 @@ class SqliteWriter:
         await asyncio.to_thread(self._thread.join)
 
     def _work(self) -> None:
-        crowd = False
-        while (first := self._queue.get()) is not None:
+        crowd = last = False
+        while not last and (first := self._queue.get()) is not None:
             if crowd:
                 time.sleep(GATHER_SECONDS)
-            group, last = [first], False
-            while len(group) < MAX_GROUP and not self._queue.empty():
-                following = self._queue.get_nowait()
-                if following is None:
-                    last = True
-                    break
-                group.append(following)
+            group, last = take_group(first, self._queue)
             crowd = len(group) > 1
             committed = self._commit(group)
             if committed is None:
@@ -78,27 +94,25 @@ class SqliteWriter:
                     self._loop.call_soon_threadsafe(self._settle, [entry], bool(self._commit([entry])))
             else:
                 self._loop.call_soon_threadsafe(self._settle, group, committed)
-            if last:
-                break
         if self._connection is not None:
             self._connection.close()
 
     def _commit(self, group: Sequence[HasRow]) -> bool | None:
         """Whether it worked; None: a row is at fault, not the database."""
         try:
-            connection = self._connected()
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                connection.executemany(self._insert, [entry.row for entry in group])
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
+            # One statement is one transaction, and one time in which the interpreter is free for others.
+            self._connected().execute(self._insert(len(group)), list(chain.from_iterable(entry.row for entry in group)))
         except Exception as error:
             _report(error, group)
             return False if isinstance(error, sqlite3.OperationalError) else None
         return True
+
+    def _insert(self, rows: int) -> str:
+        if rows not in self._inserts:
+            marks = f"({', '.join('?' for _ in self._columns)})"
+            values = ", ".join(marks for _ in range(rows))
+            self._inserts[rows] = f"INSERT INTO {TABLE} ({', '.join(self._columns)}) VALUES {values}"
+        return self._inserts[rows]
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -125,22 +139,15 @@ class PostgresWriter:
         await self._task
 
     async def _work(self) -> None:
-        while (first := await self._queue.get()) is not None:
-            group, last = [first], False
-            while len(group) < MAX_GROUP and not self._queue.empty():
-                following = self._queue.get_nowait()
-                if following is None:
-                    last = True
-                    break
-                group.append(following)
+        last = False
+        while not last and (first := await self._queue.get()) is not None:
+            group, last = take_group(first, self._queue)
             committed = await self._commit(group)
             if committed is None:
                 for entry in group:
                     self._settle([entry], bool(await self._commit([entry])))
             else:
                 self._settle(group, committed)
-            if last:
-                break
         await self._disconnect()
 
     async def _commit(self, group: Sequence[HasRow]) -> bool | None:
