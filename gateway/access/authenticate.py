@@ -15,7 +15,7 @@ from gateway.access.loopback import refuse_foreign
 from gateway.errors import DatabaseUnavailable, NotAuthenticated, NotPermitted
 from gateway.storage import keys
 from gateway.storage.database import Database
-from gateway.storage.glance import Glance, Rows
+from gateway.storage.glance import Rows
 from gateway.storage.tables import ApiKey
 
 REMEMBER_SECONDS = 0.8
@@ -44,7 +44,7 @@ class Authenticator:
 
     def __init__(self, database: Database, open_to_all_as: Caller | None = None) -> None:
         self._database = database
-        self._glance = Glance(database.url, {"key": keys.GLANCE})
+        self._glance = database.glance({"key": keys.GLANCE})
         self._open_to_all_as = open_to_all_as
         self._remembered: dict[str, _Remembered] = {}
         self._away_until = float("-inf")

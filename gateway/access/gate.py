@@ -7,7 +7,7 @@ import asyncio
 from dataclasses import dataclass
 
 from gateway.access.caller import Caller, KeyLimits
-from gateway.access.rate_headers import Headers, duration, rate_headers
+from gateway.access.rate_headers import HeaderLines, duration, rate_headers
 from gateway.access.window import (
     REQUESTS,
     SLICE_SECONDS,
@@ -44,8 +44,7 @@ class Gate:
 
     def __init__(self, caller: Caller, limits: KeyLimits) -> None:
         self.key_id = caller.key_id
-        self.caller = caller
-        self.limits = limits
+        self.be_of(caller, limits)
         self.open = 0
         self.waiting: list[Waiting] = []
         self.used_at = 0.0
@@ -63,6 +62,11 @@ class Gate:
         self._refused: Refusal | None = None
         self._refused_tokens, self._refused_until = 0, 0.0
         self._alone: KeyWindow | None = None
+
+    def be_of(self, caller: Caller, limits: KeyLimits) -> None:
+        """The key as it is now: its name and its limits may have changed."""
+        self.caller, self.limits = caller, limits
+        self._lines = HeaderLines(limits, FULL_WINDOW)
 
     def take(self, tokens: int, now: float) -> bool:
         """Let a request in from what this worker holds; False: ask the database. Raises `RateLimited`."""
@@ -182,13 +186,10 @@ class Gate:
             if not each.verdict.done():
                 each.verdict.set_result(False)
 
-    def headers(self) -> Headers:
+    def header_lines(self) -> bytes:
         """For the answer to a request that was let in just now."""
-        limits = self.limits
-        requests, tokens = self._free[REQUESTS] + self._spare[REQUESTS], self._free[TOKENS] + self._spare[TOKENS]
-        return rate_headers("requests", limits.requests_per_minute, requests, FULL_WINDOW) + rate_headers(
-            "tokens", limits.tokens_per_minute, tokens, FULL_WINDOW
-        )
+        free, spare = self._free, self._spare
+        return self._lines.lines(free[REQUESTS] + spare[REQUESTS], free[TOKENS] + spare[TOKENS])
 
     def error(self, refusal: Refusal, now: float) -> RateLimited:
         """The answer to a request that was not let in."""

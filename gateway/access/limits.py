@@ -17,7 +17,7 @@ import structlog
 
 from gateway.access.caller import UNLIMITED, Caller, KeyLimits
 from gateway.access.gate import Gate, Waiting
-from gateway.access.rate_headers import Headers
+from gateway.access.rate_headers import Headers, headers_of
 from gateway.access.tally import UsageTally
 from gateway.access.window import Ask, Grant, KeyWindow, Refusal
 from gateway.errors import DatabaseUnavailable
@@ -41,39 +41,27 @@ log = structlog.get_logger(__name__)
 class Admission:
     """A request that was let in. `settle` it once its tokens are known, however it ended."""
 
-    __slots__ = ("_caller", "_settled", "_usage", "headers")
-    headers: Headers
-    """`x-ratelimit-*`, for the answer; empty for a key without limits."""
+    __slots__ = ("_bucket", "_caller", "_gate", "_limiter", "_reserved", "_settled", "header_lines")
 
-    def __init__(self, caller: Caller, usage: UsageTally) -> None:
-        self.headers = ()
-        self._caller = caller
-        self._usage = usage
+    def __init__(self, limiter: "Limiter", caller: Caller, gate: Gate | None = None, reserved: int = 0) -> None:
+        """`gate`: that of a key with limits, from which `reserved` tokens were taken."""
+        self._limiter, self._caller, self._gate, self._reserved = limiter, caller, gate, reserved
         self._settled = False
+        self._bucket, self.header_lines = (0, b"") if gate is None else (gate.bucket, gate.header_lines())
+
+    @property
+    def headers(self) -> Headers:
+        """`x-ratelimit-*`, for the answer; empty for a key without limits. `header_lines` has them as HTTP."""
+        return headers_of(self.header_lines)
 
     def settle(self, prompt_tokens: int, completion_tokens: int, end_user_hash: str | None = None) -> None:
         """Give back the stream, correct the reservation of tokens, count the usage. Only the first call counts."""
         if self._settled:
             return
         self._settled = True
-        caller = self._caller
-        self._usage.add(caller.key_id, caller.project_id, end_user_hash, prompt_tokens, completion_tokens)
-        self._give_back(prompt_tokens + completion_tokens)
-
-    def _give_back(self, used: int) -> None:
-        """Nothing was taken from a key without limits."""
-
-
-class _LimitedAdmission(Admission):
-    __slots__ = ("_bucket", "_gate", "_limiter", "_reserved")
-
-    def __init__(self, caller: Caller, usage: UsageTally, limiter: "Limiter", gate: Gate, tokens: int) -> None:
-        super().__init__(caller, usage)
-        self._limiter, self._gate, self._reserved, self._bucket = limiter, gate, tokens, gate.bucket
-        self.headers = gate.headers()
-
-    def _give_back(self, used: int) -> None:
-        self._limiter.settle(self._gate, self._reserved, self._bucket, used)
+        self._limiter.count(self._caller, end_user_hash, prompt_tokens, completion_tokens)
+        if self._gate is not None:
+            self._limiter.settle(self._gate, self._reserved, self._bucket, prompt_tokens + completion_tokens)
 
 
 class Limiter:
@@ -91,6 +79,7 @@ class Limiter:
         self._defaults = defaults
         self._clock = clock
         self._usage = UsageTally(clock)
+        self._unlimited = defaults == UNLIMITED
         self._gates: dict[str, Gate] = {}
         self._to_ask: dict[str, Gate] = {}
         self._asking: asyncio.Task[None] | None = None
@@ -101,12 +90,12 @@ class Limiter:
 
         Raises `RateLimited`.
         """
-        if caller.limits == UNLIMITED and self._defaults == UNLIMITED:
-            return Admission(caller, self._usage)
+        if self._unlimited and caller.limits == UNLIMITED:
+            return Admission(self, caller)
         gate = self._gate(caller)
         if not gate.take(tokens, self._clock()):
             return None
-        return _LimitedAdmission(caller, self._usage, self, gate, tokens)
+        return Admission(self, caller, gate, tokens)
 
     async def admit(self, caller: Caller, tokens: int) -> Admission:
         """Let a request in, leasing a slice of the key's limits from the database if need be. Raises `RateLimited`."""
@@ -118,11 +107,15 @@ class Limiter:
             gate = self._gate(caller)
             refusal = await self._refusal_of(gate, tokens)
             if refusal is None:
-                return _LimitedAdmission(caller, self._usage, self, gate, tokens)
+                return Admission(self, caller, gate, tokens)
             attempts += 1
             if refusal.kind != "streams" or attempts == STREAM_ATTEMPTS:
                 raise gate.error(refusal, self._clock())
             await asyncio.sleep(STREAM_PAUSE_SECONDS)
+
+    def count(self, caller: Caller, end_user_hash: str | None, prompt_tokens: int, completion_tokens: int) -> None:
+        """Count what a request used."""
+        self._usage.add(caller.key_id, caller.project_id, end_user_hash, prompt_tokens, completion_tokens)
 
     def settle(self, gate: Gate, reserved: int, bucket: int, used: int) -> None:
         """A request is over that had `reserved` tokens of what was given out in `bucket`."""
@@ -183,7 +176,7 @@ class Limiter:
         if gate is None:
             gate = self._gates[caller.key_id] = Gate(caller, caller.limits.or_else(self._defaults))
         elif gate.caller is not caller:
-            gate.caller, gate.limits = caller, caller.limits.or_else(self._defaults)
+            gate.be_of(caller, caller.limits.or_else(self._defaults))
         return gate
 
     async def _refusal_of(self, gate: Gate, tokens: int) -> Refusal | None:

@@ -1,5 +1,7 @@
 """`x-ratelimit-*` headers as OpenAI spells them."""
 
+from gateway.access.caller import KeyLimits
+
 Headers = tuple[tuple[str, str], ...]
 
 
@@ -25,3 +27,30 @@ def rate_headers(kind: str, limit: int | None, remaining: int, reset: str) -> He
         ("x-ratelimit-remaining-" + kind, str(remaining if remaining > 0 else 0)),
         ("x-ratelimit-reset-" + kind, reset),
     )
+
+
+class HeaderLines:
+    """The same headers as lines of HTTP, for requests that are let in: on the path of every answer of a limited key."""
+
+    __slots__ = ("_form", "_requests", "_tokens")
+
+    def __init__(self, limits: KeyLimits, reset: str) -> None:
+        """`reset`: when the limits are whole again."""
+        self._requests, self._tokens = limits.requests_per_minute is not None, limits.tokens_per_minute is not None
+        kinds = (("requests", limits.requests_per_minute), ("tokens", limits.tokens_per_minute))
+        headers = [header for kind, limit in kinds for header in rate_headers(kind, limit, 0, reset)]
+        lines = [f"{name}: {'%d' if '-remaining-' in name else value}\r\n" for name, value in headers]
+        self._form = "".join(lines).encode()
+
+    def lines(self, requests: int, tokens: int) -> bytes:
+        """With what is left of each; less than nothing is told as nothing."""
+        left = [requests] if self._requests else []
+        if self._tokens:
+            left.append(tokens)
+        return self._form % tuple([each if each > 0 else 0 for each in left])
+
+
+def headers_of(lines: bytes) -> Headers:
+    """Header lines as pairs."""
+    pairs = (line.partition(": ") for line in lines.decode("latin-1").split("\r\n") if line)
+    return tuple((name, value) for name, _, value in pairs)

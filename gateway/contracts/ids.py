@@ -8,7 +8,8 @@ import time
 from functools import lru_cache
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-_PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
+_RANDOM = "".join(_ALPHABET[byte & 31] for byte in range(256)).encode()
+"""One character for each byte, each for eight of them."""
 
 COMPLETION = "chatcmpl-"
 RESPONSE = "resp_"
@@ -29,22 +30,22 @@ WEIGHTS_NAME = "weights"
 
 
 class _Entropy:
-    """Random bytes of the system, asked for a few hundred ids at a time: each question costs a system call."""
+    """Random characters, asked of the system for a few hundred ids at a time: each question costs a system call."""
 
     def __init__(self) -> None:
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew: a process and its copy must not use the same bytes."""
-        self._bytes, self._used = b"", 0
+        """Begin anew: a process and its copy must not use the same characters."""
+        self._characters, self._used = "", 0
 
-    def bits_80(self) -> int:
-        """80 random bits, never the same ones twice."""
-        if self._used + 10 > len(self._bytes):
-            self._bytes, self._used = os.urandom(4000), 0
-        taken = self._bytes[self._used : self._used + 10]
-        self._used += 10
-        return int.from_bytes(taken, "big")
+    def characters(self) -> str:
+        """16 random characters, 80 bits, never the same ones twice."""
+        used = self._used
+        if used == len(self._characters):
+            self._characters, used = os.urandom(4096).translate(_RANDOM).decode(), 0
+        self._used = used + 16
+        return self._characters[used : used + 16]
 
 
 _entropy = _Entropy()
@@ -54,14 +55,13 @@ os.register_at_fork(after_in_child=_entropy.forget)
 def ulid(at_seconds: float | None = None) -> str:
     """26 lowercase characters; sorts by `at_seconds` (default: now), to the millisecond."""
     milliseconds = int((time.time() if at_seconds is None else at_seconds) * 1000)
-    value, bits = _stamp(milliseconds & (1 << 48) - 1), _entropy.bits_80()
-    return value + "".join([_PAIRS[bits >> shift & 1023] for shift in (70, 60, 50, 40, 30, 20, 10, 0)])
+    return _stamp(milliseconds & (1 << 48) - 1) + _entropy.characters()
 
 
 @lru_cache(maxsize=4)
 def _stamp(milliseconds: int) -> str:
     """The first ten characters."""
-    return "".join([_PAIRS[milliseconds >> shift & 1023] for shift in (40, 30, 20, 10, 0)])
+    return "".join([_ALPHABET[milliseconds >> shift & 31] for shift in range(45, -1, -5)])
 
 
 def minted_at(made: str) -> float | None:

@@ -1,7 +1,7 @@
 """Writes one answer to one client's connection, as HTTP/1.1. Knows nothing of how the answer comes to be."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from http import HTTPStatus
 
 import msgspec
@@ -28,12 +28,12 @@ class ClientOutlet:
         self._streaming = False
         self.keep_alive = True
         """Whether the client may send another request after this one."""
-        self.limits: Iterable[tuple[str, str]] = ()
-        """Further headers, about the limits of the client's key."""
+        self.limits = b""
+        """Further header lines, about the limits of the client's key."""
 
     def whole(self, body: bytes) -> None:
         """The answer in one piece."""
-        self._write(self._opening(200, JSON_HEAD % len(body), self.limits) + body)
+        self._write(self._opening(200, JSON_HEAD % len(body)) + body)
         self._done()
 
     def event(self, data: bytes) -> None:
@@ -41,14 +41,14 @@ class ClientOutlet:
         chunk = b"%x\r\n%b\r\n" % (len(data), data)
         if not self._streaming:
             self._streaming = True
-            chunk = self._opening(200, STREAM_HEAD, self.limits) + chunk
+            chunk = self._opening(200, STREAM_HEAD) + chunk
         self._write(chunk)
 
     def end(self, data: bytes) -> None:
         """The last events of a stream."""
         chunk = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data)
         if not self._streaming:
-            chunk = self._opening(200, STREAM_HEAD, self.limits) + chunk
+            chunk = self._opening(200, STREAM_HEAD) + chunk
         self._write(chunk)
         self._done()
 
@@ -58,14 +58,13 @@ class ClientOutlet:
         if self._streaming:
             self.end(b"data: %b\n\n" % body)
             return
-        headers = [*self.limits, *error_headers(error).items()]
-        self._write(self._opening(error.status, JSON_HEAD % len(body), headers) + body)
+        lines = "".join([f"{name}: {value}\r\n" for name, value in error_headers(error).items()]).encode("latin-1")
+        self._write(self._opening(error.status, JSON_HEAD % len(body) + lines) + body)
         self._done()
 
-    def _opening(self, status: int, head: bytes, headers: Iterable[tuple[str, str]]) -> bytes:
-        lines = "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("latin-1") if headers else b""
+    def _opening(self, status: int, head: bytes) -> bytes:
         close = b"" if self.keep_alive else b"connection: close\r\n"
-        return b"%b%b%b%b%b\r\n" % (STATUS_LINES[status], head, self._head, lines, close)
+        return b"%b%b%b%b%b\r\n" % (STATUS_LINES[status], head, self._head, self.limits, close)
 
     def _write(self, data: bytes) -> None:
         if not self._transport.is_closing():

@@ -7,18 +7,20 @@ nothing of the client's connection, which is an `Outlet`.
 import asyncio
 import time
 from collections.abc import Coroutine
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
 from gateway.access.caller import Caller
 from gateway.access.limits import Admission
 from gateway.contracts import ids
-from gateway.engines.dialects import Dialect, dialect_of
+from gateway.engines.dialects import dialect_of
 from gateway.engines.failures import NothingGenerated
 from gateway.engines.upstream import Connection, Origin
 from gateway.errors import AlignwayError, InvalidRequest, UpstreamError
+from gateway.relay.asking import CHAT_PATH, answer_to, engine_request, routing_keys
 from gateway.relay.mended import mended_call
+from gateway.relay.outlet import Outlet, as_ours
 from gateway.relay.tally import Tally
 from gateway.routing.drain import ServerShuttingDown
 from gateway.routing.pool import Lease
@@ -27,33 +29,12 @@ from gateway.wire.chat import ChatRequest
 from gateway.wire.events import EventSplitter
 from gateway.wire.reply import BrokenOff, Signature, StreamedAnswer, WholeAnswer
 
-CHAT_PATH = b"/v1/chat/completions"
-STREAMED = b',"stream":true,"stream_options":{"include_usage":true}}'
 DONE = b"data: [DONE]\n\n"
 MAX_REPLY_BYTES = 64 << 20
 REFUSAL_BYTES = 64 << 10
 """Engines have been seen to refuse with megabytes of text."""
-AFFINITY_BYTES = 512
-"""Requests whose messages begin with the same bytes go to the same replica, whose prefix cache knows them."""
-STICKY_CHARACTERS = 4096
 
 log = structlog.get_logger(__name__)
-
-
-class Outlet(Protocol):
-    """Where the answer goes. Exactly one of `whole`, `end` and `failed` is called, once."""
-
-    def whole(self, body: bytes) -> None:
-        """The answer in one piece."""
-
-    def event(self, data: bytes) -> None:
-        """One or more server-sent events of a stream."""
-
-    def end(self, data: bytes) -> None:
-        """The last events; nothing comes after them."""
-
-    def failed(self, error: AlignwayError) -> None:
-        """There is no answer, or no more of it."""
 
 
 class ChatExchange:
@@ -79,9 +60,9 @@ class ChatExchange:
         self._task: asyncio.Task[None] | None = None
         self._attempts: dict[type[AlignwayError], int] = {}
         self._status = self._size = 0
-        self._parts: list[bytes] = []
+        self._parts: list[bytes]
         self._events: EventSplitter
-        self._held: list[bytes] = []
+        self._held: list[bytes]
         self._resumed: asyncio.Event | None = None
         self._paused = self._over = self._told = False
 
@@ -129,70 +110,49 @@ class ChatExchange:
         return settings.read_timeout_seconds if self._request.stream else settings.reply_timeout_seconds
 
     def _dispatch(self) -> None:
-        request = self._request
-        if request.end_user is not None:
-            sticky = f"{self._caller.project_id}\0{request.end_user}".encode()
-        else:
-            sticky = f"{self._caller.key_id}\0{request.first_user_text()[:STICKY_CHARACTERS]}".encode()
-        cache_key = request.prompt_cache_key
-        affinity = cache_key.encode() if cache_key else request.engine_messages_json[:AFFINITY_BYTES]
-        lease = self._services.pool.try_take(request.model, sticky, affinity)
+        pool, model = self._services.pool, self._request.model
+        lease = pool.try_take(model, *self._keys()) if pool.table.needs_keys else pool.try_take(model, b"")
         if lease is not None:
             self._send(lease)
         else:
-            self._run(self._wait_for_lease(sticky, affinity))
+            self._run(self._wait_for_lease())
 
-    async def _wait_for_lease(self, sticky: bytes, affinity: bytes) -> None:
+    def _keys(self) -> tuple[bytes, bytes]:
+        return routing_keys(self._request, self._caller.project_id, self._caller.key_id)
+
+    async def _wait_for_lease(self) -> None:
         arrived = time.monotonic()
-        lease = await self._services.pool.take(self._request.model, sticky, affinity)
-        self._services.metrics.queue_wait.observe(time.monotonic() - arrived)
+        try:
+            lease = await self._services.pool.take(self._request.model, *self._keys())
+        finally:
+            self._services.metrics.queue_wait.observe(time.monotonic() - arrived)
         self._send(lease)
 
     def _send(self, lease: Lease) -> None:
-        self._lease, target, request = lease, lease.target, self._request
-        self._events, self._held = EventSplitter(), []
-        if request.has_images and not self._services.takes_images(target.release.alias):
+        self._lease, target, request, services = lease, lease.target, self._request, self._services
+        if request.has_images and not services.takes_images(target.release.alias):
             raise InvalidRequest(
                 "This model takes no images; send text. If it can see, set `images = true` in its `[[models]]` entry.",
                 param="messages",
                 code="images_not_supported",
             )
-        self._tally.sent_to(target)
-        signature = Signature(self.completion_id, self._tally.created, target.release.name, target.release.id)
-        reasoning = self._services.settings.surface.extensions != "strict"
-        if request.stream:
-            self._answer = StreamedAnswer(
-                signature,
-                request.choices,
-                usage=request.wants_usage,
-                reasoning=reasoning,
-                patient=request.asks_grammar or b'"logit_bias"' in request.parameters_json,
-            )
-        else:
-            self._answer = WholeAnswer(signature, request.choices, reasoning=reasoning)
+        tally, release, self._held = self._tally, target.release, []
+        tally.sent_to(target)
+        signature = Signature(self.completion_id, int(tally.began), release.name, release.id)
+        self._answer = answer_to(request, signature, services.settings.surface.extensions != "strict")
         dialect = dialect_of(target.kind)
         parameters = dialect.parameters(request.parameters_json, request.choices)
         if dialect.mends(parameters):
-            self._run(mended_call(self._services.engines, target, request, self))
+            self._run(mended_call(services.engines, target, request, self))
             return
-        origin = self._services.upstreams.origin(target.url)
-        data = self._request_bytes(origin, dialect, parameters, target.engine_model)
+        origin = services.upstreams.origin(target.url)
+        head = origin.head(CHAT_PATH)
+        data = engine_request(request, dialect, parameters, target.engine_model, head, tally.traceparent)
         connection = None if self._attempts else origin.take_idle()  # an idle one may be why it is tried again
         if connection is None:
             self._run(self._connect(origin, data))
         else:
             self._hand_over(connection, data)
-
-    def _request_bytes(self, origin: Origin, dialect: Dialect, parameters: bytes, engine_model: str) -> bytes:
-        body = b'{"model":"%b","messages":%b%b%b' % (
-            engine_model.encode(),
-            dialect.messages(self._request.engine_messages_json),
-            b"" if parameters == b"{}" else b"," + parameters[1:-1],
-            STREAMED if self._request.stream else b"}",
-        )
-        traceparent = self._tally.traceparent
-        trace = b"" if traceparent is None else b"traceparent: %b\r\n" % traceparent.encode()
-        return b"%b%bcontent-length: %d\r\n\r\n%b" % (origin.head(CHAT_PATH), trace, len(body), body)
 
     async def _connect(self, origin: Origin, data: bytes) -> None:
         connection = await origin.connect(self._services.settings.upstream.connect_timeout_seconds)
@@ -207,7 +167,7 @@ class ChatExchange:
     def _hand_over(self, connection: Connection, data: bytes) -> None:
         self._connection = connection
         self._status = self._size = 0
-        self._parts = []
+        self._parts, self._events = [], EventSplitter()
         connection.send(data, self, self._patience)
         if self._paused:
             connection.pause()
@@ -340,7 +300,12 @@ class ChatExchange:
             connection.let_go()
         self._end("finished")
 
-    def _recorded(self, _: bool) -> None:
+    def _accounted(self, recorded: bool) -> None:
+        if not recorded:
+            self._services.metrics.unrecorded.inc()
+
+    def _recorded(self, recorded: bool) -> None:
+        self._accounted(recorded)
         if self._told:
             return
         self._told = True
@@ -369,22 +334,9 @@ class ChatExchange:
         self._services.drain.discard(self)
         if self._lease is not None:
             self._lease.release()
-        then = self._recorded if status == "finished" else _nobody_waits
+        then = self._recorded if status == "finished" else self._accounted
         try:
             self._tally.ended(status, self.completion_id, self._answer, error, then)
         except Exception as unexpected:  # whatever goes wrong in the books, the client has its answer
             log.error("request_not_accounted", exc_info=unexpected)
-            self._services.metrics.unrecorded.inc()
             then(False)
-
-
-def _nobody_waits(_: bool) -> None:
-    return
-
-
-def as_ours(error: Exception) -> AlignwayError:
-    """Any error as one that a client may see; what we did not foresee goes to the log."""
-    if isinstance(error, AlignwayError):
-        return error
-    log.error("unexpected_error", exc_info=error)
-    return AlignwayError("Something went wrong inside Alignway; its log says what. Please report it.")

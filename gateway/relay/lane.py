@@ -13,13 +13,17 @@ from gateway.access.caller import Caller
 from gateway.access.limits import Admission
 from gateway.errors import AlignwayError, InvalidRequest
 from gateway.relay.admission import authenticated, caller_at_once, estimated_tokens, too_large
+from gateway.relay.asking import CHAT_PATH
 from gateway.relay.client import ClientOutlet
-from gateway.relay.exchange import CHAT_PATH, ChatExchange, as_ours
+from gateway.relay.exchange import ChatExchange
+from gateway.relay.outlet import as_ours
 from gateway.services import Services
 from gateway.wire.chat import ChatRequest, parse_chat_request
 from gateway.wire.http_protocol import BoundedHttpProtocol
 from gateway.wire.media_type import require_json
 from gateway.wire.request_id import HEADER, request_id
+
+JSON = b"application/json"
 
 
 class BodyTooSlow(InvalidRequest):
@@ -60,26 +64,19 @@ class ChatLane(BoundedHttpProtocol):
         if self._hot:
             self._deaf = True
         else:
-            self._unset_keepalive_if_required()  # it may come in one block with one that is answered already
+            self._resting_since = None  # it may come in one block with one that is answered already
+            self._unset_keepalive_if_required()
             super().on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        """A piece of the address."""
-        if not self._deaf:
-            super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One header."""
-        if not self._deaf:
-            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The head is complete: is it a chat, and is the connection free for it?"""
         if self._deaf or self.offers_another_protocol():
             return
         busy = self.cycle is not None and not self.cycle.response_complete
-        self._head = dict(self.headers)
         hot = not busy and self.url == CHAT_PATH and self.parser.get_method() == b"POST"
+        if hot:
+            self._head = dict(self.headers)
+            self._length = int(self._head.get(b"content-length", b"-1"))
         if not hot or self._is_old() or self._is_large_from_a_stranger():
             super().on_headers_complete()
             return
@@ -134,8 +131,7 @@ class ChatLane(BoundedHttpProtocol):
     def _is_large_from_a_stranger(self) -> bool:
         """Whether the application must ask who sends this before it is received: only some keys may send so much."""
         services: Services = self.application.state.services
-        length = self._head.get(b"content-length")
-        if length is not None and int(length) <= services.settings.server.body_limit_bytes:
+        if 0 <= self._length <= services.settings.server.body_limit_bytes:
             return False
         return services.authenticator.remembered(self._header(b"authorization")) is None
 
@@ -151,7 +147,7 @@ class ChatLane(BoundedHttpProtocol):
         self._caller = caller_at_once(services, head)
         may_be_large = self._caller is not None and self._caller.images
         self._body_limit = server.image_body_limit_bytes if may_be_large else server.body_limit_bytes
-        if int(head.get(b"content-length", b"0")) > self._body_limit:
+        if self._length > self._body_limit:
             raise too_large(self._body_limit)
         if self.expect_100_continue:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -189,7 +185,8 @@ class ChatLane(BoundedHttpProtocol):
         self._outlet.failed(error)
 
     def _begin(self) -> None:
-        require_json(self._header(b"content-type"), self._header(b"content-encoding"))
+        if self._head.get(b"content-type") != JSON or b"content-encoding" in self._head:
+            require_json(self._header(b"content-type"), self._header(b"content-encoding"))
         services, caller = self._services, self._caller
         if caller is not None:
             request = self._parse(caller)
@@ -219,7 +216,7 @@ class ChatLane(BoundedHttpProtocol):
 
     def _exchange_for(self, caller: Caller, request: ChatRequest, admission: Admission) -> None:
         self._body = b""
-        self._outlet.limits = admission.headers
+        self._outlet.limits = admission.header_lines
         traceparent = self._header(b"traceparent")
         self._exchange = ChatExchange(self._services, caller, request, admission, self._outlet, traceparent=traceparent)
         if self.flow.write_paused:  # the client has not taken the answer before this one
@@ -242,12 +239,9 @@ class ChatLane(BoundedHttpProtocol):
         if self._deaf or not self._outlet.keep_alive:
             self.transport.close()
         elif not self.transport.is_closing():
-            self._unset_keepalive_if_required()
             if self.flow.write_paused:  # one that takes no answers gets no more of them
                 self.flow.pause_reading()
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+            self.begin_rest()
 
     # ---- what may happen at any time
 

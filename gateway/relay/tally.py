@@ -25,13 +25,13 @@ class Tally:
 
     __slots__ = (
         "_admission",
-        "_began",
         "_caller",
         "_meter",
         "_request",
         "_services",
         "_span",
         "_target",
+        "began",
         "first_chunk_seconds",
         "traceparent",
     )
@@ -45,18 +45,14 @@ class Tally:
         traceparent: str | None = None,
     ) -> None:
         self._services, self._caller, self._request, self._admission = services, caller, request, admission
-        self._began = time.time()
+        self.began = time.time()
+        """When the request came, in seconds since 1970."""
         self._meter: Meter | None = None
         self._target: Target | None = None
         self._span: Span | None = services.traces.begin(request.model, caller, traceparent)
         self.traceparent = well_formed(traceparent) if self._span is None else self._span.traceparent
         """What the engine is told of the trace."""
         self.first_chunk_seconds: float | None = None
-
-    @property
-    def created(self) -> int:
-        """When the request came, in whole seconds."""
-        return int(self._began)
 
     def sent_to(self, target: Target) -> None:
         """The request goes to an engine; to another one, if it is tried again."""
@@ -69,7 +65,7 @@ class Tally:
     def first_chunk(self) -> None:
         """The engine said something."""
         if self.first_chunk_seconds is None:
-            self.first_chunk_seconds = time.time() - self._began
+            self.first_chunk_seconds = time.time() - self.began
 
     def _streamed_after(self) -> float | None:
         """When a stream brought its first chunk; a whole answer has none."""
@@ -88,7 +84,7 @@ class Tally:
         usage = NO_USAGE if answer is None else answer.usage
         end_user = request.end_user
         user_hash = services.secrets.keyed_hash("end_user", end_user) if end_user else None
-        seconds = time.time() - self._began
+        seconds = time.time() - self.began
         self._admission.settle(*self._cost(status, answer), user_hash)
         if self._meter is not None:
             counts = usage.prompt_tokens, usage.completion_tokens
@@ -98,8 +94,28 @@ class Tally:
             error.counted = True
         if self._span is not None:
             self._end_span(self._span, status, completion_id, answer, error)
+        if services.request_log.wants(status, error):
+            self._log(status, completion_id, usage, seconds, error)
         target = self._target
-        services.request_log.ended(
+        if answer is None or target is None or request.store is False or isinstance(error, InvalidRequest):
+            done(True)
+            return
+        row = self._row(target, status, completion_id, answer, user_hash, seconds)
+        services.completions.write(row, done)
+
+    def _cost(self, status: str, answer: Answer | None) -> tuple[int, int]:
+        """Prompt and completion tokens. Whoever leaves before the engine has counted them pays for what was said."""
+        if answer is None:
+            return 0, 0
+        if status == "aborted" and not answer.usage.total_tokens:
+            return len(self._request.engine_messages_json) // BYTES_PER_TOKEN, answer.tokens_heard()
+        return answer.usage.prompt_tokens, answer.usage.completion_tokens
+
+    def _log(
+        self, status: str, completion_id: str, usage: ShownUsage, seconds: float, error: AlignwayError | None
+    ) -> None:
+        target = self._target
+        self._services.request_log.ended(
             status,
             completion_id=completion_id,
             alias=None if target is None else target.release.alias,
@@ -110,26 +126,8 @@ class Tally:
             first_chunk_seconds=self.first_chunk_seconds,
             total_seconds=seconds,
             error=error,
-            prompt=lambda: request.stored_messages_json.decode(),
+            prompt=lambda: self._request.stored_messages_json.decode(),
         )
-        if answer is None or target is None or request.store is False or isinstance(error, InvalidRequest):
-            done(True)
-            return
-        row = self._row(target, status, completion_id, answer, user_hash, seconds)
-        services.completions.write(row, lambda recorded: self._written(recorded, done))
-
-    def _cost(self, status: str, answer: Answer | None) -> tuple[int, int]:
-        """Prompt and completion tokens. Whoever leaves before the engine has counted them pays for what was said."""
-        if answer is None:
-            return 0, 0
-        if status == "aborted" and not answer.usage.total_tokens:
-            return len(self._request.engine_messages_json) // BYTES_PER_TOKEN, answer.tokens_heard()
-        return answer.usage.prompt_tokens, answer.usage.completion_tokens
-
-    def _written(self, recorded: bool, done: Callable[[bool], None]) -> None:
-        if not recorded:
-            self._services.metrics.unrecorded.inc()
-        done(recorded)
 
     def _row(
         self, target: Target, status: str, completion_id: str, answer: Answer, user_hash: str | None, seconds: float
@@ -145,12 +143,12 @@ class Tally:
             messages=_text(request.stored_messages_json),
             parameters=_text(request.parameters_json),
             choices=_text(answer.choices_json()),
-            usage=_text(answer.usage_json()),
+            usage=answer.usage_json().decode(),
             end_user_hash=user_hash,
-            created_at=self._began,
+            created_at=self.began,
             first_chunk_seconds=self.first_chunk_seconds,
             total_seconds=seconds,
-            call_metadata=_text(request.metadata_json),
+            call_metadata=_text(request.metadata_json) if request.metadata else "{}",
         )
 
     def _end_span(

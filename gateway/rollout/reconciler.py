@@ -19,7 +19,7 @@ from gateway.rollout.triggers import start_due_runs
 from gateway.settings import Settings
 from gateway.storage import routing_state
 from gateway.storage.database import Database
-from gateway.storage.glance import Glance, Rows
+from gateway.storage.glance import Rows
 from gateway.storage.leases import LeaseLost, check_lease, release_lease, take_lease
 from gateway.storage.rollouts import open_rollout, transition
 from gateway.storage.tables import Alias, Replica, Rollout
@@ -54,7 +54,7 @@ class Reconciler:
     ) -> None:
         """`epoch`: the routing epoch last seen, for free; without it, every look is a whole one."""
         self._database = database
-        self._glance = Glance(database.url, LOOKS)
+        self._glance = database.glance(LOOKS)
         self._epoch_seen = epoch
         self._looked_at, self._looked_epoch, self._at_rest = float("-inf"), -1, False
         self._glanced_at = float("-inf")

@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from gateway.errors import AlignwayError
-from gateway.relay.exchange import as_ours
+from gateway.relay.outlet import as_ours
 from gateway.routes.body import ClientLeft
 from gateway.routing.drain import Drain
 from gateway.services import Services

@@ -20,7 +20,7 @@ from gateway.routing.table import RoutingTable
 from gateway.storage import routing_state
 from gateway.storage.counters import current_value
 from gateway.storage.database import Database
-from gateway.storage.glance import Glance, Rows
+from gateway.storage.glance import Rows
 from gateway.storage.tables import Alias, Counter, GatewayWorker, ReleaseRow, Replica
 
 POLL_SECONDS = 0.1
@@ -63,7 +63,7 @@ class RoutingSync:
         """`database` is for this alone, closed on leaving: a heartbeat waits in no queue behind requests."""
         self.worker_id = ids.mint(ids.WORKER)
         self._database = database
-        self._glance = Glance(database.url, LOOKS)
+        self._glance = database.glance(LOOKS)
         self._seen: list[Rows] = []
         self._pool = pool
         self._started_at = time.time()

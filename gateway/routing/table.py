@@ -48,6 +48,11 @@ class RoutingTable:
         raise ModelNotFound(f"There is no model `{model}` here; the models are: {known}. See GET /v1/models.")
 
     @cached_property
+    def needs_keys(self) -> bool:
+        """Whether it matters who asks, or what: where a canary or several replicas share the requests."""
+        return len(self.replicas) > 1 or any(alias.canary_release_id for alias in self.aliases.values())
+
+    @cached_property
     def _names(self) -> dict[str, tuple[Route, ReleaseView | None]]:
         """Every name that can stand in `model`. An alias goes before a release of the same name."""
         routes = {

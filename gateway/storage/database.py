@@ -5,11 +5,11 @@ survive kill -9 and are made power-safe by the next durable commit (completions:
 both written in order).
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
-from sqlalchemy import event, make_url
+from sqlalchemy import Select, event, make_url
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from gateway.errors import DatabaseUnavailable
+from gateway.storage.glance import Glance
 
 Durability = Literal["durable", "relaxed"]
 SQLITE_BUSY_SECONDS = 10.0
@@ -75,6 +76,10 @@ class Database:
             raise DatabaseUnavailable(
                 f"The database cannot be used right now; nothing was written. Try again in a moment. ({reason})"
             ) from error
+
+    def glance(self, looks: Mapping[str, Select[Any]]) -> Glance:
+        """For looking at the same few rows over and over, on a connection of its own."""
+        return Glance(self.url, looks)
 
     async def close(self) -> None:
         """Close every connection."""

@@ -19,6 +19,10 @@ class RequestLog:
         self._errors = settings.request_log != "off"
         self._prompts = settings.log_prompts
 
+    def wants(self, status: str, error: AlignwayError | None) -> bool:
+        """Whether `ended` would write a line: ask first where every microsecond counts."""
+        return self._all or (self._errors and (error is not None or status == "failed"))
+
     def ended(
         self,
         status: str,
@@ -35,8 +39,7 @@ class RequestLog:
         prompt: Callable[[], str] | None = None,
     ) -> None:
         """A request is over, as `finished`, `failed` or `aborted`. `prompt` is called only if prompts are logged."""
-        failed = error is not None or status == "failed"
-        if not (self._all or (failed and self._errors)):
+        if not self.wants(status, error):
             return
         fields: dict[str, Any] = {
             "status": status,
@@ -53,4 +56,5 @@ class RequestLog:
             fields |= {"http_status": error.status, "code": error.code}
         if self._prompts and prompt is not None:
             fields["prompt"] = prompt()
+        failed = error is not None or status == "failed"
         (log.warning if failed else log.info)("request_ended", **fields)

@@ -35,10 +35,12 @@ class Growing:
         """Add what an engine said."""
         if said.content:
             self.content.append(said.content)
-        thought = said.thought
-        if thought is not None:
+        thought = said.reasoning or said.reasoning_content
+        if thought:
             self.reasoning.append(thought)
-        for position, piece in enumerate(said.tool_calls or ()):
+        if said.tool_calls is None:
+            return
+        for position, piece in enumerate(said.tool_calls):
             self._take_call(position if piece.index is None else piece.index, piece)
 
     def tool_calls(self) -> list[ShownToolCall]:

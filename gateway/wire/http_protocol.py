@@ -42,6 +42,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     """What the parser finds is not for us."""
     _plain_head = b""
     """The head of a request that is to be read again."""
+    _resting_since: float | None = None
+    """Since when nothing is asked, after an answer that was none of the application's."""
+    _rest: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client connected: its first request must begin, and its head end, in time."""
@@ -53,12 +56,15 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         self._stop_receipt()
+        if self._rest is not None:
+            self._rest.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse what came. The parser keeps an unfinished line to itself, so blocks are counted here."""
-        if self.timeout_keep_alive_task is not None and data[0] in LINE_ENDS and not data.strip(LINE_ENDS):
+        if data[0] in LINE_ENDS and self._is_resting() and not data.strip(LINE_ENDS):
             return  # between two requests, and no reason to keep the connection open for longer
+        self._resting_since = None
         self._unset_keepalive_if_required()
         self._unparsed_bytes += len(data)
         try:
@@ -75,17 +81,21 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._refuse(self._too_large())
 
     def on_message_begin(self) -> None:
-        """A request begins."""
-        super().on_message_begin()
+        """A request begins. What uvicorn prepares for an application waits until it is known to be for one."""
+        self.url, self.headers, self.expect_100_continue = b"", [], False
         self._head_open, self._head_bytes, self._unparsed_bytes = True, 0, 0
 
     def on_url(self, url: bytes) -> None:
         """A piece of the address."""
+        if self._deaf:
+            return
         self._count(len(url))
-        super().on_url(url)
+        self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header. What uvicorn does with it is done here, as this is called for every header of every request."""
+        if self._deaf:
+            return
         self._head_bytes += len(name) + len(value) + HEADER_OVERHEAD_BYTES
         if self._head_bytes > self.header_limit_bytes:
             self._count(0)
@@ -95,8 +105,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """The head is complete and within its bounds."""
+        """The head is complete and within its bounds, and for the application."""
         self._head_ended()
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers += headers  # the very list that stands in the scope
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -117,6 +131,25 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._plain_head = b"%b %b HTTP/1.1\r\n%b\r\n" % (self.parser.get_method(), self.url, lines)
         self._deaf = True
         return True
+
+    def begin_rest(self) -> None:
+        """Nothing is asked: close the connection after a while. One timer serves many rests, as most are short."""
+        self._resting_since = self.loop.time()
+        if self._rest is None:
+            self._rest = self.loop.call_later(self.timeout_keep_alive, self._rested)
+
+    def _rested(self) -> None:
+        self._rest = None
+        if self._resting_since is None:  # a request is under way; after it begins another rest
+            return
+        left = self._resting_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._rest = self.loop.call_later(left, self._rested)
+        elif not self.transport.is_closing():
+            self.transport.close()
+
+    def _is_resting(self) -> bool:
+        return self._resting_since is not None or self.timeout_keep_alive_task is not None
 
     def _stay(self, rest: bytes) -> None:
         """Stay with HTTP/1.1. Some clients (Java's) offer HTTP/2 with their first request, and the parser leaves the

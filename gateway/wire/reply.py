@@ -6,6 +6,7 @@ types that have OpenAI's fields and no others, and what leaves is written from s
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -36,6 +37,13 @@ FINISH_REASONS = {
 }
 """How an engine may say that an answer ended, in OpenAI's words. Any other word means that it broke off."""
 
+STORED_TEXT = b'[{"index":0,"message":{"role":"assistant","content":%b},"finish_reason":%b}]'
+"""What `StoredChoice` makes of a text."""
+REPLY_TEXT = (
+    b',"choices":[{"index":0,"message":{"content":%b,"role":"assistant","refusal":null},"logprobs":null,'
+    b'"finish_reason":%b}],"usage":%b}'
+)
+"""What `ReplyBody` makes of a text."""
 T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
 _decode_chunk = msgspec.json.Decoder(RawChunk).decode
@@ -54,13 +62,17 @@ class Signature:
 
     def head(self, kind: str) -> bytes:
         """The fields that open a reply or a chunk, as JSON without the closing brace."""
-        return b'{"id":%b,"object":"%b","created":%d,"model":%b,"system_fingerprint":%b' % (
-            _encode(self.completion_id),
+        return b'{"id":"%b","object":"%b","created":%d,%b' % (
+            self.completion_id.encode(),  # ours, so without anything to escape
             kind.encode(),
             self.created,
-            _encode(self.model),
-            _encode(self.release_id),
+            _who(self.model, self.release_id),
         )
+
+
+@lru_cache(maxsize=1000)
+def _who(model: str, release_id: str) -> bytes:
+    return b'"model":%b,"system_fingerprint":%b' % (_encode(model), _encode(release_id))
 
 
 class BrokenOff(UpstreamError):
@@ -74,7 +86,7 @@ class BrokenOff(UpstreamError):
 class Answer:
     """Everything one completion has said so far, over all its choices."""
 
-    __slots__ = ("_choices", "_expected", "_shows_reasoning", "finished", "usage")
+    __slots__ = ("_choices", "_expected", "_shows_reasoning", "_stored", "finished", "usage")
 
     def __init__(self, expected: int, shows_reasoning: bool) -> None:
         self.usage = ShownUsage()
@@ -83,10 +95,12 @@ class Answer:
         self._expected = expected
         self._shows_reasoning = shows_reasoning
         self._choices: dict[int, Growing] = {}
+        self._stored: bytes | None = None
+        """The choices as they are stored, if that is known already."""
 
     def choices_json(self) -> bytes:
         """The choices as they are stored, in order."""
-        return _encode([self._choices[index].stored(index) for index in sorted(self._choices)])
+        return self._stored or _encode([self._choices[index].stored(index) for index in sorted(self._choices)])
 
     def usage_json(self) -> bytes:
         """The token counts as they are stored."""
@@ -105,14 +119,20 @@ class Answer:
         growing.take(said)
         if finish_reason is not None:
             growing.finish_reason = _known_reason(finish_reason)
-            ended = [choice.finish_reason is not None for choice in self._choices.values()]
-            self.finished = len(ended) >= self._expected and all(ended)
+            self.finished = self._expected == 1 or self._have_all_ended()
         return growing
 
+    def _have_all_ended(self) -> bool:
+        ended = [choice.finish_reason is not None for choice in self._choices.values()]
+        return len(ended) >= self._expected and all(ended)
+
     def _growing(self, index: int) -> Growing:
-        if not 0 <= index < self._expected:
-            raise UpstreamError(f"The engine sent choice {index} of {self._expected}; see the engine's log.")
-        return self._choices.setdefault(index, Growing())
+        found = self._choices.get(index)
+        if found is None:
+            if not 0 <= index < self._expected:
+                raise UpstreamError(f"The engine sent choice {index} of {self._expected}; see the engine's log.")
+            found = self._choices[index] = Growing()
+        return found
 
 
 class WholeAnswer(Answer):
@@ -130,7 +150,14 @@ class WholeAnswer(Answer):
         reply = _read(_decode_reply, raw)
         if reply.usage is not None:
             self.usage = reply.usage.clean()
-        body = ReplyBody([self._shown(choice) for choice in reply.choices], self.usage)
+        choices = reply.choices
+        if len(choices) == 1 and (text := _message_alone(choices[0])) is not None:
+            # Nearly every answer is this: one choice with a text and nothing else. Its text is encoded once.
+            reason = self._take(0, choices[0].message, choices[0].finish_reason).finish_reason
+            said, ended = _encode(text), _encode(reason)
+            self._stored = STORED_TEXT % (said, ended)
+            return self._head + REPLY_TEXT % (said, ended, _encode(self.usage))
+        body = ReplyBody([self._shown(choice) for choice in choices], self.usage)
         return self._head + b"," + _encode(body)[1:]
 
     def _shown(self, raw: RawChoice) -> Choice:
@@ -230,6 +257,14 @@ def _text_alone(choice: RawChunkChoice) -> str | None:
     ):
         return None
     return delta.content or None
+
+
+def _message_alone(choice: RawChoice) -> str | None:
+    """The text of a reply's first choice that holds nothing else."""
+    said = choice.message
+    if choice.index or choice.logprobs is not None or said.tool_calls or said.reasoning or said.reasoning_content:
+        return None
+    return said.content
 
 
 def _known_reason(given: str) -> str:

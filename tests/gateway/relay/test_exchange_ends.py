@@ -113,7 +113,7 @@ async def test_what_goes_wrong_in_the_books_keeps_no_answer_back(
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("out of ink")
 
-    monkeypatch.setattr(services.request_log, "ended", broken)
+    monkeypatch.setattr(services.request_log, "wants", broken)
     _, outlet = await begin(services)
     await asyncio.wait_for(outlet.ended.wait(), 5)
     await asyncio.sleep(0.05)

@@ -2,11 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from sqlalchemy import Select
 
 from gateway.access import authenticate
 from gateway.access.authenticate import EXCUSE_SECONDS, Authenticator
@@ -14,6 +15,7 @@ from gateway.access.loopback import refuse_foreign
 from gateway.errors import DatabaseUnavailable, NotAuthenticated, NotPermitted
 from gateway.storage import keys
 from gateway.storage.database import Database
+from gateway.storage.glance import Glance, Rows
 
 SECRET = "sk-0123456789abcdef"
 BEARER = f"Bearer {SECRET}"
@@ -45,6 +47,22 @@ class Leaving:
             raise DatabaseUnavailable("away")
         async with self._database.read() as session:
             yield session
+
+    def glance(self, looks: Mapping[str, Select[Any]]) -> "LeavingGlance":
+        return LeavingGlance(self, self._database.glance(looks))
+
+
+class LeavingGlance:
+    """A look at a database that can go away."""
+
+    def __init__(self, leaving: Leaving, glance: Glance) -> None:
+        self._leaving, self._glance = leaving, glance
+
+    async def rows(self, name: str, **values: Any) -> Rows:
+        if self._leaving.away:
+            self._leaving.asked += 1
+            raise DatabaseUnavailable("away")
+        return await self._glance.rows(name, **values)
 
 
 @pytest.fixture

@@ -205,3 +205,21 @@ def test_a_line_without_end_is_refused() -> None:
         splitter.payloads(b"x" * (1 << 20))
     with pytest.raises(UpstreamError):
         splitter.payloads(b"x")
+
+
+@pytest.mark.parametrize(
+    "content", ["", "plain", 'quo"ted\\ and\nlined', "\u4f60\u597d \U0001f600", "\x00\x1f</script>"]
+)
+def test_a_text_alone_is_shown_and_stored_as_any_other_answer_is(content: str) -> None:
+    message = {"role": "assistant", "content": content}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    alone, among_two = WholeAnswer(SIGNATURE), WholeAnswer(SIGNATURE, 2)
+    shown = json.loads(alone.take(json.dumps({"choices": [choice], "usage": {"prompt_tokens": 3}}).encode()))
+    shown_twice = json.loads(
+        among_two.take(json.dumps({"choices": [choice, choice | {"index": 1}], "usage": {"prompt_tokens": 3}}).encode())
+    )
+    assert shown["choices"] == shown_twice["choices"][:1]
+    assert list(shown) == list(shown_twice)
+    assert shown["choices"][0]["message"]["content"] == content
+    assert json.loads(alone.choices_json()) == json.loads(among_two.choices_json())[:1]
+    assert alone.finished
