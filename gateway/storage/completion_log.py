@@ -12,7 +12,7 @@ from typing import NamedTuple
 import structlog
 from sqlalchemy import make_url
 
-from gateway.storage.completion_writers import PostgresWriter, SqliteWriter
+from gateway.storage.completion_writers import Settle, SqliteWriter, Writer
 
 RECORD_SECONDS = 2.0
 """An answer waits this long for its record; then it is sent without."""
@@ -73,8 +73,7 @@ class CompletionLog:
         self._waiting: deque[Entry] = deque()
         self._waiting_bytes = 0
         self._expiry: asyncio.TimerHandle | None = None
-        kind = SqliteWriter if make_url(url).get_backend_name() == "sqlite" else PostgresWriter
-        self._writer: SqliteWriter | PostgresWriter = kind(url, CompletionRow._fields, self._settle)
+        self._writer = _writer(url, self._settle)
 
     def write(self, row: CompletionRow, done: Callable[[bool], None]) -> None:
         """Commit a row; `done` is called with whether that worked, in this event loop, within `RECORD_SECONDS`.
@@ -111,3 +110,11 @@ class CompletionLog:
         while waiting and (waiting[0].done is None or waiting[0].deadline <= now):
             waiting.popleft().tell(False)
         self._expiry = self._loop.call_at(waiting[0].deadline, self._expire) if waiting else None
+
+
+def _writer(url: str, settle: Settle) -> Writer:
+    if make_url(url).get_backend_name() == "sqlite":
+        return SqliteWriter(url, CompletionRow._fields, settle)
+    from gateway.storage.completion_postgres import PostgresWriter
+
+    return PostgresWriter(url, CompletionRow._fields, settle)

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from gateway.errors import DatabaseUnavailable
-from gateway.storage.glance import Glance
+from gateway.storage.glance import Glance, make_glance
 
 Durability = Literal["durable", "relaxed"]
 SQLITE_BUSY_SECONDS = 10.0
@@ -79,7 +79,7 @@ class Database:
 
     def glance(self, looks: Mapping[str, Select[Any]]) -> Glance:
         """For looking at the same few rows over and over, on a connection of its own."""
-        return Glance(self.url, looks)
+        return make_glance(self.url, looks)
 
     async def close(self) -> None:
         """Close every connection."""

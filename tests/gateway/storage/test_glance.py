@@ -6,7 +6,7 @@ from sqlalchemy import bindparam, select
 from gateway.errors import DatabaseUnavailable
 from gateway.storage.counters import next_value
 from gateway.storage.database import Database
-from gateway.storage.glance import Glance
+from gateway.storage.glance import make_glance
 from gateway.storage.tables import Counter
 
 LOOKS = {
@@ -16,7 +16,7 @@ LOOKS = {
 
 
 async def test_a_glance_sees_what_is_committed_and_nothing_else(database: Database) -> None:
-    glance = Glance(database.url, LOOKS)
+    glance = make_glance(database.url, LOOKS)
     assert await glance.rows("one") == []
     for expected in (1, 2):
         async with database.write() as session:
@@ -29,7 +29,7 @@ async def test_a_glance_sees_what_is_committed_and_nothing_else(database: Databa
 
 
 async def test_a_glance_looks_for_what_it_is_told(database: Database) -> None:
-    glance = Glance(database.url, LOOKS)
+    glance = make_glance(database.url, LOOKS)
     async with database.write() as session:
         await next_value(session, "this")
         await next_value(session, "that")
@@ -42,7 +42,7 @@ async def test_a_glance_looks_for_what_it_is_told(database: Database) -> None:
 
 async def test_options_of_sqlalchemy_in_the_url_are_not_the_driver_s(postgres_url: str) -> None:
     url = f"{postgres_url}&prepared_statement_cache_size=0"
-    glance, database = Glance(url, LOOKS), Database(url)
+    glance, database = make_glance(url, LOOKS), Database(url)
     async with database.write() as session:
         await next_value(session, "routing")
     assert await glance.rows("one") == [(1,)]
@@ -51,6 +51,6 @@ async def test_options_of_sqlalchemy_in_the_url_are_not_the_driver_s(postgres_ur
 
 
 async def test_a_database_that_cannot_be_read_is_unavailable() -> None:
-    glance = Glance("sqlite+aiosqlite:////nonexistent/folder/alignway.db", LOOKS)
+    glance = make_glance("sqlite+aiosqlite:////nonexistent/folder/alignway.db", LOOKS)
     with pytest.raises(DatabaseUnavailable):
         await glance.rows("one")
