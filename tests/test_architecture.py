@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"gateway.__main__", "gateway.commands"},
     {"gateway.worker", "gateway.demo"},
+    {"gateway.serve"},
     {"gateway.app"},
     {"gateway.routes", "gateway.console"},
     {"gateway.relay"},
