@@ -12,6 +12,8 @@ from gateway.wire.chat import ChatRequest
 SCOPE = "inference"
 BYTES_PER_TOKEN = 4
 """What a prompt is taken to cost before the engine has counted it."""
+TOKENS_PER_IMAGE = 1000
+"""What an image of a megapixel comes to with the usual models, give or take a half."""
 
 
 def caller_at_once(services: Services, head: Mapping[bytes, bytes]) -> Caller | None:
@@ -32,10 +34,17 @@ async def authenticated(services: Services, authorization: str | None) -> Caller
     return caller
 
 
+def prompt_tokens(request: ChatRequest) -> int:
+    """What a prompt may hold: a guess by its size, an image counting alike however large its file is."""
+    if not request.images:
+        return len(request.engine_messages_json) // BYTES_PER_TOKEN
+    text_bytes = len(request.engine_messages_json) - request.image_bytes
+    return text_bytes // BYTES_PER_TOKEN + request.images * TOKENS_PER_IMAGE
+
+
 def estimated_tokens(request: ChatRequest) -> int:
     """What a request may cost, to be set right when it is over."""
-    asked = len(request.engine_messages_json) // BYTES_PER_TOKEN
-    return asked + request.choices * (request.max_tokens_asked or 0)
+    return prompt_tokens(request) + request.choices * (request.max_tokens_asked or 0)
 
 
 def too_large(limit: int) -> TooLarge:

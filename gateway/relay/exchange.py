@@ -130,7 +130,7 @@ class ChatExchange:
 
     def _send(self, lease: Lease) -> None:
         self._lease, target, request, services = lease, lease.target, self._request, self._services
-        if request.has_images and not services.takes_images(target.release.alias):
+        if request.images and not services.takes_images(target.release.alias):
             raise InvalidRequest(
                 "This model takes no images; send text. If it can see, set `images = true` in its `[[models]]` entry.",
                 param="messages",

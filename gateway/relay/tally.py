@@ -6,7 +6,7 @@ from collections.abc import Callable
 from gateway.access.caller import Caller
 from gateway.access.limits import Admission
 from gateway.errors import AlignwayError, InvalidRequest
-from gateway.relay.admission import BYTES_PER_TOKEN
+from gateway.relay.admission import prompt_tokens
 from gateway.routing.policy import Target
 from gateway.services import Services
 from gateway.storage.completion_log import CompletionRow
@@ -56,11 +56,14 @@ class Tally:
 
     def sent_to(self, target: Target) -> None:
         """The request goes to an engine; to another one, if it is tried again."""
-        self._target = target
-        if self._meter is None:
-            release = target.release
-            self._meter = self._services.metrics.meter(release.alias, release.name, self._caller.name)
-            self._meter.began()
+        self._target, release = target, target.release
+        meter = self._services.metrics.meter(release.alias, release.name, self._caller.name)
+        if meter is self._meter:
+            return
+        if self._meter is not None:  # another release answers than the one that was asked first
+            self._meter.in_flight -= 1
+        self._meter = meter
+        meter.began()
 
     def first_chunk(self) -> None:
         """The engine said something."""
@@ -108,7 +111,7 @@ class Tally:
         if answer is None:
             return 0, 0
         if status == "aborted" and not answer.usage.total_tokens:
-            return len(self._request.engine_messages_json) // BYTES_PER_TOKEN, answer.tokens_heard()
+            return prompt_tokens(self._request), answer.tokens_heard()
         return answer.usage.prompt_tokens, answer.usage.completion_tokens
 
     def _log(

@@ -28,7 +28,8 @@ class ChatRequest:
         "choices",
         "end_user",
         "engine_messages_json",
-        "has_images",
+        "image_bytes",
+        "images",
         "max_tokens_asked",
         "metadata",
         "model",
@@ -56,7 +57,7 @@ class ChatRequest:
         self.store = body.store
         self.metadata = body.metadata
         self.prompt_cache_key = body.prompt_cache_key
-        self.has_images = conversation.images > 0
+        self.images, self.image_bytes = conversation.images, conversation.image_bytes
         self.asks_grammar = body.tools is not None or body.response_format is not None
         """Whether the engine may have to make a grammar, and so may fail over one."""
         self.engine_messages_json = conversation.engine_json

@@ -162,6 +162,8 @@ class Conversation(Struct, gc=False):
     engine_json: bytes
     stored_json: bytes
     images: int
+    image_bytes: int
+    """How much of the JSON is images."""
     first_user: UserMessage | None
 
 
@@ -171,11 +173,12 @@ def read_conversation(messages: Sequence[ChatMessage], surface: SurfaceSettings)
         raise invalid_value("messages", f"must hold at most {surface.max_messages} messages")
     turns: list[Any] = []
     thoughts: list[tuple[int, StoredTurn]] = []
-    images, first_user = 0, None
+    shown: list[str] = []
+    first_user = None
     for index, message in enumerate(messages):
         content = message.content
         if type(content) is list:
-            images += _clean_parts(content, f"messages[{index}].content", surface)
+            shown += _clean_parts(content, f"messages[{index}].content", surface)
         if type(message) is AssistantMessage:
             turn = _turn(message, index, surface)
             thought = message.reasoning or message.reasoning_content
@@ -186,14 +189,14 @@ def read_conversation(messages: Sequence[ChatMessage], surface: SurfaceSettings)
         if first_user is None and type(message) is UserMessage:
             first_user = message
         turns.append(message)
-    if images > surface.max_images:
+    if len(shown) > surface.max_images:
         raise invalid_value("messages", f"must hold at most {surface.max_images} images")
     engine_json = stored_json = _encode(turns)
     if thoughts:
         for index, stored in thoughts:
             turns[index] = stored
         stored_json = _encode(turns)
-    return Conversation(engine_json, stored_json, images, first_user)
+    return Conversation(engine_json, stored_json, len(shown), sum(map(len, shown)), first_user)
 
 
 def text_of(message: UserMessage | None) -> str:
@@ -203,11 +206,11 @@ def text_of(message: UserMessage | None) -> str:
     return "".join(part.text for part in message.content if isinstance(part, TextPart))
 
 
-def _clean_parts(parts: list[Any], place: str, surface: SurfaceSettings) -> int:
-    """Make the parts ready for an engine, in place; how many of them are images."""
+def _clean_parts(parts: list[Any], place: str, surface: SurfaceSettings) -> list[str]:
+    """Make the parts ready for an engine, in place; the addresses of the images among them."""
     if len(parts) > surface.max_messages:
         raise invalid_value(place, f"must hold at most {surface.max_messages} parts")
-    images = 0
+    images: list[str] = []
     for index, part in enumerate(parts):
         kind = type(part)
         if kind is RefusalPart:
@@ -215,7 +218,7 @@ def _clean_parts(parts: list[Any], place: str, surface: SurfaceSettings) -> int:
             continue
         part.prompt_cache_breakpoint = None
         if kind is ImagePart:
-            images += 1
+            images.append(part.image_url.url)
             _check_image(part.image_url.url, f"{place}[{index}].image_url.url", surface)
     return images
 

@@ -166,7 +166,9 @@ class WholeAnswer(Answer):
         thought = raw.message.thought
         if thought is not None and self._shows_reasoning:
             message.reasoning = message.reasoning_content = thought
-        message.tool_calls = growing.tool_calls() or UNSET
+        if calls := growing.tool_calls():
+            message.tool_calls = calls
+            message.content = message.content or None  # vLLM says "" where OpenAI says that there is no text
         return Choice(raw.index, message, raw.logprobs, growing.finish_reason)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.contracts.message import Message
+from gateway.relay.admission import estimated_tokens
 from gateway.settings import SurfaceSettings
 from gateway.wire.chat import ChatRequest, parse_chat_request
 
@@ -26,7 +27,7 @@ def test_a_plain_request_has_its_defaults() -> None:
     request = parsed()
     assert (request.model, request.stream, request.choices, request.wants_usage) == ("assistant", False, 1, False)
     assert (request.end_user, request.store, request.metadata, request.prompt_cache_key) == (None, None, None, None)
-    assert (request.max_tokens_asked, request.has_images, request.asks_grammar) == (None, False, False)
+    assert (request.max_tokens_asked, request.images, request.asks_grammar) == (None, 0, False)
     assert request.engine_messages_json == b'[{"role":"user","content":"hi"}]'
     assert request.stored_messages_json == request.engine_messages_json
     assert (request.parameters_json, request.metadata_json) == (b"{}", b"{}")
@@ -171,11 +172,11 @@ def test_a_refusal_part_is_text_to_engine_and_record() -> None:
 def test_images_are_data_unless_addresses_are_allowed() -> None:
     parts = [{"type": "text", "text": "see"}, {"type": "image_url", "image_url": {"url": PIXEL, "detail": "low"}}]
     request = parsed([{"role": "user", "content": parts}])
-    assert request.has_images
+    assert request.images == 1
     assert json.loads(request.engine_messages_json)[0]["content"] == parts
     assert request.first_user_text() == "see"
     address = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}]}]
-    assert parsed(address, SurfaceSettings(fetch_image_urls=True)).has_images
+    assert parsed(address, SurfaceSettings(fetch_image_urls=True)).images == 1
 
 
 def test_cache_breakpoints_are_taken_and_not_forwarded() -> None:
@@ -203,3 +204,15 @@ def test_text_survives_unchanged() -> None:
 
 def test_strict_takes_nulls_of_the_dialect_and_nothing_else_of_it() -> None:
     assert parsed(surface=SurfaceSettings(extensions="strict"), top_k=None).parameters_json == b"{}"
+
+
+def test_an_image_costs_the_same_however_large_its_file_is() -> None:
+    def asked(image_bytes: int) -> ChatRequest:
+        url = "data:image/png;base64," + "A" * image_bytes
+        parts = [{"type": "text", "text": "x" * 4000}, {"type": "image_url", "image_url": {"url": url}}]
+        body = {"model": "m", "messages": [{"role": "user", "content": parts}], "max_tokens": 50}
+        return parse_chat_request(json.dumps(body).encode(), SurfaceSettings())
+
+    small, large = estimated_tokens(asked(100)), estimated_tokens(asked(2_000_000))
+    assert small == large
+    assert 2050 <= small <= 2100  # 1,000 for the text, 1,000 for the image, 50 for the answer, and some for the JSON

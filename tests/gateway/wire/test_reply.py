@@ -223,3 +223,12 @@ def test_a_text_alone_is_shown_and_stored_as_any_other_answer_is(content: str) -
     assert shown["choices"][0]["message"]["content"] == content
     assert json.loads(alone.choices_json()) == json.loads(among_two.choices_json())[:1]
     assert alone.finished
+
+
+def test_a_reply_of_tool_calls_alone_has_no_text() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+    message = {"role": "assistant", "content": "", "tool_calls": [call]}
+    reply = {"choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}
+    shown = json.loads(WholeAnswer(SIGNATURE).take(json.dumps(reply).encode()))["choices"][0]["message"]
+    assert shown["content"] is None
+    assert shown["tool_calls"] == [call]
