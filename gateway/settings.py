@@ -81,6 +81,10 @@ class EngineSettings(Section):
     """Further environment variables of the engine process."""
     max_adapter_rank: NonNegativeInt = 16
     """Largest LoRA rank the engine makes room for; 0 turns adapters off."""
+    tool_parser: str = "auto"
+    """vLLM's parser of tool calls, such as `hermes`; `off`: none; `auto`: the one the model's chat template shows."""
+    reasoning_parser: str = "auto"
+    """vLLM's parser of what a model thinks before it answers, such as `qwen3`; `off` and `auto` as above."""
     start_timeout_seconds: PositiveFloat = 600.0
     """An engine that has not generated a token by then is stopped and started again."""
 

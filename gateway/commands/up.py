@@ -3,11 +3,13 @@
 import asyncio
 import signal
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 import aiohttp
 import typer
 
+from gateway.bootstrap import ResolvedModel
 from gateway.commands.configuration import checked_settings, load_settings
 from gateway.commands.options import ConfigOption, DataDirOption, JsonOption, console, print_json, progress
 from gateway.commands.serving import (
@@ -22,6 +24,7 @@ from gateway.commands.serving import (
     worker_specs,
 )
 from gateway.commands.workplace import make_data_dir
+from gateway.engines.vllm import parsers_for
 from gateway.errors import StartupFailed
 from gateway.logs import configure_logs
 from gateway.settings import DEFAULT_MODEL, Settings
@@ -123,6 +126,8 @@ async def _up(settings: Settings, as_json: bool) -> None:
         with progress.status("starting the engine ..."):
             ready = await _until_ready(url, stopping)
         if ready:
+            if not as_json:
+                await asyncio.to_thread(_announce_parsers, settings, models)
             _announce(settings, url, secret, time.monotonic() - began, as_json)
             await stopping.wait()
     finally:
@@ -154,6 +159,15 @@ async def _until_ready(url: str, stopping: asyncio.Event) -> bool:
                 raise StartupFailed("No engine became ready. The logs folder of the data directory says why.")
             await asyncio.sleep(0.2)
     return False
+
+
+def _announce_parsers(settings: Settings, models: dict[str, ResolvedModel]) -> None:
+    """Say what vLLM reads tool calls and thoughts with, and why."""
+    for model in settings.models:
+        if model.engine.kind == "vllm":
+            chosen = parsers_for(model.engine, Path(models[model.alias].folder))
+            for what, choice in (("tool calls", chosen.tools), ("thoughts", chosen.reasoning)):
+                console.print(f"{model.alias}: {what}: {choice.parser or 'off'} ({choice.reason})", markup=False)
 
 
 def _announce(settings: Settings, url: str, secret: str | None, seconds: float, as_json: bool) -> None:

@@ -1,7 +1,7 @@
 """What an engine says when it does not answer, in words of ours: the same from every engine, short, without secrets.
 
 Engines speak nested (`{"error": {...}}`), flat (`{"message": ...}`), in plain text, and by the megabyte. Their words
-name themselves, their files, their options and their requests; clients see none of that.
+name themselves, where they are, their files, their options and their requests; clients see none of that.
 """
 
 import re
@@ -50,7 +50,9 @@ REWRITTEN = (
     (re.compile(r"\s*\(parameter=.*\)\s*$", re.DOTALL), ""),
     (re.compile(r" at 0x[0-9a-fA-F]+"), ""),
     (re.compile(r"(?<![\w:/.#])/(?:[\w.+\-]+/)+[\w.+\-]*"), "<path>"),
-    (re.compile(r"https?://(?:127\.0\.0\.1|localhost|\[::1\]|10\.[\d.]+|192\.168\.[\d.]+)[^\s'\"]*"), "<address>"),
+    (re.compile(r"(?i)\b(?:https?|wss?|tcp|ipc)://[^\s'\"<>]*[^\s'\"<>.,;:)]"), "<address>"),
+    (re.compile(r"(?i)(?<=\bhost )[\w.-]+(?::\d+)?|\blocalhost(?::\d+)?|\[[\da-f:]*:[\da-f:]*\](?::\d+)?"
+                r"|\b(?:\d{1,3}\.){3}\d{1,3}\b(?::\d+)?|\b(?:[\w-]+\.)+[\w-]+:\d{2,5}\b"), "<address>"),
     (re.compile(r"\b(?:chatcmpl|cmpl|resp|req|request)[-_](?:id[ :=]+)?[\w-]{6,}|\bsession_id \S+"), "<id>"),
     (re.compile(r"\b[\w.]*(?:vllm|lmdeploy|turbomind|xgrammar|outlines|llguidance|pydantic|jinja2)[\w./:-]*", re.I),
      "the engine"),

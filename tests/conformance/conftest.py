@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from gateway.demo.host import hosted
+from gateway.settings import DEFAULT_MODEL
+from gateway.supervisor import python_module
 from tests.conformance.embedder import EMBEDDER, embedding_server
 
 ROOT = Path(__file__).parent.parent.parent
@@ -24,15 +26,28 @@ SETTINGS = """
 enabled = false
 
 [[models]]
+model = "{model}"
 [models.engine]
 max_adapter_rank = 0
-args = ["--max-model-len", "1024", "--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
+args = ["--max-model-len", "1024"]
 
 [[models]]
 alias = "{alias}"
 task = "embed"
 engine = {{ kind = "url", url = "{url}", model = "tiny" }}
 """
+
+TEMPLATE_WITH_TOOLS = """{% for message in messages %}{% if loop.first and message.role != 'system' %}<|im_start|>system
+You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>
+{% endif %}<|im_start|>{{ message.role }}
+{{ message.content or '' }}{% for made in message.tool_calls or [] %}<tool_call>
+{"name": "{{ made.function.name }}", "arguments": {{ made.function.arguments | tojson }}}
+</tool_call>{% endfor %}<|im_end|>
+{% if loop.last and tools %}<|im_start|>system
+{% for tool in tools %}{{ tool.function.name }} {% endfor %}<|im_end|>
+{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+"""The small model's own template shows it no tools, and so gets no parser; with this one Alignway chooses `hermes`."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +120,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(600))
 
 
+def model_with_tools(folder: Path) -> Path:
+    """The small model of the demo, with a chat template that shows tools."""
+    command = python_module("gateway", "models", "path", DEFAULT_MODEL, "--json")
+    found = subprocess.run(command, capture_output=True, check=True)
+    folder.mkdir()
+    for file in Path(json.loads(found.stdout)["folder"]).iterdir():
+        (folder / file.name).symlink_to(file)
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    (folder / "chat_template.jinja").write_text(TEMPLATE_WITH_TOOLS)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The gateway; one that runs already if the environment says where."""
@@ -114,6 +141,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("conformance")
     config = folder / "alignway.toml"
     with embedding_server() as embedder:
-        config.write_text(SETTINGS.format(alias=EMBEDDER, url=embedder))
+        model = model_with_tools(folder / "model")
+        config.write_text(SETTINGS.format(model=model, alias=EMBEDDER, url=embedder))
         with hosted(folder, "--config", str(config), environment={"ALIGNWAY_ADMIN_KEY": ADMIN_KEY}) as found:
             yield Served(found["url"], ADMIN_KEY, found["aliases"][0])

@@ -18,7 +18,8 @@ from gateway.agent.process import born
 from gateway.agent.settings import ReplicaSettings
 from gateway.contracts.ids import WEIGHTS_NAME, engine_name
 from gateway.engines.examine import examine_engine
-from gateway.errors import SwapFailed, UpstreamError
+from gateway.engines.refusals import refusal
+from gateway.errors import SwapFailed, UpstreamError, UpstreamRefused
 from gateway.settings import EngineSettings
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="module")]
@@ -140,6 +141,16 @@ async def test_doctor_finds_nothing_missing(host: EngineHost) -> None:
         "weight version": "ok",
         "address": "ok",
     }
+
+
+async def test_tools_are_a_clear_refusal_where_the_model_s_template_shows_none(host: EngineHost) -> None:
+    weather = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+    messages = [{"role": "user", "content": "Is it raining?"}]
+    body = {"model": WEIGHTS_NAME, "messages": messages, "tools": [weather], "max_tokens": 4}
+    async with aiohttp.ClientSession() as session, session.post(host.url + "/v1/chat/completions", json=body) as answer:
+        error = refusal(answer.status, await answer.read(), asked_grammar=True)
+    assert isinstance(error, UpstreamRefused)
+    assert (error.status, error.param, error.code) == (400, "tools", "unsupported_parameter")
 
 
 async def test_next_agent_takes_the_running_engine_over(host: EngineHost, data_dir: Path) -> None:
