@@ -17,6 +17,7 @@ from gateway.engines.openai_client import EngineClient
 from gateway.engines.upstream import Upstreams
 from gateway.rollout.reconciler import Reconciler
 from gateway.routes import (
+    admin_audit,
     admin_keys,
     admin_releases,
     admin_runs,
@@ -63,6 +64,7 @@ ROUTERS = tuple(
         models,
         feedback,
         admin_keys,
+        admin_audit,
         admin_usage,
         admin_releases,
         admin_runs,

@@ -10,6 +10,7 @@ from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.access.caller import SCOPES
+from gateway.access.issue import note_new_key
 from gateway.agent.settings import replica_id
 from gateway.contracts import ids
 from gateway.contracts.ids import WEIGHTS_NAME
@@ -17,6 +18,7 @@ from gateway.contracts.release import release_name
 from gateway.errors import StartupFailed
 from gateway.settings import ModelSettings, Settings
 from gateway.storage import keys
+from gateway.storage.audit import START
 from gateway.storage.replicas import register_replica
 from gateway.storage.routing_state import bump_epoch
 from gateway.storage.tables import Alias, ReleaseRow, Replica
@@ -41,11 +43,13 @@ async def ensure_first_key(session: AsyncSession, settings: Settings) -> str | N
     await keys.ensure_root_secret(session)
     if settings.admin_key is not None:
         if await keys.find_key(session, settings.admin_key) is None:
-            await keys.create_key(session, project.id, "admin (from settings)", SCOPES, settings.admin_key)
+            key, _ = await keys.create_key(session, project.id, "admin (from settings)", SCOPES, settings.admin_key)
+            await note_new_key(session, key, START)
         return None
     if await keys.list_keys(session):
         return None
-    _, secret = await keys.create_key(session, project.id, "first admin", SCOPES)
+    key, secret = await keys.create_key(session, project.id, "first admin", SCOPES)
+    await note_new_key(session, key, START)
     return secret
 
 

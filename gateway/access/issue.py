@@ -12,6 +12,7 @@ from gateway.access.authenticate import assert_known
 from gateway.access.caller import KeyLimits
 from gateway.errors import Conflict, InvalidRequest, NotFound
 from gateway.storage import keys
+from gateway.storage.audit import write_audit
 from gateway.storage.keys import KeyTerms
 from gateway.storage.tables import ApiKey
 
@@ -60,12 +61,19 @@ def checked_name(name: str, param: str = "name") -> str:
 
 
 async def issue_key(
-    session: AsyncSession, project: str, name: str, scopes: Sequence[str], terms: KeyTerms
+    session: AsyncSession, project: str, name: str, scopes: Sequence[str], terms: KeyTerms, actor: str
 ) -> tuple[ApiKey, str]:
     """A new key of a project, which is made if need be, and its secret."""
     wanted, name = checked_scopes(scopes), checked_name(name)
     owner = await keys.ensure_project(session, checked_name(project, "project"))
-    return await keys.create_key(session, owner.id, name, wanted, terms=terms)
+    key, secret = await keys.create_key(session, owner.id, name, wanted, terms=terms)
+    await note_new_key(session, key, actor)
+    return key, secret
+
+
+async def note_new_key(session: AsyncSession, key: ApiKey, actor: str) -> None:
+    """Write into the audit that `actor` made a key."""
+    await write_audit(session, actor=actor, action="key.created", subject=key.id, after=_audited(key))
 
 
 async def find_by_id(session: AsyncSession, key_id: str) -> ApiKey:
@@ -76,7 +84,7 @@ async def find_by_id(session: AsyncSession, key_id: str) -> ApiKey:
     return key
 
 
-async def rotate(session: AsyncSession, key_id: str, grace: str) -> tuple[ApiKey, str]:
+async def rotate(session: AsyncSession, key_id: str, grace: str, actor: str) -> tuple[ApiKey, str]:
     """A new secret for a key, at once; the old one works until the grace is over."""
     seconds = seconds_of(grace, "grace")
     if seconds > LONGEST_GRACE_SECONDS:
@@ -85,13 +93,18 @@ async def rotate(session: AsyncSession, key_id: str, grace: str) -> tuple[ApiKey
     state = state_of(key, time.time())
     if state != "active":
         raise Conflict(f"The key `{key_id}` is {state}; make another with `alignway keys create`.", code="key_ended")
-    return key, await keys.rotate_key(session, key, seconds)
+    before = _audited(key)
+    secret = await keys.rotate_key(session, key, seconds)
+    await write_audit(session, actor=actor, action="key.rotated", subject=key.id, before=before, after=_audited(key))
+    return key, secret
 
 
-async def revoke(session: AsyncSession, key_id: str) -> ApiKey:
+async def revoke(session: AsyncSession, key_id: str, actor: str) -> ApiKey:
     """Turn a key off for good, with the secret it had before its last rotation."""
     key = await find_by_id(session, key_id)
+    before = _audited(key)
     await keys.revoke_key(session, key_id)
+    await write_audit(session, actor=actor, action="key.revoked", subject=key.id, before=before, after=_audited(key))
     return key
 
 
@@ -110,6 +123,12 @@ def key_view(key: ApiKey, now: float) -> dict[str, Any]:
     in_grace = key.previous_expires_at is not None and key.previous_expires_at > now
     view["previous_secret_works_until"] = key.previous_expires_at if in_grace else None
     return view | {"state": state_of(key, now)}
+
+
+def _audited(key: ApiKey) -> dict[str, Any]:
+    """A key as the audit keeps it: by its id it is known, so neither that nor when it was made is said again."""
+    view = key_view(key, time.time())
+    return {name: value for name, value in view.items() if name not in ("id", "created_at")}
 
 
 def moment(at: float) -> str:

@@ -5,12 +5,14 @@ from typing import Annotated, Any
 import openai
 import typer
 
+from gateway.access.issue import note_new_key, revoke
 from gateway.commands.configuration import load_settings
 from gateway.commands.options import ConfigOption, DataDirOption, console, print_json
 from gateway.commands.workplace import with_database
 from gateway.errors import AlignwayError, InvalidRequest
 from gateway.settings import Settings
 from gateway.storage import keys
+from gateway.storage.audit import COMMAND_LINE
 from gateway.storage.database import Database
 
 HELP = "Type a message. `/edit TEXT` says what it should have answered, `/new` starts over, `/quit` leaves."
@@ -50,12 +52,13 @@ async def _make_key(database: Database, _: Settings) -> tuple[str, str]:
         made, secret = await keys.create_key(
             session, project.id, "alignway chat", ("inference", "feedback", "feedback:write_text")
         )
+        await note_new_key(session, made, COMMAND_LINE)
     return made.id, secret
 
 
 async def _revoke(database: Database, key_id: str) -> None:
     async with database.write() as session:
-        await keys.revoke_key(session, key_id)
+        await revoke(session, key_id, COMMAND_LINE)
 
 
 def _talk(client: openai.OpenAI, model: str, message: str | None, as_json: bool) -> None:

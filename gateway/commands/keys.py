@@ -16,6 +16,7 @@ from gateway.commands.options import ConfigOption, DataDirOption, JsonOption, co
 from gateway.commands.workplace import with_database
 from gateway.settings import Settings
 from gateway.storage import keys
+from gateway.storage.audit import COMMAND_LINE
 from gateway.storage.database import Database
 
 T = TypeVar("T")
@@ -40,7 +41,7 @@ def create(
     terms = checked_terms(expires_in, None, KeyLimits(requests_per_minute, tokens_per_minute, streams), images)
 
     async def work(session: AsyncSession) -> tuple[dict[str, Any], str]:
-        key, secret = await issue_key(session, project, name, scopes.split(","), terms)
+        key, secret = await issue_key(session, project, name, scopes.split(","), terms, COMMAND_LINE)
         return key_view(key, time.time()), secret
 
     key, secret = _in_transaction(config, data_dir, work)
@@ -83,7 +84,7 @@ def rotate_(
     """Give a key a new secret, shown once, now; the old one works until the grace is over."""
 
     async def work(session: AsyncSession) -> tuple[dict[str, Any], str]:
-        key, secret = await rotate(session, key_id, grace)
+        key, secret = await rotate(session, key_id, grace, COMMAND_LINE)
         return key_view(key, time.time()), secret
 
     key, secret = _in_transaction(config, data_dir, work)
@@ -102,7 +103,7 @@ def revoke_(
     """Turn a key off for good, on every worker within a second."""
 
     async def work(session: AsyncSession) -> None:
-        await revoke(session, key_id)
+        await revoke(session, key_id, COMMAND_LINE)
 
     _in_transaction(config, data_dir, work)
     if as_json:

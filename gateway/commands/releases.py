@@ -18,12 +18,12 @@ from gateway.errors import AlignwayError, InvalidRequest, NotFound
 from gateway.rollout.promotion import Promotion, Strategy, promote, roll_back
 from gateway.routes.views import release_view, rollout_view
 from gateway.settings import Settings
+from gateway.storage.audit import COMMAND_LINE
 from gateway.storage.database import Database
 from gateway.storage.releases import find_release, list_releases
 from gateway.storage.tables import Alias, Rollout
 
 app = typer.Typer(help="Releases: list and show them, promote one, roll back.", no_args_is_help=True)
-ACTOR = "command line"
 FOLLOW_SECONDS = 300.0
 ENDED = ("promoted", "rolled_back", "stopped")
 
@@ -109,7 +109,7 @@ def promote_(
     chosen: Strategy = "canary" if strategy == "canary" else "immediate"
 
     async def begin(session: AsyncSession, name: str) -> Rollout:
-        asked = Promotion(name, release, chosen, ACTOR, reason, expected_current)
+        asked = Promotion(name, release, chosen, COMMAND_LINE, reason, expected_current)
         return await promote(session, asked, time.time())
 
     _begin_and_follow(begin, alias, release, config, data_dir, wait and chosen == "immediate", as_json)
@@ -128,7 +128,7 @@ def rollback(
     """Serve again what was served before."""
 
     async def begin(session: AsyncSession, name: str) -> Rollout:
-        return await roll_back(session, name, to, ACTOR, reason)
+        return await roll_back(session, name, to, COMMAND_LINE, reason)
 
     _begin_and_follow(begin, alias, to, config, data_dir, wait, as_json)
 

@@ -24,6 +24,7 @@ ROLLOUT = "roll_"
 KEY = "key_"
 PROJECT = "proj_"
 WORKER = "gw_"
+AUDIT = "audit_"
 
 WEIGHTS_NAME = "weights"
 """Under this model name an engine of ours serves its full weights; adapters go by `engine_name`."""

@@ -5,6 +5,7 @@ A template is code that came with a model: it runs in a sandbox, and one that fa
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -32,10 +33,9 @@ class ChatModel:
 def read_chat_model(folder: Path) -> ChatModel:
     """Read a model's folder; what is missing or unreadable is left empty."""
     configuration, tokenizer = _read_json(folder / "tokenizer_config.json"), _read_json(folder / "tokenizer.json")
-    try:
+    template: Any = configuration.get("chat_template")
+    with suppress(OSError, ValueError):
         template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        template = configuration.get("chat_template")
     listed = tokenizer.get("added_tokens")
     added = [token.get("content") for token in listed if isinstance(token, dict)] if isinstance(listed, list) else []
     return ChatModel(

@@ -4,8 +4,9 @@ The checks are here; the work is the reconciler's.
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,6 +16,7 @@ from gateway.errors import Conflict, InvalidRequest, NotFound, WrongTask
 from gateway.rollout.plan import fits_as_adapter, may_come_to_hold
 from gateway.rollout.snapshot import release_facts, snapshot_of
 from gateway.storage import routing_state
+from gateway.storage.audit import write_audit
 from gateway.storage.releases import find_release
 from gateway.storage.rollouts import create_rollout, open_rollout, promotion_of, transition
 from gateway.storage.tables import Alias, ReleaseRow, Rollout
@@ -57,6 +59,13 @@ async def find_trainable(session: AsyncSession, name: str, *, locked: bool = Fal
 async def promote(session: AsyncSession, asked: Promotion, now: float) -> Rollout:
     """Open a rollout. Raises `NotFound`, `Conflict` or `InvalidRequest`, each saying what to do."""
     alias = await find_trainable(session, asked.alias, locked=True)
+    rollout = await _open_promotion(session, alias, asked, now)
+    before = {"serving": alias.serving_release_id}
+    await _note(session, "alias.promoted", asked.actor, rollout, before, {"strategy": asked.strategy})
+    return rollout
+
+
+async def _open_promotion(session: AsyncSession, alias: Alias, asked: Promotion, now: float) -> Rollout:
     release = await _find_release(session, alias, asked.release)
     _check_current(alias, asked.expected_current)
     _check_release(alias, release, asked.reason)
@@ -85,6 +94,21 @@ async def roll_back(session: AsyncSession, alias_name: str, release: str | None,
     Asked again while a rollback is under way, it returns that one.
     """
     alias = await find_trainable(session, alias_name, locked=True)
+    rollout = await _open_rollback(session, alias, release, actor, reason)
+    await _note(session, "alias.rolled_back", actor, rollout, {"serving": alias.serving_release_id}, {})
+    return rollout
+
+
+async def _note(
+    session: AsyncSession, action: str, actor: str, rollout: Rollout, before: Mapping[str, Any], more: Mapping[str, Any]
+) -> None:
+    """Write into the audit what was asked; how it went on is told by the rollout."""
+    to = rollout.incumbent_id if (rollout.kind, action) == ("promote", "alias.rolled_back") else rollout.candidate_id
+    after = {"serving": to, "rollout": rollout.id, **more}
+    await write_audit(session, actor=actor, action=action, subject=rollout.alias, before=before, after=after)
+
+
+async def _open_rollback(session: AsyncSession, alias: Alias, release: str | None, actor: str, reason: str) -> Rollout:
     target = None if release is None else await _find_release(session, alias, release)
     current = await open_rollout(session, alias.name)
     if current is not None:

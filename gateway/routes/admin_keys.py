@@ -57,7 +57,7 @@ async def create_key(request: Request, response: Response, caller: Admin) -> dic
     limits = KeyLimits(body.requests_per_minute, body.tokens_per_minute, body.streams)
     terms = issue.checked_terms(body.expires_in, body.expires_at, limits, body.images)
     async with request.app.state.services.database.write() as session:
-        key, secret = await issue.issue_key(session, body.project, body.name, body.scopes, terms)
+        key, secret = await issue.issue_key(session, body.project, body.name, body.scopes, terms, caller.key_id)
     response.headers.update(SECRET_HEADERS)
     return _view(key) | {"key": secret}
 
@@ -73,7 +73,7 @@ async def show_key(request: Request, key_id: str, caller: Admin) -> dict[str, An
 async def revoke_key(request: Request, key_id: str, caller: Admin) -> dict[str, Any]:
     """Turn a key off for good, on every worker within a second."""
     async with request.app.state.services.database.write() as session:
-        return _view(await issue.revoke(session, key_id))
+        return _view(await issue.revoke(session, key_id, caller.key_id))
 
 
 @router.post("/{key_id}/rotate")
@@ -81,7 +81,7 @@ async def rotate_key(request: Request, response: Response, key_id: str, caller: 
     """Give a key a new secret, shown this once; the old one works until the grace is over."""
     body = await read_model(request, RotationBody)
     async with request.app.state.services.database.write() as session:
-        key, secret = await issue.rotate(session, key_id, body.grace)
+        key, secret = await issue.rotate(session, key_id, body.grace, caller.key_id)
     response.headers.update(SECRET_HEADERS)
     return _view(key) | {"key": secret}
 

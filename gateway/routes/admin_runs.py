@@ -16,6 +16,7 @@ from gateway.rollout.promotion import find_trainable
 from gateway.rollout.triggers import PairCounts, count_pairs
 from gateway.routes.body import read_model
 from gateway.routes.views import run_view
+from gateway.storage.audit import write_audit
 from gateway.storage.feedback_tables import Run
 from gateway.storage.runs import create_run, find_run, list_run_events, list_runs, queue_position, request_cancel
 from gateway.storage.tables import Alias, ReleaseRow
@@ -61,6 +62,8 @@ async def retrain(request: Request, caller: Trainer) -> dict[str, Any]:
         run = await create_run(
             session, alias=alias.name, trigger="manual", actor=caller.key_id, options=body.options, now=time.time()
         )
+        after = {"run": run.id, "options": run.options, **counted}
+        await write_audit(session, actor=caller.key_id, action="run.queued", subject=alias.name, after=after)
         return run_view(run) | {"queue_position": await queue_position(session, run), **counted}
 
 
@@ -99,7 +102,12 @@ async def cancel_run(request: Request, run_id: str, caller: Trainer) -> dict[str
     """Stop a run; cancelling one that has ended changes nothing."""
     async with request.app.state.services.database.write() as session:
         run = await _found(session, run_id)
+        before = {"state": run.state, "cancel_requested": run.cancel_requested}
         await request_cancel(session, run, time.time())
+        after = {"state": run.state, "cancel_requested": run.cancel_requested}
+        if after != before:
+            actor = caller.key_id
+            await write_audit(session, actor=actor, action="run.cancelled", subject=run.id, before=before, after=after)
         return run_view(run)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from gateway.storage.audit import Audited
 from gateway.storage.feedback_tables import Run
 from gateway.storage.tables import Alias, ReleaseRow, Replica, Rollout, RolloutStep
 
@@ -105,4 +106,20 @@ def run_view(row: Run) -> dict[str, Any]:
         "created_at": int(row.created_at),
         "started_at": None if row.started_at is None else int(row.started_at),
         "finished_at": None if row.finished_at is None else int(row.finished_at),
+    }
+
+
+def audit_view(entry: Audited) -> dict[str, Any]:
+    """An entry of the audit: who did what to which record, and how it was before and after."""
+    row = entry.row
+    return {
+        "id": row.id,
+        "object": "audit.entry",
+        "actor": row.actor,
+        "actor_name": entry.actor_name,
+        "action": row.action,
+        "subject": row.subject,
+        "before": row.detail["before"],
+        "after": row.detail["after"],
+        "created_at": row.at,
     }

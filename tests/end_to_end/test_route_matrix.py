@@ -45,6 +45,7 @@ WHO_MAY = {
     "DELETE /admin/v1/keys/{key_id}": "admin",
     "POST /admin/v1/keys/{key_id}/rotate": "admin",
     "GET /admin/v1/usage": "admin",
+    "GET /admin/v1/audit": "admin",
     "GET /admin/v1/aliases": "admin",
     "GET /admin/v1/aliases/{alias}": "admin",
     "POST /admin/v1/aliases/{alias}/promote": "promote",

@@ -39,7 +39,7 @@ async def new_key(
     database: Database, terms: KeyTerms | None = None, scopes: Sequence[str] = ("inference",)
 ) -> tuple[ApiKey, str]:
     async with database.write() as session:
-        return await issue.issue_key(session, "default", "test", scopes, terms or KeyTerms())
+        return await issue.issue_key(session, "default", "test", scopes, terms or KeyTerms(), "key_admin")
 
 
 async def refused(door: Authenticator, secret: str) -> bool:
@@ -72,7 +72,7 @@ async def test_a_remembered_key_is_forgotten_within_a_second_of_its_revocation(
     door = Authenticator(database)
     await door.authenticate(f"Bearer {secret}")
     async with database.write() as session:
-        await issue.revoke(session, key.id)
+        await issue.revoke(session, key.id, "key_admin")
     clock.moved = 0.99
     assert door.remembered(f"Bearer {secret}") is None
     assert await refused(door, secret)
@@ -93,7 +93,7 @@ async def test_rotation_gives_a_new_secret_at_once_and_ends_the_old_one_after_th
     key, old = await new_key(database)
     door = Authenticator(database)
     async with database.write() as session:
-        rotated, new = await issue.rotate(session, key.id, "60s")
+        rotated, new = await issue.rotate(session, key.id, "60s", "key_admin")
     assert rotated.id == key.id
     assert not await refused(door, new)
     assert not await refused(door, old)
@@ -107,9 +107,9 @@ async def test_rotation_gives_a_new_secret_at_once_and_ends_the_old_one_after_th
 async def test_a_second_rotation_ends_the_secret_before_the_last(database: Database) -> None:
     key, first = await new_key(database)
     async with database.write() as session:
-        _, second = await issue.rotate(session, key.id, "1h")
+        _, second = await issue.rotate(session, key.id, "1h", "key_admin")
     async with database.write() as session:
-        _, third = await issue.rotate(session, key.id, "1h")
+        _, third = await issue.rotate(session, key.id, "1h", "key_admin")
     door = Authenticator(database)
     assert [await refused(door, secret) for secret in (first, second, third)] == [True, False, False]
 
@@ -117,7 +117,7 @@ async def test_a_second_rotation_ends_the_secret_before_the_last(database: Datab
 async def test_no_grace_outlives_the_key(database: Database, clock: Clock) -> None:
     key, old = await new_key(database, KeyTerms(expires_at=time.time() + 30))
     async with database.write() as session:
-        _, new = await issue.rotate(session, key.id, "1h")
+        _, new = await issue.rotate(session, key.id, "1h", "key_admin")
     door = Authenticator(database)
     clock.moved = 31.0
     assert await refused(door, old)
@@ -127,9 +127,9 @@ async def test_no_grace_outlives_the_key(database: Database, clock: Clock) -> No
 async def test_revoking_ends_both_secrets_of_a_rotated_key(database: Database) -> None:
     key, old = await new_key(database)
     async with database.write() as session:
-        _, new = await issue.rotate(session, key.id, "1h")
+        _, new = await issue.rotate(session, key.id, "1h", "key_admin")
     async with database.write() as session:
-        await issue.revoke(session, key.id)
+        await issue.revoke(session, key.id, "key_admin")
     door = Authenticator(database)
     assert await refused(door, old)
     assert await refused(door, new)
@@ -138,7 +138,7 @@ async def test_revoking_ends_both_secrets_of_a_rotated_key(database: Database) -
 async def test_only_digests_of_secrets_are_kept(database: Database) -> None:
     key, old = await new_key(database)
     async with database.write() as session:
-        _, new = await issue.rotate(session, key.id, "1h")
+        _, new = await issue.rotate(session, key.id, "1h", "key_admin")
     async with database.read() as session:
         row = await session.get_one(ApiKey, key.id)
         kept = [str(getattr(row, column.name)) for column in ApiKey.__table__.columns]
@@ -149,13 +149,13 @@ async def test_only_digests_of_secrets_are_kept(database: Database) -> None:
 async def test_an_ended_key_cannot_be_rotated_and_an_unknown_one_is_not_found(database: Database) -> None:
     key, _ = await new_key(database)
     async with database.write() as session:
-        await issue.revoke(session, key.id)
+        await issue.revoke(session, key.id, "key_admin")
         with pytest.raises(Conflict, match="revoked"):
-            await issue.rotate(session, key.id, "1h")
+            await issue.rotate(session, key.id, "1h", "key_admin")
         with pytest.raises(NotFound, match="alignway keys list"):
-            await issue.rotate(session, "key_nobody", "1h")
+            await issue.rotate(session, "key_nobody", "1h", "key_admin")
         with pytest.raises(InvalidRequest, match="30d"):
-            await issue.rotate(session, key.id, "31d")
+            await issue.rotate(session, key.id, "31d", "key_admin")
 
 
 @pytest.mark.parametrize(

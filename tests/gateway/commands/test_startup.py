@@ -53,7 +53,7 @@ def test_wrong_flags_and_files_end_with_a_message_and_exit_status_1(tmp_path: Pa
         assert "Traceback" not in done.stderr
 
 
-def test_keys_are_made_listed_and_revoked_as_json(tmp_path: Path) -> None:
+def test_keys_are_made_listed_revoked_and_audited_as_json(tmp_path: Path) -> None:
     made = json.loads(alignway("keys", "create", "--name", "ci", "--json", cwd=tmp_path).stdout)
     assert set(made) == {"id", "key", "scopes"}
     assert made["scopes"] == ["inference", "feedback", "feedback:write_text", "feedback:read"]
@@ -62,6 +62,12 @@ def test_keys_are_made_listed_and_revoked_as_json(tmp_path: Path) -> None:
     assert made["key"] not in json.dumps(listed)
     assert alignway("keys", "revoke", made["id"], "--json", cwd=tmp_path).returncode == 0
     assert json.loads(alignway("keys", "list", "--json", cwd=tmp_path).stdout)[0]["revoked_at"] is not None
+    told = json.loads(alignway("audit", "--json", cwd=tmp_path).stdout)
+    assert [(entry["action"], entry["subject"], entry["actor"]) for entry in told] == [
+        ("key.revoked", made["id"], "command line"),
+        ("key.created", made["id"], "command line"),
+    ]
+    assert "key.revoked" in alignway("audit", cwd=tmp_path).stdout
     unknown = alignway("keys", "create", "--scopes", "everything", cwd=tmp_path)
     assert unknown.returncode == 1
     assert "inference" in unknown.stderr

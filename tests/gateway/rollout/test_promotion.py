@@ -9,6 +9,7 @@ from sqlalchemy import update
 from gateway.errors import Conflict
 from gateway.rollout.promotion import Promotion, promote, roll_back
 from gateway.storage import routing_state
+from gateway.storage.audit import list_audit
 from gateway.storage.database import Database
 from gateway.storage.replicas import ReplicaReport, report_replica
 from gateway.storage.rollouts import create_rollout, open_rollout, transition
@@ -209,3 +210,31 @@ async def test_reports_promotions_rollbacks_and_reconciling_never_wait_in_a_circ
     jobs += [lambda: report(REPLICA), lambda: report("assistant-2")]
     await asyncio.gather(*(over_and_over(job) for job in jobs))
     assert failures == []
+
+
+async def test_a_promotion_and_its_rollback_are_told_in_the_audit_with_what_served_before(served: Served) -> None:
+    promotion = await served.promote("rel_a", strategy="canary")
+    await served.roll_back()
+    await served.settle()
+    await served.promote("rel_b")
+    await served.settle()
+    back = await served.roll_back()
+    async with served.database.read() as session:
+        told = [
+            (
+                entry.row.actor,
+                entry.row.action,
+                entry.row.subject,
+                entry.row.detail["before"],
+                entry.row.detail["after"],
+            )
+            for entry in await list_audit(session, 10)
+        ]
+    assert len(told) == 4
+    undone, _, ended, begun = told
+    after = {"serving": "rel_a", "rollout": promotion.id, "strategy": "canary"}
+    assert begun == ("key_1", "alias.promoted", ALIAS, {"serving": "rel_base"}, after)
+    after = {"serving": "rel_base", "rollout": promotion.id}
+    assert ended == ("key_1", "alias.rolled_back", ALIAS, {"serving": "rel_base"}, after)
+    after = {"serving": "rel_base", "rollout": back.id}
+    assert undone == ("key_1", "alias.rolled_back", ALIAS, {"serving": "rel_b"}, after)
