@@ -109,24 +109,30 @@ class Metrics:
     def _find_meter(self, asked: tuple[str, str, str]) -> Meter:
         if len(self._remembered) >= MAX_REMEMBERED:
             self._remembered.clear()
-        alias, release, key = (self._label(kind, value) for kind, value in enumerate(asked))
+        sure = all(self._let_in(kind, value) for kind, value in enumerate(asked))
+        alias, release, key = (v if v in self._labels[kind] else OTHER for kind, v in enumerate(asked))
         meter = self._meters.get((alias, release, key))
         if meter is None:
             meter = self._meters[alias, release, key] = Meter((alias, release, key))
-        self._remembered[asked] = meter
+        if sure:
+            self._remembered[asked] = meter
         return meter
 
-    def _label(self, kind: int, value: str) -> str:
+    def _let_in(self, kind: int, value: str) -> bool:
+        """Let a label value in if there is room; False: who else is in is being changed, so ask again next time."""
         held = self._labels[kind]
         if value in held or value == OTHER:
-            return value
+            return True
         if self._files is not None:
             with suppress(OSError):
-                held = self._files.admit(kind, value, MAX_VALUES, time.time())
+                admitted = self._files.admit(kind, value, MAX_VALUES, time.time())
+                if admitted is None:
+                    return False
+                held = admitted
         elif len(held) < MAX_VALUES:
             held |= {value}
         self._labels[kind] = held
-        return value if value in held else OTHER
+        return True
 
     def _snapshot(self) -> tuple[int, bytes]:
         """The numbers of this worker, and the place of this reading among all. Only where requests are counted."""

@@ -75,9 +75,11 @@ class WorkerFiles:
                 totals.meters = {meter.labels: meter for meter in kept}
                 self._keep(departed.folded, totals)
 
-    def admit(self, kind: int, value: str, at_most: int, now: float) -> frozenset[str]:
-        """Let a label value in if there is room; all that are in."""
-        with self._locked("labels.lock"):
+    def admit(self, kind: int, value: str, at_most: int, now: float) -> frozenset[str] | None:
+        """Let a label value in if there is room; all that are in. None, at once: another worker is at it just now."""
+        with self._locked("labels.lock", wait=False) as locked:
+            if not locked:
+                return None
             labels = self._labels()
             if value not in labels[kind] and len(labels[kind]) < at_most:
                 labels[kind][value] = now
@@ -145,11 +147,16 @@ class WorkerFiles:
         return self._folder / f"{self._name}.{kind}"
 
     @contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
+    def _locked(self, name: str, *, wait: bool = True) -> Iterator[bool]:
+        """Hold a lock; False where it is not waited for and somebody else has it."""
         file = os.open(self._folder / name, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
         finally:
             os.close(file)
 

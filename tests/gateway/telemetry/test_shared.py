@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -161,3 +162,15 @@ async def test_a_worker_leaves_snapshots_by_itself_and_rides_out_a_full_disk(
             await asyncio.sleep(0.01)
     assert failures
     running.cancel()
+
+
+def test_a_label_that_cannot_be_let_in_at_once_is_counted_as_other_until_it_can(tmp_path: Path) -> None:
+    metrics, other = Metrics(WorkerFiles(tmp_path)), WorkerFiles(tmp_path)
+    with other._locked("labels.lock"):
+        began = time.monotonic()
+        while_locked = metrics.meter("assistant", "assistant-1", "laptop")
+        assert time.monotonic() - began < 0.5
+        assert while_locked.labels == ("other", "other", "other")
+    afterwards = metrics.meter("assistant", "assistant-1", "laptop")
+    assert afterwards.labels == ("assistant", "assistant-1", "laptop")
+    assert metrics.meter("assistant", "assistant-1", "laptop") is afterwards
