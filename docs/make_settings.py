@@ -1,4 +1,4 @@
-"""Writes `docs/settings.md` from the docstrings in `gateway/settings.py`: `python docs/make_settings.py`.
+"""Writes `docs/settings.md` from the docstrings of the settings: `python docs/make_settings.py`.
 
 With `--check` it writes nothing and ends with 1 if the page is not up to date. The same settings give the same bytes.
 """
@@ -18,7 +18,7 @@ PAGE = Path(__file__).with_name("settings.md")
 BOUNDS = ((Ge, "ge", "at least"), (Gt, "gt", "more than"), (Le, "le", "at most"), (Lt, "lt", "less than"))
 HEAD = """# Settings
 
-<!-- Written by docs/make_settings.py from gateway/settings.py. Do not edit: change the docstrings there. -->
+<!-- Written by docs/make_settings.py from gateway/settings.py and gateway/sections: change the docstrings there. -->
 
 Settings come from three places; a later one wins:
 

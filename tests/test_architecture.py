@@ -27,6 +27,7 @@ LAYERS = [
     {
         "gateway.errors",
         "gateway.settings",
+        "gateway.sections",
         "gateway.telemetry",
         "gateway.logs",
         "gateway.lifeline",
@@ -44,6 +45,7 @@ ALIGNMENT_LAYERS = [
     {"alignment.orpo"},
     {"alignment.adapter"},
     {"alignment.models"},
+    {"alignment.step"},
     {"alignment.pairs"},
     {"alignment.base_models", "alignment.files", "alignment.card", "alignment.errors"},
 ]

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from aiohttp import web
 from sqlalchemy import select
 
 from gateway.storage.feedback_tables import Completion
+from tests.loopback import listening
 from tests.stack import ADMIN_KEY, Stack, running, stack_settings
 
 KEY = {"authorization": f"Bearer {ADMIN_KEY}"}
@@ -96,16 +96,8 @@ async def stub_engine() -> AsyncIterator[StubEngine]:
     """A stub that listens."""
     engine, app = StubEngine(), web.Application()
     app.router.add_post("/v1/chat/completions", engine.answer)
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.2)
-    await runner.setup()
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    await web.SockSite(runner, listener).start()
-    engine.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    try:
+    async with listening(app) as engine.url:
         yield engine
-    finally:
-        await runner.cleanup()
 
 
 @asynccontextmanager

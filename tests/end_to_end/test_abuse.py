@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -27,9 +26,9 @@ from tests.end_to_end.engine_stub import (
     last_record,
     never,
     say_hello,
-    stub_engine,
+    stack_over_stub,
 )
-from tests.stack import ADMIN_KEY, Stack, running, stack_settings
+from tests.stack import ADMIN_KEY, Stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 LINE_ENDS = b"\r\n\r\n"
@@ -37,15 +36,9 @@ LINE_ENDS = b"\r\n\r\n"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def both(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Stack, StubEngine]]:
-    folder = tmp_path_factory.mktemp("abuse")
-    async with stub_engine() as engine:
-        changes: dict[str, Any] = {
-            "models": [{"model": str(folder / "model"), "engine": {"kind": "url", "url": engine.url}}],
-            "server": {"workers": 2, "receipt_seconds": 5.0, "stall_seconds": 5.0},
-            "pool": {"circuit_failures": 1_000_000},
-        }
-        async with running(stack_settings(folder, **changes)) as stack:
-            yield stack, engine
+    server = {"workers": 2, "receipt_seconds": 5.0, "stall_seconds": 5.0}
+    async with stack_over_stub(tmp_path_factory.mktemp("abuse"), **server) as made:
+        yield made
 
 
 @pytest.fixture

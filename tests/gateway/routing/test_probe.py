@@ -1,7 +1,6 @@
 """Engines without an agent: asked for their health, left out after two failures, back after one success."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from gateway.routing.probe import Prober, Record, probe
 from gateway.routing.sync import RoutingSync
 from gateway.settings import PoolSettings, Settings, SwapSettings
 from gateway.storage.database import Database
+from tests.loopback import listening
 from tests.stack import base_ref
 
 QUICK = PoolSettings(probe_seconds=0.05, probe_timeout_seconds=0.3)
@@ -42,16 +42,8 @@ async def served() -> AsyncIterator[Engine]:
     engine, app = Engine(), web.Application()
     app.router.add_get("/health", engine.health)
     app.router.add_get("/v1/models", engine.list_models)
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    await web.SockSite(runner, listener).start()
-    engine.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    try:
+    async with listening(app) as engine.url:
         yield engine
-    finally:
-        await runner.cleanup()
 
 
 def test_two_failures_in_a_row_take_an_engine_out_and_one_success_takes_it_back() -> None:
