@@ -5,15 +5,14 @@ stands between an engine's bytes and whoever waits for them.
 """
 
 import asyncio
-import socket
 import ssl
-from contextlib import suppress
 from typing import Protocol
 from urllib.parse import urlsplit
 
 import httptools
 
 from gateway.engines.failures import UpstreamDisconnected, UpstreamUnreachable
+from gateway.engines.keepalive import notice_when_gone
 from gateway.errors import AlignwayError, UpstreamError
 from gateway.settings import UpstreamSettings
 
@@ -26,8 +25,6 @@ SWEEP_SECONDS = 0.5
 MAX_BESIDE_BODY_BYTES = 64 << 10
 """Heads, trailers and the like that an engine may send without a byte of a reply's body."""
 OK = 200
-KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
-"""A host that vanished without a word is noticed after a minute; systems without an option do without it."""
 
 
 class Receiver(Protocol):
@@ -64,7 +61,7 @@ class Connection(asyncio.Protocol):
         """Connected."""
         self._transport = transport  # type: ignore[assignment]
         self._parser = httptools.HttpResponseParser(self)
-        _keep_alive(transport.get_extra_info("socket"))
+        notice_when_gone(transport.get_extra_info("socket"))
 
     def send(self, request: bytes, receiver: Receiver, patience: float) -> None:
         """Send a whole request; `patience`: how many seconds may pass without anything coming back."""
@@ -292,13 +289,3 @@ class Upstreams:
         for origin in self._origins.values():
             origin.sweep(now)
         self._sweeping = self._loop.call_later(SWEEP_SECONDS, self._sweep)
-
-
-def _keep_alive(connected: socket.socket | None) -> None:
-    if connected is None:
-        return
-    with suppress(OSError):
-        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in KEEPALIVE:
-            if hasattr(socket, name):
-                connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

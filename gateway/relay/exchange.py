@@ -21,24 +21,21 @@ from gateway.errors import AlignwayError, InvalidRequest, UpstreamError
 from gateway.relay.asking import CHAT_PATH, answer_to, engine_request, routing_keys
 from gateway.relay.mended import mended_call
 from gateway.relay.outlet import Outlet, as_ours
+from gateway.relay.receiving import Receiving
 from gateway.relay.tally import Tally
 from gateway.routing.drain import ServerShuttingDown
 from gateway.routing.pool import Lease
 from gateway.services import Services
 from gateway.wire.chat import ChatRequest
-from gateway.wire.events import EventSplitter
-from gateway.wire.reply import BrokenOff, Signature, StreamedAnswer, WholeAnswer
+from gateway.wire.reply import Signature, StreamedAnswer, WholeAnswer
 
 DONE = b"data: [DONE]\n\n"
-MAX_REPLY_BYTES = 64 << 20
-REFUSAL_BYTES = 64 << 10
-"""Engines have been seen to refuse with megabytes of text."""
 
 log = structlog.get_logger(__name__)
 
 
-class ChatExchange:
-    """One request, its attempts and its answer. The receiver of what engines reply."""
+class ChatExchange(Receiving):
+    """One request, its attempts and its answer."""
 
     def __init__(
         self,
@@ -54,15 +51,9 @@ class ChatExchange:
         self.completion_id = completion_id or ids.mint(ids.COMPLETION)
         self._services, self._caller, self._request, self._outlet = services, caller, request, outlet
         self._tally = Tally(services, caller, request, admission, traceparent)
-        self._answer: StreamedAnswer | WholeAnswer | None = None
-        self._lease: Lease | None = None
-        self._connection: Connection | None = None
+        self._answer = self._lease = self._connection = None
         self._task: asyncio.Task[None] | None = None
         self._attempts: dict[type[AlignwayError], int] = {}
-        self._status = self._size = 0
-        self._parts: list[bytes]
-        self._events: EventSplitter
-        self._held: list[bytes]
         self._resumed: asyncio.Event | None = None
         self._paused = self._over = self._told = False
 
@@ -166,8 +157,7 @@ class ChatExchange:
 
     def _hand_over(self, connection: Connection, data: bytes) -> None:
         self._connection = connection
-        self._status = self._size = 0
-        self._parts, self._events = [], EventSplitter()
+        self.expect_reply()
         connection.send(data, self, self._patience)
         if self._paused:
             connection.pause()
@@ -183,42 +173,6 @@ class ChatExchange:
             self.reply_failed(as_ours(error))
 
     # ---- what an engine's connection calls
-
-    def reply_began(self, status: int) -> None:
-        """The head of the engine's reply is there."""
-        self._status = status
-
-    def reply_data(self, data: bytes) -> None:
-        """Some of the engine's reply."""
-        if self._over:
-            return
-        try:
-            if self._status == 200 and self._request.stream:
-                self.take_payloads(self._events.payloads(data))
-                return
-            self._size += len(data)
-            if self._status == 200 and self._size > MAX_REPLY_BYTES:
-                raise UpstreamError("The engine sent an endless answer; see the engine's log.")
-            self._parts.append(data)
-            if self._status != 200 and self._size > REFUSAL_BYTES:
-                self._drop()
-                self.reply_ended()
-        except Exception as error:
-            self._drop()
-            self.reply_failed(as_ours(error))
-
-    def reply_ended(self) -> None:
-        """All of the engine's reply has come."""
-        if self._over or self._lease is None:
-            return
-        self._connection, body = None, b"".join(self._parts)
-        try:
-            if self._status != 200:
-                dialect = dialect_of(self._lease.target.kind)
-                raise dialect.refusal(self._status, body, self._request.asks_grammar)
-            self.take_whole(body)
-        except Exception as error:
-            self.reply_failed(as_ours(error))
 
     def reply_failed(self, error: AlignwayError) -> None:
         """This attempt is over; another one may follow."""
@@ -239,55 +193,14 @@ class ChatExchange:
                 return
         self._fail(error)
 
-    def take_payloads(self, payloads: list[bytes]) -> None:
-        """Pass a stream's chunks on. Raises `UpstreamError` for nonsense, and at an end that is none."""
-        answer = self._answer
-        if not isinstance(answer, StreamedAnswer):
-            raise UpstreamError("The engine streamed an answer that was to come whole; see the engine's log.")
-        held = self._held
-        for payload in payloads:
-            if payload == b"[DONE]":
-                self._complete(answer)
-                return
-            try:
-                event = answer.take(payload)
-            except BrokenOff as error:
-                raise self._broken_off(error) from error
-            if event is not None:
-                held.append(event)
-        if not held:
-            return
-        if self._tally.first_chunk_seconds is None:
-            self._note_first_chunk()
-        if not answer.finished:  # what may be the end waits for the record; everything else goes on at once
-            self._outlet.event(held[0] if len(held) == 1 else b"".join(held))
-            held.clear()
-
-    def _broken_off(self, error: BrokenOff) -> AlignwayError:
-        if self._lease is None:
-            return error
-        dialect = dialect_of(self._lease.target.kind)
-        return dialect.broken_off(error.said, self._request.asks_grammar)
-
     async def room(self) -> None:
         """Wait while the client takes no more; for answers that do not come straight from a connection."""
         if self._paused:
             self._resumed = asyncio.Event()
             await self._resumed.wait()
 
-    def take_whole(self, body: bytes) -> None:
-        """Pass a whole reply on. Raises `UpstreamError` for nonsense."""
-        answer = self._answer
-        if not isinstance(answer, WholeAnswer):
-            raise UpstreamError("The engine closed the stream before its end. The answer is incomplete; ask again.")
-        self._held.append(answer.take(body))
-        self._note_first_chunk()
-        self._complete(answer)
-
-    def _note_first_chunk(self) -> None:
-        self._tally.first_chunk()
-        if self._lease is not None:
-            self._services.pool.report(self._lease.target, None)
+    def _answered(self, lease: Lease) -> None:
+        self._services.pool.report(lease.target, None)
 
     # ---- the end
 

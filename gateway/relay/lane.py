@@ -19,17 +19,11 @@ from gateway.relay.exchange import ChatExchange
 from gateway.relay.outlet import as_ours
 from gateway.services import Services
 from gateway.wire.chat import ChatRequest, parse_chat_request
-from gateway.wire.http_protocol import BoundedHttpProtocol
+from gateway.wire.http_protocol import BodyTooSlow, BoundedHttpProtocol
 from gateway.wire.media_type import require_json
 from gateway.wire.request_id import HEADER, request_id
 
 JSON = b"application/json"
-
-
-class BodyTooSlow(InvalidRequest):
-    """The body of a request did not arrive in time."""
-
-    status, code = 408, "request_timeout"
 
 
 class ChatLane(BoundedHttpProtocol):

@@ -33,6 +33,12 @@ class HeadTooSlow(InvalidRequest):
     status, code = 408, "request_timeout"
 
 
+class BodyTooSlow(InvalidRequest):
+    """The body of a request did not arrive in time."""
+
+    status, code = 408, "request_timeout"
+
+
 class BoundedHttpProtocol(HttpToolsProtocol):
     """One client connection. Its limits are set by `chat_lane`."""
 
