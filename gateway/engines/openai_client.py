@@ -10,14 +10,13 @@ import msgspec
 
 from gateway.engines.dialects import Dialect, dialect_of
 from gateway.engines.failures import UpstreamDisconnected, UpstreamUnreachable
+from gateway.engines.keepalive import notice_when_gone
 from gateway.engines.mending import Assembly, Mending
 from gateway.engines.refusals import READ_BYTES
 from gateway.errors import UpstreamError
 from gateway.settings import UpstreamSettings
 
 CHAT_PATH = "/v1/chat/completions"
-KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
-"""A host that vanished without a word is noticed after a minute; systems without an option do without it."""
 MAX_EVENT_BYTES = 4 << 20
 
 Json = dict[str, Any]
@@ -40,27 +39,32 @@ class EngineClient:
             read_bufsize=1 << 18,
         )
 
-    async def complete(self, url: str, body: Json, kind: str = "url") -> Json:
+    async def complete(self, url: str, body: Json, kind: str = "url", traceparent: str | None = None) -> Json:
         """A whole reply of an engine of this kind. Raises `NothingGenerated`, `UpstreamRefused` or `UpstreamError`."""
         dialect = dialect_of(kind)
         told = dialect.told(body)
         mending = dialect.mending(told)
         if mending is None:
-            return await self._whole(url, told, dialect)
+            return await self._whole(url, told, dialect, traceparent=traceparent)
         if not mending.in_stream:
-            return mending.reply(await self._whole(url, told, dialect))
+            return mending.reply(await self._whole(url, told, dialect, traceparent=traceparent))
         assembly = Assembly()
-        async with aclosing(self._mended(url, mending, dialect)) as chunks:
+        async with aclosing(self._mended(url, mending, dialect, traceparent)) as chunks:
             async for chunk in chunks:
                 assembly.take(chunk)
         return assembly.reply()
 
-    async def stream(self, url: str, body: Json, kind: str = "url") -> AsyncIterator[Json]:
+    async def stream(
+        self, url: str, body: Json, kind: str = "url", traceparent: str | None = None
+    ) -> AsyncIterator[Json]:
         """The chunks of a streamed reply; closing the iterator ends the generation."""
         dialect = dialect_of(kind)
         told = dialect.told(body)
         mending = dialect.mending(told)
-        chunks = self._chunks(url, told, dialect) if mending is None else self._mended(url, mending, dialect)
+        if mending is None:
+            chunks = self._chunks(url, told, dialect, traceparent=traceparent)
+        else:
+            chunks = self._mended(url, mending, dialect, traceparent)
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
@@ -98,9 +102,11 @@ class EngineClient:
                 yield chunk
         raise UpstreamError("The engine closed the stream before its end. The answer is incomplete; ask again.")
 
-    async def _mended(self, url: str, mending: Mending, dialect: Dialect) -> AsyncGenerator[Json]:
+    async def _mended(
+        self, url: str, mending: Mending, dialect: Dialect, traceparent: str | None
+    ) -> AsyncGenerator[Json]:
         """The chunks of a reply that needs mending; ends with a usage chunk if the engine was left before its own."""
-        async with aclosing(self._chunks(url, mending.request(), dialect)) as chunks:
+        async with aclosing(self._chunks(url, mending.request(), dialect, traceparent=traceparent)) as chunks:
             async for chunk in chunks:
                 if (mended := mending.chunk(chunk)) is not None:
                     yield mended
@@ -154,10 +160,7 @@ async def _translated(*, begun: bool) -> AsyncIterator[None]:
 def _keepalive_socket(address: Any) -> socket.socket:
     family, kind, protocol = address[:3]
     made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in KEEPALIVE:
-        if hasattr(socket, name):
-            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    notice_when_gone(made)
     return made
 
 

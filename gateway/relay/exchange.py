@@ -134,7 +134,7 @@ class ChatExchange(Receiving):
         dialect = dialect_of(target.kind)
         parameters = dialect.parameters(request.parameters_json, request.choices)
         if dialect.mends(parameters):
-            self._run(mended_call(services.engines, target, request, self))
+            self._run(mended_call(services.engines, target, request, self, tally.traceparent))
             return
         origin = services.upstreams.origin(target.url)
         head = origin.head(CHAT_PATH)

@@ -23,15 +23,18 @@ class Taker(Protocol):
         """Wait until more can be taken."""
 
 
-async def mended_call(engines: EngineClient, target: Target, request: ChatRequest, taker: Taker) -> None:
+async def mended_call(
+    engines: EngineClient, target: Target, request: ChatRequest, taker: Taker, traceparent: str | None
+) -> None:
     """Ask the engine and hand its mended answer on. Raises what the engine client raises."""
     body: dict[str, Any] = msgspec.json.decode(request.parameters_json)
     body |= {"model": target.engine_model, "messages": msgspec.json.decode(request.engine_messages_json)}
     if not request.stream:
-        taker.take_whole(msgspec.json.encode(await engines.complete(target.url, body, target.kind)))
+        taker.take_whole(msgspec.json.encode(await engines.complete(target.url, body, target.kind, traceparent)))
         return
     body |= {"stream": True, "stream_options": {"include_usage": True}}
-    async with aclosing(engines.stream(target.url, body, target.kind)) as chunks:  # type: ignore[type-var]
+    stream = engines.stream(target.url, body, target.kind, traceparent)
+    async with aclosing(stream) as chunks:  # type: ignore[type-var]
         async for chunk in chunks:
             taker.take_payloads([msgspec.json.encode(chunk)])
             await taker.room()

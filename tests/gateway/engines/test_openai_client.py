@@ -1,6 +1,7 @@
 """What an engine's trouble is called decides whether a request is sent again, and how often."""
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -124,3 +125,30 @@ async def test_a_host_that_vanishes_is_noticed() -> None:
         await client.complete(url, {})
     await client.close()
     assert options == [1]
+
+
+@pytest.mark.parametrize("stop", [[], ["x"]], ids=["as it is", "mended"])
+async def test_the_trace_goes_on_to_the_engine(stop: list[str]) -> None:
+    told: list[str | None] = []
+    choice = {"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop"}
+
+    async def speak(request: web.Request) -> web.StreamResponse:
+        told.append(request.headers.get("traceparent"))
+        asked = await request.json()
+        if not asked.get("stream"):
+            message = {"role": "assistant", "content": "hi"}
+            return web.json_response({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\ndata: [DONE]\n\n")
+        return response
+
+    client, trace = EngineClient(), f"00-{'a' * 32}-{'b' * 16}-01"
+    body = {"messages": [{"role": "user", "content": "x"}]} | ({"stop": stop} if stop else {})
+    async with engine(speak) as url:
+        await client.complete(url, body, "lmdeploy", trace)
+        async for _ in client.stream(url, body | {"stream": True}, "lmdeploy", trace):
+            pass
+    await client.close()
+    assert len(told) >= 2
+    assert set(told[:2]) == {trace}
