@@ -12,7 +12,7 @@ from gateway.access.caller import DEFAULT_SCOPES, SCOPES, KeyLimits
 from gateway.access.issue import checked_terms, issue_key, key_view, moment, revoke, rotate
 from gateway.access.secrets import Secrets
 from gateway.access.usage import UsageQuestion, answer_usage, checked_group
-from gateway.commands.options import ConfigOption, DataDirOption, JsonOption, console, print_json
+from gateway.commands.options import ConfigOption, DataDirOption, JsonOption, console, copied, folded, print_json
 from gateway.commands.workplace import with_database
 from gateway.settings import Settings
 from gateway.storage import keys
@@ -65,11 +65,11 @@ def list_(config: ConfigOption = None, data_dir: DataDirOption = None, as_json: 
     if as_json:
         print_json(found)
         return
-    table = Table("id", "name", "project", "scopes", "limits", "created", "state")
+    table = Table(*copied("id"), "name", *folded("scopes", "limits"), "created", "state")
     for key in found:
         until = f" until {moment(key['expires_at'])}" if key["expires_at"] and key["state"] == "active" else ""
         scopes, created = ", ".join(key["scopes"]), moment(key["created_at"])
-        table.add_row(key["id"], key["name"], key["project_id"], scopes, _limits(key), created, key["state"] + until)
+        table.add_row(key["id"], key["name"], scopes, _limits(key), created, key["state"] + until)
     console.print(table)
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gateway.commands.options import ConfigOption, DataDirOption, JsonOption, console, print_json
+from gateway.commands.options import ConfigOption, DataDirOption, JsonOption, console, copied, print_json
 from gateway.commands.workplace import with_database
 from gateway.errors import AlignwayError, InvalidRequest, NotFound
 from gateway.rollout.promotion import Promotion, Strategy, promote, roll_back
@@ -48,12 +48,12 @@ def list_(
     if as_json:
         print_json(found)
         return
-    table = Table("", "name", "id", "state", "gates", "made")
+    table = Table("", *copied("name"), "state", "gates", "made")
     for release in found:
         verdicts = {gate["verdict"] for gate in release["gates"]}
         gates = next((word for word in ("block", "warn", "pass") if word in verdicts), "-")
         made = f"{datetime.fromtimestamp(release['created_at'], UTC):%Y-%m-%d %H:%M}"
-        table.add_row("*" if release["serving"] else "", release["name"], release["id"], release["state"], gates, made)
+        table.add_row("*" if release["serving"] else "", release["name"], release["state"], gates, made)
     console.print(table)
     console.print(
         "* serves. Show one with `alignway releases show NAME`; serve it with `alignway releases promote NAME`."

@@ -60,6 +60,7 @@ def test_keys_are_made_listed_revoked_and_audited_as_json(tmp_path: Path) -> Non
     listed = json.loads(alignway("keys", "list", "--json", cwd=tmp_path).stdout)
     assert [key["id"] for key in listed] == [made["id"]]
     assert made["key"] not in json.dumps(listed)
+    assert made["id"] in alignway("keys", "list", cwd=tmp_path).stdout  # whole, to be copied
     assert alignway("keys", "revoke", made["id"], "--json", cwd=tmp_path).returncode == 0
     assert json.loads(alignway("keys", "list", "--json", cwd=tmp_path).stdout)[0]["revoked_at"] is not None
     told = json.loads(alignway("audit", "--json", cwd=tmp_path).stdout)
