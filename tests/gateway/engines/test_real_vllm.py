@@ -25,7 +25,7 @@ from gateway.settings import EngineSettings
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="module")]
 
 BASE, RELEASE = "rel_base", "rel_candidate"
-PROMPTS = ("Why is the sky blue?", "Name three rivers.", "Write a line about bread.")
+PROMPTS = ("Why is the sky blue?", "Write a line about bread.")
 START_SECONDS = 240.0
 MAKE_ADAPTER = """
 import sys, torch
@@ -91,7 +91,7 @@ async def host(folders: Folders, data_dir: Path) -> AsyncIterator[EngineHost]:
 
 
 async def chat(host: EngineHost, model: str, prompt: str) -> str:
-    body = {"model": model, "messages": [{"role": "user", "content": prompt}], "max_tokens": 24, "temperature": 0}
+    body = {"model": model, "messages": [{"role": "user", "content": prompt}], "max_tokens": 12, "temperature": 0}
     async with aiohttp.ClientSession() as session, session.post(host.url + "/v1/chat/completions", json=body) as answer:
         assert answer.status == 200, await answer.text()
         return str((await answer.json())["choices"][0]["message"]["content"])
