@@ -7,7 +7,7 @@ import pytest
 
 from gateway.rollout import reconciler as module
 from gateway.rollout.triggers import start_due_runs
-from gateway.settings import AlignerSettings
+from gateway.settings import AlignerSettings, Settings
 from gateway.storage import routing_state
 from gateway.storage.leases import LeaseLost, check_lease, take_lease
 from gateway.storage.runs import list_runs
@@ -86,3 +86,35 @@ async def test_workers_that_ended_long_ago_are_forgotten_with_their_word(served:
         assert await session.get(FenceAck, ("gw_old", REPLICA)) is None
         assert await session.get(GatewayWorker, "gw_silent") is not None
         assert await session.get(FenceAck, ("gw_silent", REPLICA)) is not None
+
+
+async def test_a_reconciler_at_rest_plans_again_only_once_something_changed(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned: list[str] = []
+    snapshot_of = module.snapshot_of
+
+    async def noted(session: Any, alias: str, now: float) -> Any:
+        planned.append(alias)
+        return await snapshot_of(session, alias, now)
+
+    monkeypatch.setattr(module, "snapshot_of", noted)
+    monkeypatch.setattr(module, "GLANCE_SECONDS", 0.0)
+    reconciler = module.Reconciler(served.database, Settings(), holder="gw_1", epoch=lambda: 7)
+    await reconciler.step()
+    assert planned == [ALIAS]
+    for _ in range(5):
+        await reconciler.step()
+    assert planned == [ALIAS]  # nothing changed: a glance is all
+    await served.replica(f"{ALIAS}-2", desired_adapters=["rel_gone"])
+    await reconciler.step()
+    assert (await served.row(f"{ALIAS}-2")).desired_adapters == []
+    await reconciler.step()  # once more: what it changed itself is a change
+    planned.clear()
+    await served.promote("rel_a")
+    await reconciler.step()
+    assert ALIAS in planned
+    monkeypatch.setattr(module, "REST_SECONDS", 0.0)
+    planned.clear()
+    await reconciler.step()
+    assert planned[0] == ALIAS  # what was put off may be due
