@@ -18,8 +18,6 @@ QUESTIONS = [
     "Name a fruit that grows on trees.",
     "What does a librarian do?",
     "How do I boil an egg?",
-    "Describe the sea in winter.",
-    "What is a bicycle for?",
 ]
 TOPICS = [
     "rivers",
@@ -57,7 +55,7 @@ class Loop:
         answers = []
         for question in QUESTIONS:
             reply = await self.client.chat.completions.create(
-                model=model, messages=[{"role": "user", "content": question}], temperature=0, max_tokens=32
+                model=model, messages=[{"role": "user", "content": question}], temperature=0, max_tokens=16
             )
             answers.append((reply.choices[0].message.content or "", reply.system_fingerprint))
         return answers

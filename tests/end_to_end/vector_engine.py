@@ -1,7 +1,6 @@
 """An OpenAI-like server of embeddings and rankings, on loopback: as strict about fields as it is free with its own."""
 
 import hashlib
-import socket
 import struct
 from base64 import b64encode
 from collections.abc import AsyncIterator
@@ -9,6 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp import web
+
+from tests.loopback import listening
 
 DIMENSIONS = 4
 
@@ -66,12 +67,5 @@ async def vector_engine() -> AsyncIterator[str]:
     app.router.add_post("/v1/embeddings", answer_embeddings)
     app.router.add_post("/v1/rerank", answer_rerank)
     app.router.add_get("/v1/models", list_models)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    await web.SockSite(runner, listener).start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        await runner.cleanup()
+    async with listening(app) as url:
+        yield url

@@ -172,7 +172,7 @@ def test_a_field_that_asks_for_nothing_else_is_taken(ask: Asking, field: dict[st
 
 def test_nothing_is_needed_but_a_model_and_messages(ask: Asking) -> None:
     # Nearly as long as the context holds, so that an answer of any length soon ends.
-    reply = ask.whole(messages="river " * 900, temperature=..., max_tokens=...)
+    reply = ask.whole(messages="river " * 960, temperature=..., max_tokens=...)
     assert reply.choices[0].finish_reason in ("stop", "length")
     assert reply.usage is not None
     assert reply.usage.completion_tokens > 0
