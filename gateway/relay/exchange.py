@@ -180,7 +180,7 @@ class ChatExchange(Receiving):
             return
         self._connection = None
         if self._lease is not None:
-            self._services.pool.report(self._lease.target, error)
+            self._services.pool.report(self._lease.target, error, self._request.engine_messages_json)
             self._lease.release()
         if isinstance(error, NothingGenerated) and self._tally.first_chunk_seconds is None:
             kind = type(error)

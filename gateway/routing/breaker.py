@@ -39,6 +39,8 @@ class Circuit:
     """When the next trial may go."""
     open_seconds: float = 0.0
     """From one trial to the next; doubles each time one fails."""
+    prompt: int | None = None
+    """What the last request that failed asked."""
 
 
 class Breaker:
@@ -59,11 +61,15 @@ class Breaker:
         circuit = self._circuits.get(replica)
         return State.CLOSED if circuit is None else circuit.state
 
-    def failed(self, replica: str, *, rest: bool) -> bool:
-        """An attempt failed for a reason that lies in the engine; `rest`: nobody answered. True if this opened it."""
+    def failed(self, replica: str, *, rest: bool, prompt: int | None = None) -> bool:
+        """An attempt failed for a reason that lies in the engine; `rest`: nobody answered. True if this opened it.
+
+        The same `prompt` again and again counts once: it may be what the engine cannot bear, and nobody else's fault.
+        """
         now = self._clock()
         circuit = self._circuits.setdefault(replica, Circuit())
-        circuit.failures, circuit.failed_at = circuit.failures + 1, now
+        repeated = prompt is not None and prompt == circuit.prompt
+        circuit.failures, circuit.failed_at, circuit.prompt = circuit.failures + (not repeated), now, prompt
         if rest:
             circuit.rests_until = now + REST_SECONDS
         match circuit.state:

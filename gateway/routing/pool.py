@@ -112,15 +112,18 @@ class Pool:
         lease = self._try(model, sticky_key, affinity, task)
         return lease or await self._wait(model, sticky_key, affinity, task)
 
-    def report(self, target: Target, error: AlignwayError | None) -> None:
+    def report(self, target: Target, error: AlignwayError | None, prompt: bytes = b"") -> None:
         """What became of an attempt, as soon as it is known: None if the engine answered.
 
-        Only what speaks against the engine counts against it; a request that it refused shows that it works.
+        Only what speaks against the engine counts against it; a request that it refused shows that it works, and the
+        same `prompt` that fails again says nothing new.
         """
         if isinstance(error, ReleaseNotHeld | UpstreamOverloaded):
             self._declined[target.replica_id, target.release.id] = time.monotonic() + REST_SECONDS
         elif isinstance(error, UpstreamError):
-            if self._breaker.failed(target.replica_id, rest=isinstance(error, NothingGenerated)):
+            unheard = isinstance(error, NothingGenerated)
+            asked = point_of(prompt) if prompt and not unheard else None
+            if self._breaker.failed(target.replica_id, rest=unheard, prompt=asked):
                 log.warning("circuit_opened", replica=target.replica_id, reason=error.message)
                 self._wake()
         elif not self._breaker or not (error is None or isinstance(error, UpstreamRefused)):

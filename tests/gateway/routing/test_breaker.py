@@ -36,6 +36,16 @@ def test_the_fifth_failure_in_a_row_opens_it(breaker: Breaker) -> None:
     assert breaker.passes("r2")
 
 
+def test_one_prompt_that_fails_again_and_again_counts_once(breaker: Breaker) -> None:
+    assert [breaker.failed("r1", rest=False, prompt=7) for _ in range(20)] == [False] * 20
+    assert breaker.passes("r1")
+    assert [breaker.failed("r1", rest=False, prompt=each) for each in (1, 2, 3, 4)] == [False, False, False, True]
+
+
+def test_an_engine_that_nobody_can_reach_opens_it_whatever_is_asked(breaker: Breaker) -> None:
+    assert [breaker.failed("r1", rest=True, prompt=None) for _ in range(5)] == [False] * 4 + [True]
+
+
 def test_what_works_in_between_begins_the_count_anew(breaker: Breaker) -> None:
     fail(breaker, 4)
     assert not breaker.worked("r1")

@@ -340,3 +340,14 @@ def test_a_release_named_like_an_alias_does_not_hide_the_alias() -> None:
     aliases = {"assistant": AliasView("assistant", "rel_old"), "other": AliasView("other", "rel_b")}
     route, pinned = RoutingTable(1, aliases, {"rel_b": twin, "rel_old": release}, (view(),)).find("assistant")
     assert (route.alias.name, pinned) == ("assistant", None)
+
+
+def test_a_request_that_its_engine_cannot_bear_cuts_off_nobody_else() -> None:
+    ours = pool_of(view())
+    target = target_of(ours)
+    for _ in range(20):
+        ours.report(target, UpstreamError("500"), b"poison")
+    assert ours.try_take("assistant", b"") is not None
+    for prompt in (b"one", b"two", b"three", b"four"):
+        ours.report(target, UpstreamError("500"), prompt)
+    assert ours.circuits() == {target.replica_id: "open"}
