@@ -9,9 +9,9 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from alignment.gate.bootstrap import mean_interval
-from alignment.orpo.step import pair_logps
-from alignment.pairs.collate import PairCollator, to_device
 from alignment.pairs.render import TokenPair
+from alignment.step.batch import to_device
+from alignment.step.pair_step import PairStep
 from gateway.contracts.release import Interval
 
 PERPLEXITY_TEXTS = Path(__file__).parent / "texts" / "perplexity_en.txt"
@@ -55,14 +55,14 @@ class HoldoutDifference(BaseModel):
 @torch.no_grad()
 def score_pairs(model: Any, pairs: Sequence[TokenPair], pad_id: int) -> list[PairScore]:
     """Both sides of every pair under the model, in the order given. The model should be in evaluation mode."""
-    collate = PairCollator(pad_id)
+    step = PairStep(model, pad_id)
     by_length = sorted(range(len(pairs)), key=lambda index: len(pairs[index].prompt) + len(pairs[index].rejected))
     scores: dict[int, PairScore] = {}
     for start in range(0, len(pairs), _PAIRS_AT_A_TIME):
         chosen = by_length[start : start + _PAIRS_AT_A_TIME]
-        batch = collate([pairs[index] for index in chosen])
-        logps = pair_logps(model, to_device(batch, model.device))
-        for index, lw, lr in zip(chosen, logps.chosen.tolist(), logps.rejected.tolist(), strict=True):
+        batch = step.collate([pairs[index] for index in chosen])
+        logps = step.logps(model, to_device(batch, model.device))
+        for index, lw, lr in zip(chosen, logps.chosen.means.tolist(), logps.rejected.means.tolist(), strict=True):
             scores[index] = PairScore(pairs[index].prompt_hash, lw, lr)
     return [scores[index] for index in range(len(pairs))]
 

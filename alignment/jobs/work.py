@@ -60,7 +60,7 @@ def train(
         shortened=sum(pair.turns_dropped > 0 for pair in rendered.pairs),
         steps=trained.schedule.steps,
         learning_rate=trained.schedule.learning_rate,
-        reasons=trained.schedule.reasons,
+        reasons=(*trained.schedule.reasons, trained.step),
         last=trained.last,
         seconds=trained.seconds,
     )

@@ -20,7 +20,6 @@ from alignment.orpo.checkpoints import newest_complete, step_of
 from alignment.orpo.loss import OrpoLoss, orpo_loss
 from alignment.orpo.records import METRICS_FILE, Metrics, read_metrics
 from alignment.orpo.schedule import Schedule, rate_share, schedule
-from alignment.orpo.step import PairLogps, pair_logps
 from alignment.orpo.watch import (
     CHECKPOINT_SECONDS,
     Bar,
@@ -30,8 +29,10 @@ from alignment.orpo.watch import (
     Reporter,
     ShouldStop,
 )
-from alignment.pairs.collate import PairBatch, PairCollator
 from alignment.pairs.render import TokenPair
+from alignment.step.batch import StepBatch
+from alignment.step.pair_step import PairStep
+from alignment.step.results import StepLogps
 from gateway.contracts.release import BaseModelRef
 from gateway.contracts.training import TrainingOptions
 
@@ -44,6 +45,8 @@ class Trained:
 
     adapter: Path
     schedule: Schedule
+    step: str
+    """How its batches were scored, and why so."""
     last: Metrics
     """The metrics of the last step."""
     seconds: float
@@ -76,13 +79,15 @@ def train_adapter(
     plan = schedule(options, len(pairs))
     torch.manual_seed(options.seed)
     adapted = attach_adapter(model, base, options)
+    step = PairStep(adapted, pad_id)
     watch = Checkpoints(should_stop, checkpoint_seconds)
     trainer = OrpoTrainer(
         model=adapted,
         args=_arguments(options, plan, folder),
         train_dataset=_with_mean_weight_1(pairs),
-        data_collator=PairCollator(pad_id),
+        data_collator=step.collate,
         callbacks=[watch, Reporter(on_progress), *_records(folder, checkpoint), *([Bar()] if bar else [])],
+        step=step,
         options=options,
         plan=plan,
     )
@@ -93,15 +98,16 @@ def train_adapter(
         raise TrainingStopped(f"stopped after step {trainer.state.global_step} of {plan.steps}, as asked")
     save_adapter(adapted, base, folder / ADAPTER_FOLDER)
     last = read_metrics(folder / METRICS_FILE)[-1]
-    return Trained(folder / ADAPTER_FOLDER, plan, last, time.monotonic() - started)
+    return Trained(folder / ADAPTER_FOLDER, plan, step.reason, last, time.monotonic() - started)
 
 
 class OrpoTrainer(Trainer):  # type: ignore[misc]  # transformers is not followed by the type checker
     """transformers' Trainer with the ORPO loss of a batch of pairs, which logs what the loss is made of."""
 
-    def __init__(self, *, options: TrainingOptions, plan: Schedule, **trainer_arguments: Any) -> None:
+    def __init__(self, *, step: PairStep, options: TrainingOptions, plan: Schedule, **trainer_arguments: Any) -> None:
         super().__init__(**trainer_arguments)
         self.loss_is_scaled_for_ga = False  # the loss is a mean over the batch
+        self._step = step
         self._plan = plan
         self._options = options
         self._step_metrics: Metrics = {}
@@ -113,10 +119,11 @@ class OrpoTrainer(Trainer):  # type: ignore[misc]  # transformers is not followe
         self.lr_scheduler = LambdaLR(optimizer or self.optimizer, share)
         return self.lr_scheduler
 
-    def compute_loss(self, model: Any, inputs: PairBatch, *_: Any, **__: Any) -> torch.Tensor:
+    def compute_loss(self, model: Any, inputs: StepBatch, *_: Any, **__: Any) -> torch.Tensor:
         """Scalar loss of one batch. Raises `TrainingDiverged` if it is not finite."""
-        logps = pair_logps(model, inputs, self._options.nll)
-        loss = orpo_loss(*logps, self._options.lambda_, inputs["weights"])
+        logps = self._step.logps(model, inputs, prompt=self._options.nll == "prompt_and_chosen")
+        chosen, rejected, nll = logps.chosen.means, logps.rejected.means, likelihood(logps)
+        loss = orpo_loss(chosen, rejected, nll, self._options.lambda_, inputs["weights"])
         if not math.isfinite(loss.total.item()):
             raise TrainingDiverged(
                 f"the loss became {loss.total.item()} at step {self.state.global_step + 1}; "
@@ -141,16 +148,23 @@ class OrpoTrainer(Trainer):  # type: ignore[misc]  # transformers is not followe
         self.model.save_pretrained(str(folder), state_dict=state_dict, save_embedding_layers=False)
 
 
+def likelihood(logps: StepLogps) -> torch.Tensor:
+    """Mean negative log-likelihood (P,) of the chosen completion, and of the prompt too if it was scored."""
+    if logps.prompt is None:
+        return -logps.chosen.means
+    return -(logps.prompt.sums + logps.chosen.sums) / (logps.prompt.counts + logps.chosen.counts)
+
+
 @torch.no_grad()
-def step_metrics(logps: PairLogps, loss: OrpoLoss, lambda_: float) -> Metrics:
+def step_metrics(logps: StepLogps, loss: OrpoLoss, lambda_: float) -> Metrics:
     """Means over the batch. `nll` and `log_odds_ratio` in nats; rewards are lambda times mean log-probabilities."""
-    chosen, rejected = lambda_ * logps.chosen, lambda_ * logps.rejected
+    chosen, rejected = lambda_ * logps.chosen.means, lambda_ * logps.rejected.means
     return {
-        "nll": logps.nll.mean().item(),
+        "nll": likelihood(logps).mean().item(),
         "log_odds_ratio": loss.log_odds_ratio.mean().item(),
         "rewards/chosen": chosen.mean().item(),
         "rewards/rejected": rejected.mean().item(),
-        "rewards/accuracy": (logps.chosen > logps.rejected).float().mean().item(),
+        "rewards/accuracy": (logps.chosen.means > logps.rejected.means).float().mean().item(),
         "rewards/margin": (chosen - rejected).mean().item(),
     }
 

@@ -13,10 +13,9 @@ from alignment.errors import NotEnoughPairs, TrainingDiverged, TrainingStopped
 from alignment.models import load_model, load_renderer
 from alignment.orpo.checkpoints import newest_complete
 from alignment.orpo.loop import train_adapter
-from alignment.orpo.step import pair_logps
-from alignment.pairs.collate import PairCollator
 from alignment.pairs.pair import PreferencePair
 from alignment.pairs.render import TokenPair
+from alignment.step.pair_step import PairStep
 from gateway.contracts.release import BaseModelRef
 from gateway.contracts.training import TrainingOptions
 
@@ -41,12 +40,13 @@ def test_training_makes_the_chosen_answers_likelier(
     tiny_model: Path, token_pairs: list[TokenPair], tmp_path: Path
 ) -> None:
     trained = train(tiny_model, token_pairs, tmp_path)
-    batch = PairCollator(1)(token_pairs)
+    model = PeftModel.from_pretrained(load_model(tiny_model), str(trained.adapter))
+    step = PairStep(model, pad_id=1)
     with torch.no_grad():
-        before = pair_logps(load_model(tiny_model), batch)
-        after = pair_logps(PeftModel.from_pretrained(load_model(tiny_model), str(trained.adapter)), batch)
-    assert (after.chosen > before.chosen + 0.5).all()
-    assert (after.chosen > after.rejected).all()
+        after = step.logps(model, step.collate(token_pairs), reference=True)
+    assert after.reference is not None
+    assert (after.chosen.means > after.reference.chosen.means + 0.5).all()
+    assert (after.chosen.means > after.rejected.means).all()
 
 
 def test_the_adapter_names_its_base_and_no_folder(

@@ -15,12 +15,12 @@ import pytest
 import torch
 
 from alignment.models import load_model, load_tokenizer
+from alignment.orpo.loop import likelihood
 from alignment.orpo.loss import orpo_loss
-from alignment.orpo.step import pair_logps
-from alignment.pairs.collate import PairCollator
 from alignment.pairs.pair import PreferencePair
 from alignment.pairs.read import read_pairs
 from alignment.pairs.render import PairRenderer, TokenPair
+from alignment.step.pair_step import PairStep
 from gateway.contracts.message import Message
 
 OWN = Path(__file__).parents[1] / "data" / "trl_golden.json"
@@ -60,7 +60,8 @@ def found(request: pytest.FixtureRequest, golden: Golden, real_model: Path) -> t
     if golden.bfloat16_weights:
         for parameter in model.parameters():
             parameter.data = parameter.data.bfloat16().to(parameter.dtype)
-    return request.param, [_values(model, pair, golden.lambda_) for pair in golden.pairs]
+    step = PairStep(model, pad_id=0)
+    return request.param, [_values(model, step, pair, golden.lambda_) for pair in golden.pairs]
 
 
 def test_every_value_equals_trl_and_the_exact_one(golden: Golden, found: tuple[str, list[dict[str, float]]]) -> None:
@@ -85,13 +86,14 @@ def test_our_tokens_are_those_of_trl_without_its_second_end_token(real_model: Pa
 
 
 @torch.no_grad()
-def _values(model: Any, pair: TokenPair, lambda_: float) -> dict[str, float]:
-    logps = pair_logps(model, PairCollator(0)([pair]), "prompt_and_chosen")
-    loss = orpo_loss(*logps, lambda_)
+def _values(model: Any, step: PairStep, pair: TokenPair, lambda_: float) -> dict[str, float]:
+    logps = step.logps(model, step.collate([pair]), prompt=True)
+    nll = likelihood(logps)
+    loss = orpo_loss(logps.chosen.means, logps.rejected.means, nll, lambda_)
     return {
-        "chosen_logps": logps.chosen.item(),
-        "rejected_logps": logps.rejected.item(),
-        "nll": logps.nll.item(),
+        "chosen_logps": logps.chosen.means.item(),
+        "rejected_logps": logps.rejected.means.item(),
+        "nll": nll.item(),
         "log_odds_ratio": loss.log_odds_ratio.item(),
         "total": loss.total.item(),
     }
