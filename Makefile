@@ -73,10 +73,14 @@ clean:
 	rm -rf $(VENV) .venv-lmdeploy .venv-clients .alignway build dist
 
 # Longer proofs: bounded, resumable, each run recorded under benchmarks/results/.
-.PHONY: proof-swap bench-gateway
+.PHONY: proof-swap bench-gateway bench-training
 proof-swap: $(INSTALLED)
 	$(BIN)/python -m benchmarks.swap --swaps 1000 --streams 32 --minutes 40
 
 # Alignway beside other gateways, on two cores; installs them into .bench-peers first. BENCH_ARGS=--quick for a look.
 bench-gateway: $(INSTALLED)
 	$(BIN)/python -m benchmarks.gateway $(BENCH_ARGS)
+
+# The trainer beside TRL and ms-swift: make bench-training BENCH_ARGS="--data PAIRS.jsonl" (about 15 minutes a file).
+bench-training: $(INSTALLED)
+	$(BIN)/python -m benchmarks.training $(BENCH_ARGS)

