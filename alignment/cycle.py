@@ -17,10 +17,10 @@ from alignment.gate.decide import Evidence, decide
 from alignment.jobs.client import TrainerProcess
 from alignment.jobs.contracts import EvaluateJob, EvaluateResult, MergeJob, TrainJob, TrainResult
 from alignment.ledger import RunLedger
-from alignment.orpo.checkpoints import discard_all
-from alignment.orpo.records import METRICS_FILE, read_metrics
 from alignment.pairs.freeze import HOLDOUT_FILE, TRAIN_FILE, Card, freeze, read_card
 from alignment.publish import publish, published_release, release_location, stage
+from alignment.training.checkpoints import discard_all
+from alignment.training.records import METRICS_FILE, read_metrics
 from gateway.contracts import ids
 from gateway.contracts.release import ADAPTER_FOLDER, MERGED_FOLDER, BaseModelRef, Interval, Release
 from gateway.contracts.training import MINIMUM_PAIRS_BY_HAND, TrainingOptions

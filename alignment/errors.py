@@ -25,8 +25,20 @@ class UnfitModel(AlignmentError):
     """A model that loads, but lacks what alignment needs of it."""
 
 
+class MergeNotExact(AlignmentError):
+    """Merged weights that do not say what base plus adapter say."""
+
+
+class ExportFailed(AlignmentError):
+    """A model that was not exported; nothing of it is left behind."""
+
+
 class TrainingDiverged(AlignmentError):
     """The loss became infinite or not a number; nothing trained since can be used."""
+
+
+class OutOfMemory(AlignmentError):
+    """Memory runs out even with the smallest batch."""
 
 
 class TrainingStopped(AlignmentError):

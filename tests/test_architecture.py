@@ -40,14 +40,15 @@ ALIGNMENT_LAYERS = [
     {"alignment.__main__", "alignment.commands"},
     {"alignment.worker"},
     {"alignment.cycle"},
-    {"alignment.jobs"},
+    {"alignment.jobs", "alignment.export"},
     {"alignment.publish", "alignment.gate", "alignment.ledger"},
-    {"alignment.orpo"},
+    {"alignment.training"},
+    {"alignment.losses"},
     {"alignment.adapter"},
     {"alignment.models"},
     {"alignment.step"},
     {"alignment.pairs"},
-    {"alignment.base_models", "alignment.files", "alignment.card", "alignment.errors"},
+    {"alignment.base_models", "alignment.files", "alignment.side_files", "alignment.card", "alignment.errors"},
 ]
 
 

@@ -11,7 +11,7 @@ from gateway.contracts.training import TrainingOptions
 
 
 def attach_adapter(model: Any, base: BaseModelRef, options: TrainingOptions) -> PeftModel:
-    """The model with a fresh adapter on every linear layer but the output embeddings; only the adapter trains.
+    """The model with a fresh adapter, by default on every linear layer but the output embeddings; only it trains.
 
     The adapter begins as the identity: its B matrices are 0. Its A matrices follow torch's global seed.
     """
@@ -19,7 +19,9 @@ def attach_adapter(model: Any, base: BaseModelRef, options: TrainingOptions) -> 
         r=options.rank,
         lora_alpha=options.alpha,
         lora_dropout=options.dropout,
-        target_modules="all-linear",
+        target_modules=options.targets if options.targets == "all-linear" else list(options.targets),
+        use_rslora=options.rslora,
+        use_dora=options.dora,
         bias="none",
         task_type="CAUSAL_LM",
     )

@@ -83,7 +83,7 @@ def _train(dataset: Path, out: Path, model_folder: Path, options: TrainingOption
     from alignment.base_models.identity import describe
     from alignment.jobs.contracts import TrainJob
     from alignment.jobs.work import train as train_job
-    from alignment.orpo.checkpoints import discard_all
+    from alignment.training.checkpoints import discard_all
 
     job = TrainJob(
         base_folder=model_folder, base=describe(model_folder), options=options, pairs_file=dataset, folder=out

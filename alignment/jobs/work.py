@@ -26,10 +26,10 @@ from alignment.jobs.contracts import (
     TrainResult,
 )
 from alignment.models import load_adapted, load_model, load_renderer, load_tokenizer, pad_id, training_device
-from alignment.orpo.loop import train_adapter
-from alignment.orpo.watch import OnProgress, ShouldStop
 from alignment.pairs.read import read_pairs
 from alignment.pairs.render import Rendered
+from alignment.training.loop import Watching, train_adapter
+from alignment.training.watch import OnProgress, ShouldStop
 
 _CANDIDATE, _INCUMBENT = "default", "incumbent"
 
@@ -49,9 +49,7 @@ def train(
         job.base,
         job.folder,
         pad_id=pad_id(load_tokenizer(job.base_folder)),
-        on_progress=on_progress,
-        should_stop=should_stop,
-        bar=bar,
+        watching=Watching(on_progress, should_stop, bar),
     )
     return TrainResult(
         adapter=trained.adapter,
@@ -60,7 +58,7 @@ def train(
         shortened=sum(pair.turns_dropped > 0 for pair in rendered.pairs),
         steps=trained.schedule.steps,
         learning_rate=trained.schedule.learning_rate,
-        reasons=(*trained.schedule.reasons, trained.step),
+        reasons=trained.reasons,
         last=trained.last,
         seconds=trained.seconds,
     )

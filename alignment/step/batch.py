@@ -34,6 +34,8 @@ class Single(Protocol):
     @property
     def completion(self) -> Sequence[int]: ...
     @property
+    def desirable(self) -> bool: ...
+    @property
     def weight(self) -> float: ...
 
 
@@ -60,6 +62,8 @@ class StepBatch(TypedDict):
     """P entries; their sum is T."""
     weights: Tensor
     """(P,) float32."""
+    desirable: Tensor
+    """(P,) bool: False for a single answer with a thumb down."""
 
 
 def collate(rows: Sequence[Pair | Single]) -> StepBatch:
@@ -69,13 +73,17 @@ def collate(rows: Sequence[Pair | Single]) -> StepBatch:
         input_ids=torch.tensor([token for row in parts for part in row for token in part], dtype=torch.long),
         lengths=[Lengths(*(len(part) for part in row)) for row in parts],
         weights=torch.tensor([row.weight for row in rows], dtype=torch.float32),
+        desirable=torch.tensor([not isinstance(row, Single) or row.desirable for row in rows]),
     )
 
 
 def to_device(batch: StepBatch, device: torch.device) -> StepBatch:
     """The batch where the model is."""
     return StepBatch(
-        input_ids=batch["input_ids"].to(device), lengths=batch["lengths"], weights=batch["weights"].to(device)
+        input_ids=batch["input_ids"].to(device),
+        lengths=batch["lengths"],
+        weights=batch["weights"].to(device),
+        desirable=batch["desirable"].to(device),
     )
 
 

@@ -28,7 +28,7 @@ class NotUnderstood(Exception):
 def flat_hidden(body: Any, batch: StepBatch, targets: Targets) -> Tensor:
     """Hidden states (N, H) that predict the targets."""
     positions = torch.cat([_positions(lengths) for lengths in batch["lengths"]]).to(batch["input_ids"].device)
-    with _attention_in_segments(body.config):
+    with in_segments(body.config):
         hidden: Tensor = body(
             input_ids=batch["input_ids"][None],
             position_ids=positions[None],
@@ -96,7 +96,8 @@ def _positions(lengths: Lengths) -> Tensor:
 
 
 @contextmanager
-def _attention_in_segments(config: Any) -> Iterator[None]:
+def in_segments(config: Any) -> Iterator[None]:
+    """While it lasts, the model's attention expects `segments`."""
     before = config._attn_implementation
     config._attn_implementation = SEGMENTS
     try:

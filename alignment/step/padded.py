@@ -33,17 +33,15 @@ def padded_hidden(body: Any, batch: StepBatch, targets: Targets, pad_id: int) ->
     return _by_side(run, targets)
 
 
-def padded_logps(causal: Any, batch: StepBatch, targets: Targets, pad_id: int) -> Tensor:
-    """Log-probabilities (N,) of the targets, through the model's own head: for heads that are no matrix product."""
+def padded_logits(causal: Any, batch: StepBatch, targets: Targets, pad_id: int) -> Tensor:
+    """Logits (N, V) that predict the targets, through the model's own head: for heads that are no matrix product."""
 
     def run(side: int) -> Tensor:
         ids, mask = padded_rows(batch, side, pad_id)
-        logits = causal(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
-        logps = at_least_float32(logits).log_softmax(-1).gather(2, ids[:, 1:, None])
-        padded: Tensor = torch.nn.functional.pad(logps, (0, 0, 0, 1))
-        return padded
+        logits: Tensor = causal(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        return logits
 
-    return _by_side(run, targets).squeeze(1)
+    return at_least_float32(_by_side(run, targets))
 
 
 def _by_side(run: Any, targets: Targets) -> Tensor:

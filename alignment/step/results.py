@@ -29,5 +29,7 @@ class StepLogps(NamedTuple):
     """The tokens of the prompt but its first; only when asked for."""
     divergence: SideLogps | None = None
     """KL(policy || reference), exact over the vocabulary, summed over both completions; only when asked for."""
+    desirable: Tensor | None = None
+    """(P,) bool: False for a single answer with a thumb down."""
     reference: "StepLogps | None" = None
     """The same pairs under the model without its adapter; only when asked for. Carries no gradient."""

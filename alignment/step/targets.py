@@ -28,9 +28,32 @@ class Targets(NamedTuple):
     def side(self, values: Tensor, part: int, pairs: int) -> SideLogps:
         """Sum values (N,) of one part by pair."""
         taken = self.parts == part
-        owners, zeros = self.pairs[taken], values.new_zeros(pairs)
-        counts = zeros.index_add(0, owners, torch.ones_like(values[taken]))
-        return SideLogps(zeros.index_add(0, owners, values[taken]), counts)
+        return summed_by(self.pairs[taken], values[taken], pairs)
+
+    @property
+    def with_prompt(self) -> bool:
+        """Whether tokens of prompts are among them."""
+        return bool((self.parts == PROMPT).any())
+
+    def only_completions(self) -> "Completions":
+        """Those that are not of prompts."""
+        rows = (self.parts != PROMPT).nonzero().squeeze(1)
+        return Completions(rows, self.pairs[rows])
+
+
+class Completions(NamedTuple):
+    """M of the N targets."""
+
+    rows: Tensor
+    """(M,) their places among the targets."""
+    pairs: Tensor
+    """(M,) the pair of each."""
+
+
+def summed_by(owners: Tensor, values: Tensor, pairs: int) -> SideLogps:
+    """Sum values (N,) by the pair that each belongs to, given by owners (N,)."""
+    zeros = values.new_zeros(pairs)
+    return SideLogps(zeros.index_add(0, owners, values), zeros.index_add(0, owners, torch.ones_like(values)))
 
 
 def targets_of(batch: StepBatch, prompt: bool) -> Targets:

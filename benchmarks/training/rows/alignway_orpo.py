@@ -8,12 +8,12 @@ import torch
 from ruler import StepClock, measure
 from settings import Settings
 
-import alignment.orpo.loop as loop
 from alignment.base_models.identity import describe
 from alignment.gate.evaluate import score_pairs
 from alignment.models import load_model, load_renderer, load_tokenizer, pad_id
 from alignment.pairs.read import read_pairs
 from alignment.step.pair_step import PairStep
+from alignment.training.loop import Watching, train_adapter
 from gateway.contracts.training import TrainingOptions
 
 
@@ -30,29 +30,18 @@ def train(settings: Settings, clock: StepClock) -> Callable[[], Any]:
          "learning_rate": settings.learning_rate, "max_length_tokens": settings.max_length, "rank": settings.rank,
          "alpha": settings.alpha, "device": settings.device}
     )  # fmt: skip
-    _add_callback(clock)
-    loop.train_adapter(
+    train_adapter(
         model, rendered.pairs, options, describe(folder), Path(settings.folder) / "run", pad_id=padding,
-        checkpoint_seconds=1e9,
+        watching=Watching(checkpoint_seconds=1e9, callbacks=(clock,)),
     )  # fmt: skip
     return lambda: score_pairs(model.eval(), rendered.pairs, padding)
-
-
-def _add_callback(clock: StepClock) -> None:
-    begin = loop.OrpoTrainer.__init__
-
-    def begin_with_clock(self: Any, **named: Any) -> None:
-        begin(self, **named)
-        self.add_callback(clock)
-
-    loop.OrpoTrainer.__init__ = begin_with_clock  # type: ignore[method-assign]
 
 
 def _hold_rung(rung: str | None) -> None:
     begin = PairStep.__init__
 
-    def begin_held(self: PairStep, model: Any, pad_id: int) -> None:
-        begin(self, model, pad_id)
+    def begin_held(self: PairStep, *given: Any) -> None:
+        begin(self, *given)
         self.rung = rung or self.rung
 
     PairStep.__init__ = begin_held  # type: ignore[method-assign]

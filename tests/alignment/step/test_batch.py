@@ -16,6 +16,7 @@ SECOND = TokenPair("b", "ph_b", 1.5, prompt=[8], chosen=[1], rejected=[9, 2])
 class Thumb:
     prompt: list[int]
     completion: list[int]
+    desirable: bool = True
     weight: float = 1.0
 
 

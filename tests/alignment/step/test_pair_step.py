@@ -9,9 +9,8 @@ import transformers
 from torch import Tensor
 
 from alignment.adapter.attach import attach_adapter
+from alignment.losses.orpo import likelihood, orpo_loss
 from alignment.models import load_model
-from alignment.orpo.loop import likelihood
-from alignment.orpo.loss import orpo_loss
 from alignment.pairs.render import TokenPair
 from alignment.step import vocabulary
 from alignment.step.pair_step import PairStep
@@ -92,8 +91,8 @@ def losses_and_gradients(model: Any) -> tuple[list[Tensor], list[Tensor], list[T
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trained:
         return list(ours), [], [chosen, rejected, whole], []
-    gradients = torch.autograd.grad(orpo_loss(*ours, 0.1).total, trained)
-    plain = torch.autograd.grad(orpo_loss(chosen, rejected, whole, 0.1).total, trained)
+    gradients = torch.autograd.grad(orpo_loss(*ours, 0.1).per_pair.mean(), trained)
+    plain = torch.autograd.grad(orpo_loss(chosen, rejected, whole, 0.1).per_pair.mean(), trained)
     return list(ours), list(gradients), [chosen, rejected, whole], list(plain)
 
 

@@ -2,13 +2,13 @@
 
 import pytest
 
-from alignment.orpo.schedule import AUTO_EPOCHS_MOST, AUTO_LEARNING_RATE, rate_share, schedule
+from alignment.training.schedule import AUTO_EPOCHS_MOST, AUTO_LEARNING_RATE, rate_share, schedule
 from gateway.contracts.training import TrainingOptions
 
 
 def test_what_is_asked_for_is_done() -> None:
     plan = schedule(TrainingOptions(epochs=2, learning_rate=1e-4, pairs_per_step=4), pair_count=10)
-    assert (plan.steps_per_epoch, plan.steps, plan.learning_rate) == (3, 6, 1e-4)
+    assert (plan.steps_per_epoch, plan.steps, plan.learning_rate) == (2.5, 5, 1e-4)
     assert plan.warmup_steps == 1
     assert plan.reasons[0] == "2 epochs: as asked"
     assert plan.reasons[1] == "learning rate 0.0001: as asked"
@@ -16,7 +16,7 @@ def test_what_is_asked_for_is_done() -> None:
 
 def test_max_steps_cuts_but_never_lengthens() -> None:
     assert schedule(TrainingOptions(epochs=2, max_steps=4), 10).steps == 4
-    assert schedule(TrainingOptions(epochs=2, max_steps=400), 10).steps == 6
+    assert schedule(TrainingOptions(epochs=2, max_steps=400), 10).steps == 5
 
 
 def test_one_pair_trains_at_least_one_step() -> None:
@@ -37,3 +37,8 @@ def test_the_rate_rises_to_its_peak_and_falls_by_half_a_cosine() -> None:
     shares = [rate_share(step, steps=6, warmup_steps=2) for step in range(6)]
     # A third, two thirds, the peak, then (1 + cos(k pi / 4)) / 2 for k = 1, 2, 3.
     assert shares == pytest.approx([1 / 3, 2 / 3, 1.0, 0.853553, 0.5, 0.146447], abs=1e-6)
+
+
+def test_larger_models_learn_more_slowly() -> None:
+    rates = [schedule(TrainingOptions(), 100, int(size)).learning_rate for size in (135e6, 1.2e9, 8e9)]
+    assert rates == [2e-4, 1e-4, 5e-5]

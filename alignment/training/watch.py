@@ -5,11 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.distributed as distributed
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 
-from alignment.orpo.checkpoints import mark_complete
-from alignment.orpo.records import Metrics, append, drop_after
+from alignment.training.checkpoints import mark_complete
+from alignment.training.records import Metrics, append, drop_after
 
 OnProgress = Callable[[Metrics], None]
 ShouldStop = Callable[[], bool]
@@ -67,7 +69,7 @@ class Bar(Watcher):
     def on_log(self, args: Any, state: Any, control: Any, logs: Metrics, **_: Any) -> None:
         """Move the bar."""
         if "loss" in logs:
-            loss, accuracy = logs["loss"], logs["rewards/accuracy"]
+            loss, accuracy = logs["loss"], logs.get("rewards/accuracy", float("nan"))
             self._progress.update(self._task, completed=state.global_step, loss=loss, accuracy=accuracy)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -89,14 +91,27 @@ class Checkpoints(Watcher):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         """Decide, between two steps, whether to save and whether to stop."""
-        if state.global_step < state.max_steps and self._should_stop():
-            self.stopped = True
-            control.should_save = control.should_training_stop = True
-        if self._clock() - self._saved_at >= self._every_seconds:
-            control.should_save = True
+        wants_stop = state.global_step < state.max_steps and self._should_stop()
+        wants_save = wants_stop or self._clock() - self._saved_at >= self._every_seconds
+        wants_stop, wants_save = _as_the_first_worker(wants_stop, wants_save)
+        if wants_stop:
+            self.stopped = control.should_training_stop = True
+        control.should_save = control.should_save or wants_save
         return control
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """The trainer wrote a checkpoint."""
-        mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        if distributed.is_initialized():
+            distributed.barrier()  # each worker writes the state of its random numbers
+        if state.is_world_process_zero:
+            mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
         self._saved_at = self._clock()
+
+
+def _as_the_first_worker(*wishes: bool) -> list[bool]:
+    """Clocks differ: all workers do what the first one wants."""
+    if not distributed.is_initialized():
+        return list(wishes)
+    told = torch.tensor(wishes, dtype=torch.int32)
+    distributed.broadcast(told, src=0)
+    return [bool(wish) for wish in told.tolist()]

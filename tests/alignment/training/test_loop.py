@@ -11,11 +11,11 @@ from peft import PeftModel
 
 from alignment.errors import NotEnoughPairs, TrainingDiverged, TrainingStopped
 from alignment.models import load_model, load_renderer
-from alignment.orpo.checkpoints import newest_complete
-from alignment.orpo.loop import train_adapter
 from alignment.pairs.pair import PreferencePair
 from alignment.pairs.render import TokenPair
 from alignment.step.pair_step import PairStep
+from alignment.training.checkpoints import newest_complete
+from alignment.training.loop import Watching, train_adapter
 from gateway.contracts.release import BaseModelRef
 from gateway.contracts.training import TrainingOptions
 
@@ -29,7 +29,7 @@ def token_pairs(tiny_model: Path, colour_pairs: list[PreferencePair]) -> list[To
 
 
 def train(model: Path, pairs: list[TokenPair], folder: Path, options: TrainingOptions = OPTIONS, **more: Any) -> Any:
-    return train_adapter(load_model(model), pairs, options, BASE, folder, pad_id=1, **more)
+    return train_adapter(load_model(model), pairs, options, BASE, folder, pad_id=1, watching=Watching(**more))
 
 
 def adapter_bytes(folder: Path) -> bytes:

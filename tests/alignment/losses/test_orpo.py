@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from alignment.orpo.loss import log1mexp, log_odds, orpo_loss
+from alignment.losses.orpo import log1mexp, log_odds, orpo_loss
 
 LOG_HALF, LOG_QUARTER, LOG_THREE_QUARTERS = math.log(0.5), math.log(0.25), math.log(0.75)
 
@@ -36,25 +36,18 @@ def test_loss_of_one_pair_worked_out_by_hand() -> None:
     loss = orpo_loss(tensor(LOG_THREE_QUARTERS), tensor(LOG_QUARTER), tensor(-LOG_THREE_QUARTERS), 0.1)
     assert loss.log_odds_ratio.item() == pytest.approx(math.log(9))
     assert loss.penalty.item() == pytest.approx(math.log(10 / 9))
-    assert loss.total.item() == pytest.approx(math.log(4 / 3) + 0.1 * math.log(10 / 9))
+    assert loss.per_pair.mean().item() == pytest.approx(math.log(4 / 3) + 0.1 * math.log(10 / 9))
 
 
 def test_even_odds_cost_log_2() -> None:
     loss = orpo_loss(tensor(-1.7), tensor(-1.7), tensor(0.0), 1.0)
     assert loss.log_odds_ratio.item() == 0.0
-    assert loss.total.item() == pytest.approx(math.log(2))
+    assert loss.per_pair.mean().item() == pytest.approx(math.log(2))
 
 
 def test_lambda_0_is_plain_fine_tuning() -> None:
     loss = orpo_loss(tensor(-1.0, -3.0), tensor(-2.0, -0.5), tensor(1.0, 3.0), 0.0)
-    assert loss.total.item() == pytest.approx(2.0)
-
-
-def test_a_weight_counts_its_pair_that_many_times() -> None:
-    chosen, rejected, nll = tensor(-1.0, -3.0), tensor(-2.0, -0.5), tensor(1.0, 3.0)
-    weighted = orpo_loss(chosen, rejected, nll, 0.1, tensor(1.5, 0.5)).total
-    first, second = (orpo_loss(chosen[i : i + 1], rejected[i : i + 1], nll[i : i + 1], 0.1).total for i in (0, 1))
-    assert weighted.item() == pytest.approx((1.5 * first.item() + 0.5 * second.item()) / 2)
+    assert loss.per_pair.mean().item() == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -62,15 +55,15 @@ def test_a_weight_counts_its_pair_that_many_times() -> None:
 def test_a_certain_completion_gives_no_nan_in_value_or_gradient(dtype: torch.dtype, near_zero: float) -> None:
     logps = torch.tensor([near_zero, -1e4], dtype=dtype, requires_grad=True)
     loss = orpo_loss(logps[:1], logps[1:], -logps[:1], 0.1)
-    loss.total.backward()
-    assert math.isfinite(loss.total.item())
+    loss.per_pair.sum().backward()
+    assert math.isfinite(loss.per_pair.mean().item())
     assert logps.grad is not None
     assert torch.isfinite(logps.grad).all()
     loss = orpo_loss(logps[1:], logps[:1], -logps[1:], 0.1)
-    assert math.isfinite(loss.total.item())
+    assert math.isfinite(loss.per_pair.mean().item())
 
 
 def test_gradient_agrees_with_finite_differences() -> None:
     chosen = tensor(-0.1, -0.69, -0.7, -5.0).requires_grad_()
     rejected = tensor(-2.0, -0.7, -0.69, -0.3).requires_grad_()
-    assert torch.autograd.gradcheck(lambda c, r: orpo_loss(c, r, -c, 0.3).total, (chosen, rejected))
+    assert torch.autograd.gradcheck(lambda c, r: orpo_loss(c, r, -c, 0.3).per_pair.sum(), (chosen, rejected))

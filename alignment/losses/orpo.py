@@ -1,4 +1,4 @@
-"""The ORPO loss as pure tensor functions (Hong, Lee, Thorne 2024, arXiv 2403.07691). Knows no model and no batch."""
+"""The ORPO loss (Hong, Lee, Thorne 2024, arXiv 2403.07691): pure tensor functions, and how training calls them."""
 
 import math
 from typing import NamedTuple
@@ -7,14 +7,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from alignment.losses.metrics import pair_metrics
+from alignment.losses.registry import Losses, register_loss
+from alignment.step.results import StepLogps
+
 _LOG_HALF = -math.log(2.0)
 
 
 class OrpoLoss(NamedTuple):
     """What `orpo_loss` returns."""
 
-    total: Tensor
-    """Scalar to minimise, in nats."""
+    per_pair: Tensor
+    """(B,) to minimise, in nats."""
     log_odds_ratio: Tensor
     """(B,): above 0 where the chosen completion is favoured."""
     penalty: Tensor
@@ -40,20 +44,31 @@ def log_odds(logps: Tensor) -> Tensor:
     return logps - log1mexp(logps)
 
 
-def orpo_loss(
-    chosen_logps: Tensor, rejected_logps: Tensor, nll: Tensor, lambda_: float, weights: Tensor | None = None
-) -> OrpoLoss:
+def orpo_loss(chosen_logps: Tensor, rejected_logps: Tensor, nll: Tensor, lambda_: float) -> OrpoLoss:
     """Likelihood loss on the chosen completion plus the weighted odds-ratio penalty (equation 6 of the paper).
 
     Shapes   (B,) floating point for B pairs, for every tensor; better float32 than less.
     Units    nats per token: the log-probabilities are means over completion tokens, so below 0; `nll` is above 0.
     lambda_  weight of the penalty; at 0 this is plain fine-tuning.
-    weights  trust in each pair, mean 1 over the data set; None counts every pair alike.
-    Returns  `total`, a scalar to minimise; `log_odds_ratio` and `penalty`, (B,), unweighted.
     """
     log_odds_ratio = log_odds(chosen_logps) - log_odds(rejected_logps)
     penalty = -F.logsigmoid(log_odds_ratio)
-    per_pair = nll + lambda_ * penalty
-    if weights is not None:
-        per_pair = weights * per_pair
-    return OrpoLoss(total=per_pair.mean(), log_odds_ratio=log_odds_ratio, penalty=penalty)
+    return OrpoLoss(per_pair=nll + lambda_ * penalty, log_odds_ratio=log_odds_ratio, penalty=penalty)
+
+
+def likelihood(logps: StepLogps) -> Tensor:
+    """Mean negative log-likelihood (P,) of the chosen completion, and of the prompt too if it was scored."""
+    if logps.prompt is None:
+        return -logps.chosen.means
+    return -(logps.prompt.sums + logps.chosen.sums) / (logps.prompt.counts + logps.chosen.counts)
+
+
+@register_loss("orpo", "pairs", prompt_when={"nll": "prompt_and_chosen"})
+def orpo(logps: StepLogps, *, lambda_: float = 0.1, nll: str = "chosen") -> Losses:
+    """ORPO over a batch; `nll` is settled by whether the prompt was scored. Rewards are lambda times mean logs."""
+    chosen, rejected, own = logps.chosen.means, logps.rejected.means, likelihood(logps)
+    loss = orpo_loss(chosen, rejected, own, lambda_)
+    return Losses(
+        loss.per_pair,
+        {"nll": own, "log_odds_ratio": loss.log_odds_ratio} | pair_metrics(lambda_ * chosen, lambda_ * rejected),
+    )

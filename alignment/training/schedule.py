@@ -9,6 +9,8 @@ AUTO_LEARNING_RATE = 2e-4
 """Measured on SmolLM2-135M with 24 steps of 4 pairs that want short answers: 3e-4 made general text 6 to 7 % more
 perplexing, past the gate's limit of 5 %. Answers sampled below temperature 1 cost most: learning from them narrows the
 whole distribution."""
+_LARGER_MODELS = ((4e9, 5e-5), (1e9, 1e-4))
+"""From so many parameters on, the usual rate for LoRA; not measured here."""
 AUTO_STEPS_WANTED = 24
 AUTO_EPOCHS_MOST = 3.0
 WARMUP_SHARE = 0.1
@@ -20,7 +22,8 @@ class Schedule:
 
     steps: int
     """Optimiser steps in all."""
-    steps_per_epoch: int
+    pairs_per_step: int
+    steps_per_epoch: float
     learning_rate: float
     """Peak, reached after the warm-up; then a cosine down to 0."""
     warmup_steps: int
@@ -28,11 +31,11 @@ class Schedule:
     """Why each number is what it is, a sentence each."""
 
 
-def schedule(options: TrainingOptions, pair_count: int) -> Schedule:
-    """The run that `options` ask for over `pair_count` (at least 1) training pairs."""
-    steps_per_epoch = math.ceil(pair_count / options.pairs_per_step)
+def schedule(options: TrainingOptions, pair_count: int, parameters: int = 0) -> Schedule:
+    """The run that `options` ask for over `pair_count` (at least 1) training pairs, on a model of so many numbers."""
+    steps_per_epoch = pair_count / options.pairs_per_step
     epochs, epochs_reason = _epochs(options, steps_per_epoch)
-    learning_rate, rate_reason = _learning_rate(options)
+    learning_rate, rate_reason = _learning_rate(options, parameters)
     steps = max(1, math.ceil(epochs * steps_per_epoch))
     reasons = [epochs_reason, rate_reason]
     if options.max_steps is not None and options.max_steps < steps:
@@ -40,7 +43,7 @@ def schedule(options: TrainingOptions, pair_count: int) -> Schedule:
         reasons.append(f"stop after {steps} steps: max_steps asks for it")
     warmup_steps = min(steps - 1, max(1, round(WARMUP_SHARE * steps)))
     reasons.append(f"{steps} steps of {options.pairs_per_step} pairs, the first {warmup_steps} warming up")
-    return Schedule(steps, steps_per_epoch, learning_rate, warmup_steps, tuple(reasons))
+    return Schedule(steps, options.pairs_per_step, steps_per_epoch, learning_rate, warmup_steps, tuple(reasons))
 
 
 def rate_share(step: int, steps: int, warmup_steps: int) -> float:
@@ -53,19 +56,22 @@ def rate_share(step: int, steps: int, warmup_steps: int) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * (step - warmup_steps) / (steps - warmup_steps)))
 
 
-def _epochs(options: TrainingOptions, steps_per_epoch: int) -> tuple[float, str]:
+def _epochs(options: TrainingOptions, steps_per_epoch: float) -> tuple[float, str]:
     if options.epochs != "auto":
         return options.epochs, f"{options.epochs:g} epochs: as asked"
     epochs = min(AUTO_EPOCHS_MOST, max(1.0, AUTO_STEPS_WANTED / steps_per_epoch))
     return epochs, (
-        f"{epochs:.2g} epochs: enough for about {AUTO_STEPS_WANTED} steps at {steps_per_epoch} steps an epoch, "
+        f"{epochs:.2g} epochs: enough for about {AUTO_STEPS_WANTED} steps at {steps_per_epoch:g} steps an epoch, "
         f"at least 1 and at most {AUTO_EPOCHS_MOST:g}"
     )
 
 
-def _learning_rate(options: TrainingOptions) -> tuple[float, str]:
+def _learning_rate(options: TrainingOptions, parameters: int) -> tuple[float, str]:
     if options.learning_rate != "auto":
         return options.learning_rate, f"learning rate {options.learning_rate:g}: as asked"
+    for size, rate in _LARGER_MODELS:
+        if parameters >= size:
+            return rate, f"learning rate {rate:g}: usual for a model of {parameters / 1e9:.1f} billion parameters"
     return AUTO_LEARNING_RATE, (
         f"learning rate {AUTO_LEARNING_RATE:g}: where it was tried, half as much again cost general text too much"
     )

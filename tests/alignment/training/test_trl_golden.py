@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 import torch
 
+from alignment.losses.orpo import likelihood, orpo_loss
 from alignment.models import load_model, load_tokenizer
-from alignment.orpo.loop import likelihood
-from alignment.orpo.loss import orpo_loss
 from alignment.pairs.pair import PreferencePair
 from alignment.pairs.read import read_pairs
 from alignment.pairs.render import PairRenderer, TokenPair
@@ -95,7 +94,7 @@ def _values(model: Any, step: PairStep, pair: TokenPair, lambda_: float) -> dict
         "rejected_logps": logps.rejected.means.item(),
         "nll": nll.item(),
         "log_odds_ratio": loss.log_odds_ratio.item(),
-        "total": loss.total.item(),
+        "total": loss.per_pair.item(),
     }
 
 
