@@ -31,6 +31,12 @@ def refusal(message: str) -> typer.Exit:
     return typer.Exit(1)
 
 
+def refuse_occupied(out: Path) -> None:
+    """End unless a model can be written to `out`: a new folder, or an empty one."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise refusal(f"{out} is there already; give a new folder, so that no half of another model stays in it")
+
+
 def find_model(name: str, hub: str) -> Path:
     """The local folder of a model; fetched or converted first if need be."""
     if hub not in ("huggingface", "modelscope"):

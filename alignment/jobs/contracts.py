@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from alignment.adapter.agreement import MergeCheck
 from gateway.contracts.release import BaseModelRef, Interval
 from gateway.contracts.training import TrainingOptions
 
@@ -79,10 +80,11 @@ class MergeJob(_Record):
 
 
 class MergeResult(_Record):
-    """The merged weights are written."""
+    """The merged weights are written, and say what base plus adapter say."""
 
     rank: int
     size_bytes: int
+    check: MergeCheck
 
 
 Job = Annotated[TrainJob | EvaluateJob | MergeJob, Field(discriminator="kind")]

@@ -85,10 +85,10 @@ def evaluate(job: EvaluateJob) -> EvaluateResult:
 
 
 def merge(job: MergeJob) -> MergeResult:
-    """Write the merged model."""
+    """Write the merged model, checked against base plus adapter."""
     rank = adapter_rank(job.adapter)
-    merge_adapter(job.base_folder, job.adapter, job.merged_folder)
-    return MergeResult(rank=rank, size_bytes=folder_bytes(job.merged_folder))
+    check = merge_adapter(job.base_folder, job.adapter, job.merged_folder)
+    return MergeResult(rank=rank, size_bytes=folder_bytes(job.merged_folder), check=check)
 
 
 def _rendered(job: EvaluateJob) -> Rendered:

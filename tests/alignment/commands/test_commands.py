@@ -53,6 +53,7 @@ def test_train_then_evaluate_then_merge(run: Any, tiny_model: Path, dataset: Pat
 
     merged = run("merge", "--model", tiny_model, "--adapter", adapter, "--out", tmp_path / "merged", "--json")
     assert json.loads(merged.stdout)["rank"] == 4
+    assert json.loads(merged.stdout)["check"]["max_relative_difference"] < 1e-5
     alone = run("evaluate", "--model", tmp_path / "merged", "--dataset", dataset, "--json")
     assert json.loads(alone.stdout)["metrics"]["holdout_margin"]["value"] == pytest.approx(
         metrics["holdout_margin"]["value"], abs=1e-5
@@ -67,6 +68,10 @@ def test_people_are_told_what_was_done_and_what_comes_next(
     assert "stop after 8 steps: max_steps asks for it" in trained.output
     assert "Trained on 32 pairs" in trained.output
     assert "Next: alignway merge" in trained.output
+    adapter = tmp_path / "out" / "adapter"
+    merged = run("merge", "--model", tiny_model, "--adapter", adapter, "--out", tmp_path / "merged")
+    assert "Checked against base plus adapter (float32" in merged.output
+    assert "100.0% of the next tokens agree" in merged.output
 
 
 def test_beta_is_explained(run: Any, dataset: Path, tmp_path: Path) -> None:
