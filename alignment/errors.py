@@ -33,14 +33,6 @@ class ExportFailed(AlignmentError):
     """A model that was not exported; nothing of it is left behind."""
 
 
-class MergeNotExact(AlignmentError):
-    """Merged weights that do not say what base plus adapter say."""
-
-
-class ExportFailed(AlignmentError):
-    """A model that was not exported; nothing of it is left behind."""
-
-
 class TrainingDiverged(AlignmentError):
     """The loss became infinite or not a number; nothing trained since can be used."""
 

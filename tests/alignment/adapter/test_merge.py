@@ -1,16 +1,18 @@
 """Merged weights are the adapted model: in their logits, in their greedy text, and as a folder an engine can load."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from alignment.adapter import merge
 from alignment.adapter.attach import attach_adapter, save_adapter
 from alignment.adapter.merge import adapter_rank, merge_adapter
-from alignment.errors import UnfitModel
+from alignment.errors import MergeNotExact, UnfitModel
 from alignment.models import load_adapted, load_model, load_tokenizer
 from gateway.contracts.release import BaseModelRef
 from gateway.contracts.training import TrainingOptions
@@ -26,20 +28,23 @@ PROMPTS = [
 ]
 
 
-def random_adapter(model_folder: Path, folder: Path, scale: float) -> Path:
-    """An adapter that is not the identity: every B matrix random."""
+def random_adapter(model_folder: Path, folder: Path, scale: float, **options: Any) -> Path:
+    """An adapter that is not the identity: every B matrix random, and every magnitude that DoRA learns moved."""
     torch.manual_seed(3)
-    adapted = attach_adapter(load_model(model_folder), BASE, TrainingOptions(rank=8, alpha=16))
+    adapted = attach_adapter(load_model(model_folder), BASE, TrainingOptions(rank=8, alpha=16, **options))
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
             parameter.data.normal_(std=scale)
+        elif "magnitude" in name:
+            parameter.data.mul_(1 + torch.rand_like(parameter))
     save_adapter(adapted, BASE, folder)
     return folder
 
 
 @torch.no_grad()
-def test_merged_logits_equal_the_adapters(tiny_model: Path, tmp_path: Path) -> None:
-    adapter = random_adapter(tiny_model, tmp_path / "adapter", scale=0.2)
+@pytest.mark.parametrize("options", [{}, {"rslora": True}, {"dora": True}], ids=["lora", "rslora", "dora"])
+def test_merged_logits_equal_the_adapters(tiny_model: Path, tmp_path: Path, options: dict[str, bool]) -> None:
+    adapter = random_adapter(tiny_model, tmp_path / "adapter", 0.2, **options)
     merge_adapter(tiny_model, adapter, tmp_path / "merged")
     ids = torch.arange(2, 60)[None]
     base, adapted, merged = (
@@ -69,6 +74,55 @@ def test_the_merged_folder_is_whole_and_readable_by_all(tiny_model: Path, tmp_pa
         assert (tmp_path / "merged" / name).read_bytes() == (tiny_model / name).read_bytes()
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "merged").iterdir()} == {0o644}
     assert "_name_or_path" not in json.loads((tmp_path / "merged" / "config.json").read_text())
+
+
+def test_the_merge_tells_how_near_it_came(tiny_model: Path, tmp_path: Path) -> None:
+    adapter = random_adapter(tiny_model, tmp_path / "adapter", 0.2)
+    check = merge_adapter(tiny_model, adapter, tmp_path / "merged")
+    assert (check.dtype, check.tolerance, check.greedy_agreement_share) == ("float32", 1e-4, 1.0)
+    assert check.positions > 150  # one token a byte
+    assert 0 <= check.max_relative_difference <= 1e-5
+    assert check.adapter_effect > 0.05
+    assert not check.drowned
+
+
+def test_a_model_in_bfloat16_is_merged_and_judged_in_bfloat16(tiny_model: Path, tmp_path: Path) -> None:
+    adapter = random_adapter(tiny_model, tmp_path / "adapter", 0.2)
+    half = tmp_path / "half"
+    shutil.copytree(tiny_model, half)
+    load_model(tiny_model, torch.bfloat16).save_pretrained(str(half))
+    check = merge_adapter(half, adapter, tmp_path / "merged")
+    assert (check.dtype, check.tolerance) == ("bfloat16", 0.05)
+    assert load_model(tmp_path / "merged").dtype == torch.bfloat16
+
+
+def test_an_adapter_that_rounding_drowns_is_told(tiny_model: Path, tmp_path: Path) -> None:
+    adapter = random_adapter(tiny_model, tmp_path / "adapter", 1e-9)
+    assert merge_adapter(tiny_model, adapter, tmp_path / "merged").drowned
+
+
+def test_a_damaged_merge_is_refused_and_not_left_behind(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = random_adapter(tiny_model, tmp_path / "adapter", 0.2)
+    monkeypatch.setattr(merge, "make_readable", damage)  # the last thing done to the files before they are checked
+    with pytest.raises(MergeNotExact, match=r"does not say what base plus adapter say.*Nothing was kept"):
+        merge_adapter(tiny_model, adapter, tmp_path / "merged")
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
+
+
+def damage(folder: Path) -> None:
+    """Shrink one of the 14 matrices that have an adapter by a tenth."""
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.1.mlp.up_proj.weight"] *= 0.9
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+def test_a_merge_that_is_not_a_number_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    adapter = random_adapter(tiny_model, tmp_path / "adapter", float("inf"))
+    with pytest.raises(UnfitModel, match="cannot be merged: NaNs detected"):
+        merge_adapter(tiny_model, adapter, tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
 
 
 def test_the_rank_is_read_from_the_folder_and_anything_else_refused(tiny_model: Path, tmp_path: Path) -> None:
