@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet $(PIP_ARGS)
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo up test lint format lmdeploy-env clients-env clean
+.PHONY: install demo up test lint format lmdeploy-env export-env clients-env clean
 
 install: $(INSTALLED)
 
@@ -41,6 +41,15 @@ SITE_PACKAGES = -c 'import site; print(site.getsitepackages()[0])'
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip --python .venv-lmdeploy/bin/python install --quiet $(PIP_ARGS) --no-deps -r constraints/lmdeploy.txt
 	@touch $@
 
+export-env: .venv-export/installed
+
+# llm-compressor wants a compressed-tensors of its own beside the engines'. The heavy packages come from the main environment.
+.venv-export/installed: constraints/export.txt $(INSTALLED)
+	@$(BIN)/python -m venv --without-pip --clear .venv-export
+	@$(BIN)/python $(SITE_PACKAGES) > "$$(.venv-export/bin/python $(SITE_PACKAGES))/main_environment.pth"
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip --python .venv-export/bin/python install --quiet $(PIP_ARGS) --no-deps -r constraints/export.txt
+	@touch $@
+
 clients-env: .venv-clients/installed
 
 # What the conformance tests ask through, each client with the pins it came with. The major of the openai SDK before the
@@ -70,7 +79,7 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .venv-lmdeploy .venv-clients .alignway build dist
+	rm -rf $(VENV) .venv-lmdeploy .venv-export .venv-clients .alignway build dist
 
 # Longer proofs: bounded, resumable, each run recorded under benchmarks/results/.
 .PHONY: proof-swap bench-gateway bench-training

@@ -14,11 +14,11 @@ from typing import Any
 from alignment.card import model_card
 from alignment.errors import DiskTooFull
 from alignment.files import folder_bytes, fresh_folder, make_readable, rename_into_place
+from alignment.training.curves import CURVES_FILE, plot_curves
 from gateway.contracts.release import ADAPTER_FOLDER, CARD_FILE, MANIFEST_FILE, Release
 from gateway.contracts.seal import BrokenSeal, verify_seal, write_seal
 
 RELEASES_FOLDER = "releases"
-CURVES_FILE = "training.png"
 _STAGING_PREFIX = ".staging-"
 _SPARE_BYTES = 256 << 20
 _SHOWN_VERSIONS = ("alignway", "torch", "transformers", "peft", "accelerate", "safetensors")
@@ -92,26 +92,6 @@ def software_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def plot_curves(curve: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draw loss, log odds ratio and accuracy over the steps."""
-    # Imported late: it is heavy, and only a release needs it. The figure is made without pyplot: no global state.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 8), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = (("loss", "nll"), ("log_odds_ratio",), ("rewards/accuracy",))
-    steps = [point["step"] for point in curve]
-    for axes, names in zip(figure.subplots(len(panels), 1, sharex=True), panels, strict=True):
-        for name in names:
-            axes.plot(steps, [point[name] for point in curve], label=name)
-        axes.legend(loc="best")
-        axes.grid(alpha=0.3)
-    axes.set_xlabel("step")
-    # No time and no version in the file: the same run gives the same bytes.
-    figure.savefig(path, dpi=100, metadata={"Software": None})
 
 
 def _check_room(staging: Path, base_folder: Path) -> None:

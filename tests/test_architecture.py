@@ -38,7 +38,7 @@ LAYERS = [
 
 ALIGNMENT_LAYERS = [
     {"alignment.__main__", "alignment.commands"},
-    {"alignment.worker"},
+    {"alignment.worker", "alignment.library"},
     {"alignment.cycle"},
     {"alignment.jobs", "alignment.export"},
     {"alignment.publish", "alignment.gate", "alignment.ledger"},

@@ -4,7 +4,7 @@ import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -39,9 +39,14 @@ def refuse_occupied(out: Path) -> None:
 
 def find_model(name: str, hub: str) -> Path:
     """The local folder of a model; fetched or converted first if need be."""
+    return resolve_model(name, find_hub(hub))
+
+
+def find_hub(hub: str) -> Literal["huggingface", "modelscope"]:
+    """The hub of that name."""
     if hub not in ("huggingface", "modelscope"):
         raise refusal(f"--hub is huggingface or modelscope, not {hub}")
-    return resolve_model(name, "huggingface" if hub == "huggingface" else "modelscope")
+    return "huggingface" if hub == "huggingface" else "modelscope"
 
 
 def print_json(value: Any) -> None:

@@ -1,124 +1,191 @@
-"""`alignway train`: train an adapter from a file of preference pairs, without gateway or database."""
+"""`alignway train`: train an adapter from a file of preferences, without gateway or database."""
 
-import hashlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
-from alignment.commands.options import HubOption, JsonOption, ModelOption, find_model, print_json, refusal, told
+from alignment.commands.options import HubOption, JsonOption, find_hub, print_json, refusal, told
+from gateway.contracts.methods import METHODS
 from gateway.contracts.training import TrainingOptions
 
 if TYPE_CHECKING:
-    from alignment.jobs.contracts import TrainJob, TrainResult
+    from alignment.jobs.contracts import TrainResult
 
-_RUN_FILE = "run.json"
+DEFAULT_MODEL = "smollm2-135m-instruct"
+_METHOD_HELP = "; ".join(f"{method.name}: {method.summary.rstrip('.')}" for method in METHODS.values())
+
+
+def _of(title: str, help_text: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help_text, rich_help_panel=title, show_default=False, **more)
+
+
+_METHOD, _RUN, _ADAPTER, _MACHINE = "Of the method", "Of the run", "Of the adapter", "Of the machine"
 
 
 def train(
-    dataset: Annotated[
-        Path, typer.Option("--dataset", help="Preference pairs, JSON Lines: OpenAI, TRL, ms-swift or our own rows.")
-    ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the adapter, metrics and TensorBoard events.")],
-    model: ModelOption = "smollm2-135m-instruct",
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="Preferences: JSON Lines, Parquet, a ds_ folder, or a hub id.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help=f"A folder, a hub id, or a bundled model. Default: {DEFAULT_MODEL}.")
+    ] = None,
     hub: HubOption = "huggingface",
-    method: Annotated[str, typer.Option(help="orpo")] = "orpo",
-    lambda_: Annotated[float, typer.Option("--lambda", help="Weight of ORPO's odds-ratio penalty.")] = 0.1,
-    beta: Annotated[float | None, typer.Option("--beta", hidden=True)] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, as it was asked for.")] = False,
+    holdout: Annotated[Path | None, typer.Option("--holdout", help="Preferences that are not trained on.")] = None,
+    method: Annotated[str, typer.Option("--method", help=_METHOD_HELP)] = "orpo",
+    lambda_: Annotated[float | None, _of(_METHOD, "orpo: weight of the odds-ratio penalty. 0.1.", "--lambda")] = None,
     nll: Annotated[
-        str, typer.Option(help="Tokens of the likelihood term: prompt_and_chosen (as TRL does) or chosen.")
-    ] = "prompt_and_chosen",
-    epochs: Annotated[float | None, typer.Option(help="Passes over the pairs. Default: by their number.")] = None,
-    max_steps: Annotated[int | None, typer.Option(help="Stop after this many optimiser steps.")] = None,
-    pairs_per_step: Annotated[int, typer.Option(help="Pairs in one optimiser step.")] = 4,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate. Default: a tried one.")] = None,
-    max_length: Annotated[int, typer.Option(help="Longest prompt plus completion, in tokens.")] = 1024,
-    rank: Annotated[int, typer.Option(help="Width of the LoRA adapter.")] = 16,
-    alpha: Annotated[int, typer.Option(help="Numerator of the adapter's scaling, alpha / rank.")] = 32,
-    seed: Annotated[int, typer.Option(help="Seeds data order and adapter.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+        str | None, _of(_METHOD, "orpo: likelihood over prompt_and_chosen (as TRL; default here) or chosen.", "--nll")
+    ] = None,
+    beta: Annotated[float | None, _of(_METHOD, "dpo, orpo-kl, ipo, kto: 0.1; simpo: 2.0.", "--beta")] = None,
+    kl_coef: Annotated[float | None, _of(_METHOD, "orpo-kl: weight of the KL to the base. 1.0.", "--kl-coef")] = None,
+    orpo_alpha: Annotated[float | None, typer.Option("--orpo-alpha", hidden=True)] = None,
+    rpo_alpha: Annotated[float | None, _of(_METHOD, "dpo: weight of an added likelihood. 0.", "--rpo-alpha")] = None,
+    gamma: Annotated[float | None, _of(_METHOD, "simpo: the margin wanted. 1.0.", "--gamma")] = None,
+    desirable_weight: Annotated[
+        float | None, _of(_METHOD, "kto: weight of thumbs up. 1.0.", "--desirable-weight")
+    ] = None,
+    undesirable_weight: Annotated[
+        float | None, _of(_METHOD, "kto: weight of thumbs down. 1.0.", "--undesirable-weight")
+    ] = None,
+    parameter: Annotated[
+        list[str] | None, _of(_METHOD, "NAME=VALUE for a method that a package registered.", "--parameter")
+    ] = None,
+    epochs: Annotated[float | None, _of(_RUN, "Passes over the rows. By their number.", "--epochs")] = None,
+    max_steps: Annotated[int | None, _of(_RUN, "Stop after so many optimiser steps.", "--max-steps")] = None,
+    pairs_per_step: Annotated[int | None, _of(_RUN, "Rows in one optimiser step. 4.", "--pairs-per-step")] = None,
+    learning_rate: Annotated[float | None, _of(_RUN, "Peak. By the model's size.", "--learning-rate")] = None,
+    max_length: Annotated[int | None, _of(_RUN, "Longest prompt plus answer, tokens. 1024.", "--max-length")] = None,
+    early_stop: Annotated[
+        int | None, _of(_RUN, "Stop after so many evaluations without a gain; keep the best.", "--early-stop")
+    ] = None,
+    evaluate_every: Annotated[
+        int | None, _of(_RUN, "Evaluate on the held-out rows after so many steps.", "--evaluate-every")
+    ] = None,
+    neftune_alpha: Annotated[float | None, _of(_RUN, "NEFTune noise; 5 is usual.", "--neftune-alpha")] = None,
+    seed: Annotated[int | None, _of(_RUN, "Seeds data order and adapter. 0.", "--seed")] = None,
+    rank: Annotated[int | None, _of(_ADAPTER, "Width. 16.", "--rank")] = None,
+    alpha: Annotated[int | None, _of(_ADAPTER, "Numerator of the scaling, alpha / rank. 32.", "--alpha")] = None,
+    dropout: Annotated[float | None, _of(_ADAPTER, "Dropout before the adapter. 0.", "--dropout")] = None,
+    target: Annotated[
+        list[str] | None, _of(_ADAPTER, "Layer that gets an adapter, such as q_proj; repeat it.", "--target")
+    ] = None,
+    rslora: Annotated[bool, _of(_ADAPTER, "Scale by alpha / sqrt(rank).", "--rslora")] = False,
+    dora: Annotated[bool, _of(_ADAPTER, "Direction and magnitude apart.", "--dora")] = False,
+    device: Annotated[str | None, _of(_MACHINE, "auto, cpu, cuda or npu.", "--device")] = None,
+    dtype: Annotated[str | None, _of(_MACHINE, "auto, float32 or bfloat16.", "--dtype")] = None,
+    quantize: Annotated[str | None, _of(_MACHINE, "nf4: QLoRA, on a GPU.", "--quantize")] = None,
+    tokens_per_batch: Annotated[
+        int | None, _of(_MACHINE, "Tokens scored at once. By free memory.", "--tokens-per-batch")
+    ] = None,
+    gradient_checkpointing: Annotated[
+        bool, _of(_MACHINE, "Less memory, more time.", "--gradient-checkpointing")
+    ] = False,
+    workers: Annotated[int, _of(_MACHINE, "Processes that share every step. 1.", "--workers")] = 1,
+    runner: Annotated[str, _of(_MACHINE, "Where they run: local or ray. local.", "--runner")] = "local",
+    report_to: Annotated[
+        list[str] | None, _of(_MACHINE, "Further reporters of transformers, such as wandb.", "--report-to")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a LoRA adapter with ORPO. Run again with the same options, an interrupted training goes on."""
-    if method != "orpo":
-        raise refusal(f"there is no method {method} yet; take --method orpo")
-    if beta is not None:
-        raise refusal(
-            "with orpo, what TRL and ms-swift call beta is --lambda here, as in the paper (there is no reference "
-            f"model to stay near to); say --lambda {beta:g}"
-        )
-    options = _options(
-        method=method,
-        lambda_=lambda_,
-        nll=nll,
-        epochs=epochs or "auto",
-        max_steps=max_steps,
-        pairs_per_step=pairs_per_step,
-        learning_rate=learning_rate or "auto",
-        max_length_tokens=max_length,
-        rank=rank,
-        alpha=alpha,
-        seed=seed,
-        device=device,
-    )
-    with told():
-        result = _train(dataset, out, find_model(model, hub), options, quiet=as_json)
+    """Train a LoRA adapter on preferences. Run again with the same words, an interrupted training goes on."""
+    given = dict(locals())
+    place = {"holdout": holdout, "hub": find_hub(hub), "workers": workers, "runner": _runner(runner)}
+    if resume:
+        result = _resumed(given, place)
+    elif dataset is None:
+        raise refusal("name the preferences: --dataset FILE; or go on with a run: --resume --out DIR")
+    else:
+        result = _trained(model or DEFAULT_MODEL, dataset, out, _options(given), place, report_to, quiet=as_json)
     if as_json:
         print_json(result.model_dump(mode="json"))
     else:
-        _tell(result, out, model)
+        _tell(result, out, model or DEFAULT_MODEL)
 
 
-def _options(**given: Any) -> TrainingOptions:
+_NOT_OPTIONS = ("out", "dataset", "model", "hub", "resume", "holdout", "workers", "runner", "report_to", "as_json")
+_OTHER_NAMES = {"max_length": "max_length_tokens", "target": "targets", "parameter": "parameters"}
+
+
+def _options(given: dict[str, Any]) -> TrainingOptions:
+    options = {
+        _OTHER_NAMES.get(name, name): value
+        for name, value in given.items()
+        if name not in _NOT_OPTIONS and value not in (None, False)
+    }
+    if given["method"] == "orpo":
+        options.setdefault("nll", "prompt_and_chosen")
+    if given["parameter"]:
+        options["parameters"] = dict(_parameter(text) for text in given["parameter"])
     try:
-        return TrainingOptions(**given)
+        return TrainingOptions.model_validate(options)
     except ValidationError as error:
         problem = error.errors()[0]
-        raise refusal(f"{problem['loc'][0]}: {problem['msg']}") from error
+        place = f"{problem['loc'][0]}: " if problem["loc"] else ""
+        raise refusal(place + problem["msg"].removeprefix("Value error, ")) from error
 
 
-def _train(dataset: Path, out: Path, model_folder: Path, options: TrainingOptions, quiet: bool) -> "TrainResult":
-    from alignment.base_models.identity import describe
-    from alignment.jobs.contracts import TrainJob
-    from alignment.jobs.work import train as train_job
-    from alignment.training.checkpoints import discard_all
+def _parameter(text: str) -> tuple[str, float | str]:
+    name, found, value = text.partition("=")
+    if not found:
+        raise refusal(f"--parameter {text} is no NAME=VALUE")
+    try:
+        return name, float(value)
+    except ValueError:
+        return name, value
 
-    job = TrainJob(
-        base_folder=model_folder, base=describe(model_folder), options=options, pairs_file=dataset, folder=out
+
+def _runner(name: str) -> str:
+    if name not in ("local", "ray"):
+        raise refusal(f"--runner is local or ray, not {name}")
+    return name
+
+
+def _resumed(given: dict[str, Any], place: dict[str, Any]) -> "TrainResult":
+    with told():
+        from alignment.library import read_run
+
+        run = read_run(given["out"])
+    options = TrainingOptions.model_validate(run["options"])
+    place = place | {"holdout": run["holdout"]}
+    return _trained(
+        run["model"], run["dataset"], given["out"], options, place, given["report_to"], quiet=given["as_json"]
     )
-    _claim_folder(job)
-    result = train_job(job, bar=not quiet)
-    discard_all(out)
-    return result
 
 
-def _claim_folder(job: "TrainJob") -> None:
-    """Note what a folder's checkpoints belong to; refuse to go on from those of another run."""
-    data = job.pairs_file.read_bytes() if job.pairs_file.is_file() else b""
-    mine = {
-        "options": job.options.model_dump(mode="json"),
-        "base": job.base.model_dump(),
-        "data_sha256": hashlib.sha256(data).hexdigest(),
-    }
-    run_file = job.folder / _RUN_FILE
-    if run_file.is_file() and json.loads(run_file.read_text(encoding="utf-8")) != mine:
-        raise refusal(
-            f"{job.folder} holds another run (other data, model or options); give another --out, or remove it"
-        )
-    job.folder.mkdir(parents=True, exist_ok=True)
-    run_file.write_text(json.dumps(mine, indent=1) + "\n", encoding="utf-8")
+def _trained(
+    model: str,
+    dataset: str,
+    out: Path,
+    options: TrainingOptions,
+    place: dict[str, Any],
+    report_to: list[str] | None,
+    quiet: bool,
+) -> "TrainResult":
+    with told():
+        from alignment.library import train as run
+
+        return run(model, dataset, out, options, report_to=report_to or (), bar=not quiet, **place)
 
 
 def _tell(result: "TrainResult", out: Path, model: str) -> None:
     for reason in result.reasons:
         typer.echo(f"  {reason}")
     for reason, count in result.dropped.items():
-        typer.echo(f"  {count} pairs left out: {reason}")
-    last = result.last
+        typer.echo(f"  {count} rows left out: {reason}")
+    figures = ", ".join(
+        f"{name} {result.last[key]:{shape}}"
+        for key, name, shape in (
+            ("loss", "loss", ".3f"), ("log_odds_ratio", "log odds ratio", "+.3f"),
+            ("rewards/accuracy", "accuracy", ".2f"), ("kl", "KL", ".3f"),
+        )
+        if key in result.last
+    )  # fmt: skip
     typer.echo(
-        f"Trained on {result.pairs} pairs in {result.seconds:.0f} s: loss {last['loss']:.3f}, "
-        f"log odds ratio {last['log_odds_ratio']:+.3f} at the last step.\n"
-        f"Adapter: {result.adapter}\nNext: alignway merge --model {model} --adapter {result.adapter} --out {out}/merged"
+        f"Trained on {result.pairs} rows in {result.seconds:.0f} s: {figures} at the last step.\n"
+        f"Adapter: {result.adapter}\nCurves:  {out / 'training.png'}\n"
+        f"Next: alignway merge --model {model} --adapter {result.adapter} --out {out}/merged"
     )

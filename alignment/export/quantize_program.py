@@ -71,8 +71,17 @@ def recipe_of(scheme: str, model: Any) -> list[Any]:
     if scheme == "awq":
         from llmcompressor.modifiers.transform.awq import AWQModifier
 
+        never_pin_for_nobody()
         return [AWQModifier(), rounding]
     return [rounding]
+
+
+def never_pin_for_nobody() -> None:
+    """AWQ pins memory, to copy it to an accelerator faster, and fails where there is none: let pinning do nothing."""
+    import torch
+
+    if not torch.accelerator.is_available():
+        setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)  # noqa: B010
 
 
 def refuse_odd_widths(model: Any) -> None:

@@ -52,10 +52,12 @@ def main() -> None:
 
 def _answer(job: TrainJob | EvaluateJob | MergeJob, stop: threading.Event, send: Callable[[Report], None]) -> Report:
     try:
-        from alignment.jobs import work  # heavy, so not before there is work
+        from alignment.jobs import training, work  # heavy, so not before there is work
+        from alignment.training.watch import Watching
 
         if isinstance(job, TrainJob):
-            return Report(result=work.train(job, lambda metrics: send(Report(progress=metrics)), stop.is_set))
+            watching = Watching(lambda metrics: send(Report(progress=metrics)), stop.is_set)
+            return Report(result=training.train(job, watching))
         return Report(result=work.evaluate(job) if isinstance(job, EvaluateJob) else work.merge(job))
     except AlignmentError as error:
         return Report(failure=Failure(type=type(error).__name__, message=error.message))

@@ -24,6 +24,8 @@ class TrainJob(_Record):
     base: BaseModelRef
     options: TrainingOptions
     pairs_file: Path
+    holdout_file: Path | None = None
+    """Rows that are not trained on, for the curve and for stopping early."""
     folder: Path
 
 
@@ -42,6 +44,8 @@ class TrainResult(_Record):
     """Why the numbers of the run are what they are."""
     last: dict[str, float]
     """The metrics of the last step."""
+    best: dict[str, float] | None = None
+    """The best evaluation on held-out rows; its adapter is the one that was kept."""
     seconds: float
 
 

@@ -22,46 +22,12 @@ from alignment.jobs.contracts import (
     MeasuredValue,
     MergeJob,
     MergeResult,
-    TrainJob,
-    TrainResult,
 )
-from alignment.models import load_adapted, load_model, load_renderer, load_tokenizer, pad_id, training_device
+from alignment.models import load_adapted, load_renderer, load_tokenizer, pad_id, training_device
 from alignment.pairs.read import read_pairs
 from alignment.pairs.render import Rendered
-from alignment.training.loop import Watching, train_adapter
-from alignment.training.watch import OnProgress, ShouldStop
 
 _CANDIDATE, _INCUMBENT = "default", "incumbent"
-
-
-def train(
-    job: TrainJob,
-    on_progress: OnProgress = lambda metrics: None,
-    should_stop: ShouldStop = lambda: False,
-    bar: bool = False,
-) -> TrainResult:
-    """Read, render and train; see `train_adapter` for what lands in the folder and what is raised."""
-    rendered = load_renderer(job.base_folder, job.options.max_length_tokens).render_all(read_pairs(job.pairs_file))
-    trained = train_adapter(
-        load_model(job.base_folder),
-        rendered.pairs,
-        job.options,
-        job.base,
-        job.folder,
-        pad_id=pad_id(load_tokenizer(job.base_folder)),
-        watching=Watching(on_progress, should_stop, bar),
-    )
-    return TrainResult(
-        adapter=trained.adapter,
-        pairs=len(rendered.pairs),
-        dropped=rendered.dropped,
-        shortened=sum(pair.turns_dropped > 0 for pair in rendered.pairs),
-        steps=trained.schedule.steps,
-        learning_rate=trained.schedule.learning_rate,
-        reasons=trained.reasons,
-        last=trained.last,
-        seconds=trained.seconds,
-    )
 
 
 def evaluate(job: EvaluateJob) -> EvaluateResult:

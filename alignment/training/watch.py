@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,20 @@ OnProgress = Callable[[Metrics], None]
 ShouldStop = Callable[[], bool]
 
 CHECKPOINT_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """What is told of a run while it goes, and how often it is saved."""
+
+    on_progress: OnProgress = lambda metrics: None
+    should_stop: ShouldStop = lambda: False
+    bar: bool = False
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    callbacks: tuple[Any, ...] = ()
+    """transformers' callbacks, called beside ours."""
+    report_to: tuple[str, ...] = ()
+    """Further reporters of transformers by name (`wandb`, `mlflow`); TensorBoard and JSON lines are always written."""
 
 
 class Watcher(TrainerCallback):  # type: ignore[misc]  # transformers is not followed by the type checker

@@ -18,9 +18,10 @@ from alignment.base_models.identity import describe
 from alignment.base_models.resolve import resolve_model
 from alignment.gate.evaluate import PairScore, compare, perplexity, perplexity_texts, score_pairs, summarise
 from alignment.jobs.contracts import TrainJob
-from alignment.jobs.work import train
+from alignment.jobs.training import train
 from alignment.models import load_adapted, load_renderer, load_tokenizer, pad_id
 from alignment.pairs.read import read_pairs
+from alignment.training.watch import Watching
 from benchmarks.record import RESULTS, record
 from gateway.contracts.training import TrainingOptions
 
@@ -42,7 +43,7 @@ def main() -> None:
         given.data, _EVALUATION, given.evaluation_pairs, given.work / f"{given.data.stem}-evaluation.jsonl"
     )
     job = TrainJob(base_folder=model, base=describe(model), options=options, pairs_file=training, folder=work / "run")
-    trained = train(job, bar=not given.json)
+    trained = train(job, Watching(bar=not given.json))
     adapter_rank(trained.adapter)
     figures = {
         "data": given.data.name, "options": options.model_dump(mode="json", exclude_none=True),

@@ -13,7 +13,8 @@ from alignment.gate.evaluate import score_pairs
 from alignment.models import load_model, load_renderer, load_tokenizer, pad_id
 from alignment.pairs.read import read_pairs
 from alignment.step.pair_step import PairStep
-from alignment.training.loop import Watching, train_adapter
+from alignment.training.loop import train_adapter
+from alignment.training.watch import Watching
 from gateway.contracts.training import TrainingOptions
 
 

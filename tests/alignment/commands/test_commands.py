@@ -66,7 +66,7 @@ def test_people_are_told_what_was_done_and_what_comes_next(
     trained = run("train", "--model", tiny_model, "--dataset", dataset, "--out", tmp_path / "out", *QUICK)
     assert trained.exit_code == 0, trained.output
     assert "stop after 8 steps: max_steps asks for it" in trained.output
-    assert "Trained on 32 pairs" in trained.output
+    assert "Trained on 32 rows" in trained.output
     assert "Next: alignway merge" in trained.output
     adapter = tmp_path / "out" / "adapter"
     merged = run("merge", "--model", tiny_model, "--adapter", adapter, "--out", tmp_path / "merged")
@@ -77,13 +77,18 @@ def test_people_are_told_what_was_done_and_what_comes_next(
 def test_beta_is_explained(run: Any, dataset: Path, tmp_path: Path) -> None:
     refused = run("train", "--dataset", dataset, "--out", tmp_path / "out", "--beta", "0.2")
     assert refused.exit_code == 1
-    assert "say --lambda 0.2" in refused.output
+    assert "what TRL and ms-swift call beta is `lambda` here" in refused.output
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--method", "dpo"), "there is no method dpo yet; take --method orpo"),
+        (("--method", "ppo"), "there is no method ppo; choose one of orpo, orpo-kl, dpo"),
+        (("--method", "orpo", "--orpo-alpha", "1"), "orpo as published has no KL term"),
+        (("--method", "simpo", "--rpo-alpha", "1"), "method simpo has no parameter rpo_alpha"),
+        (("--quantize", "nf4", "--device", "cpu"), "needs a GPU"),
+        (("--device", "npu"), "device npu needs torch_npu"),
+        (("--runner", "slurm"), "--runner is local or ray, not slurm"),
         (("--learning-rate", "-1"), "learning_rate"),
         (("--model", "nowhere-at-all"), "there is no folder nowhere-at-all, and it is no model id"),
         (("--hub", "elsewhere"), "--hub is huggingface or modelscope, not elsewhere"),

@@ -15,7 +15,8 @@ from alignment.pairs.pair import PreferencePair
 from alignment.pairs.render import TokenPair
 from alignment.step.pair_step import PairStep
 from alignment.training.checkpoints import newest_complete
-from alignment.training.loop import Watching, train_adapter
+from alignment.training.loop import train_adapter
+from alignment.training.watch import Watching
 from gateway.contracts.release import BaseModelRef
 from gateway.contracts.training import TrainingOptions
 

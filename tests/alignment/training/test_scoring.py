@@ -132,7 +132,7 @@ def test_when_memory_runs_out_the_step_is_done_again_in_smaller_parts(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(tiny_model, tmp_path / "small", tokens_per_batch=2)
-    monkeypatch.setattr("alignment.training.loop.PairStep", ScarceMemory)
+    monkeypatch.setattr("alignment.training.prepare.PairStep", ScarceMemory)
     trained = run(tiny_model, tmp_path / "scarce")
     assert any("memory ran out: from then on at most" in reason for reason in trained.reasons)
     small, scarce = (
@@ -144,7 +144,7 @@ def test_when_memory_runs_out_the_step_is_done_again_in_smaller_parts(
 def test_when_not_even_one_pair_fits_the_end_says_what_to_do(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("alignment.training.loop.PairStep", ScarceMemory)
+    monkeypatch.setattr("alignment.training.prepare.PairStep", ScarceMemory)
     monkeypatch.setattr(ScarceMemory, "most", 0)
     with pytest.raises(OutOfMemory, match="lower max_length_tokens"):
         run(tiny_model, tmp_path)

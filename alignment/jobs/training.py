@@ -1,0 +1,64 @@
+"""The training job: read, render, train. Runs in the training process, under the command line, or in each worker."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from alignment.jobs.contracts import TrainJob, TrainResult
+from alignment.models import load_for_training, load_renderer, load_tokenizer, pad_id
+from alignment.pairs.read import read_pairs
+from alignment.training.batches import Row
+from alignment.training.holdout import held_out
+from alignment.training.loop import train_adapter
+from alignment.training.watch import Watching
+
+_HOLDOUT_SHARE = 0.1
+"""Of the rows, where a run that may stop early was given none to hold out."""
+
+
+class _Rows(NamedTuple):
+    rows: Sequence[Any]
+    dropped: dict[str, int]
+
+
+def train(job: TrainJob, watching: Watching | None = None) -> TrainResult:
+    """Read, render and train; see `train_adapter` for what lands in the folder and what is raised."""
+    found = _rendered(job, job.pairs_file)
+    rows, holdout = _split(job, found)
+    trained = train_adapter(
+        load_for_training(job.base_folder, job.options),
+        rows,
+        job.options,
+        job.base,
+        job.folder,
+        pad_id=pad_id(load_tokenizer(job.base_folder)),
+        holdout=holdout,
+        watching=watching,
+    )
+    return TrainResult(
+        adapter=trained.adapter,
+        pairs=len(rows),
+        dropped=found.dropped,
+        shortened=sum(row.turns_dropped > 0 for row in found.rows),
+        steps=trained.schedule.steps,
+        learning_rate=trained.schedule.learning_rate,
+        reasons=trained.reasons,
+        last=trained.last,
+        best=trained.best,
+        seconds=trained.seconds,
+    )
+
+
+def _rendered(job: TrainJob, file: Path) -> _Rows:
+    """The rows that the method trains on, as token ids."""
+    rendered = load_renderer(job.base_folder, job.options.max_length_tokens).render_all(read_pairs(file))
+    return _Rows(rendered.pairs, rendered.dropped)
+
+
+def _split(job: TrainJob, found: _Rows) -> tuple[Sequence[Row], Sequence[Row]]:
+    """Rows to train on and rows held out: from a file of their own, or a tenth where an early stop asks for some."""
+    if job.holdout_file is not None:
+        return found.rows, _rendered(job, job.holdout_file).rows
+    if job.options.early_stop is None and job.options.evaluate_every is None:
+        return found.rows, ()
+    return held_out(found.rows, _HOLDOUT_SHARE)

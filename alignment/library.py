@@ -1,0 +1,116 @@
+"""The trainer as a library: what `alignway train` does, from Python.
+
+from alignment.library import train
+from gateway.contracts.training import TrainingOptions
+
+result = train("smollm2-135m-instruct", "pairs.jsonl", "out", TrainingOptions(method="orpo", lambda_=0.2))
+result.adapter      # PeftModel.from_pretrained opens it
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from alignment.base_models.identity import describe
+from alignment.base_models.resolve import resolve_model
+from alignment.errors import BadPairs
+from alignment.jobs.contracts import TrainJob, TrainResult
+from alignment.jobs.training import train as run_here
+from alignment.jobs.workers import refuse_sharding, run_local, run_ray
+from alignment.training.checkpoints import discard_all
+from alignment.training.watch import Watching
+from gateway.contracts.training import TrainingOptions
+
+RUN_FILE = "run.json"
+Runner = Literal["local", "ray"]
+
+
+def train(
+    model: str | Path,
+    dataset: str | Path,
+    out: str | Path,
+    options: TrainingOptions | None = None,
+    *,
+    holdout: str | Path | None = None,
+    workers: int = 1,
+    runner: Runner = "local",
+    hub: Literal["huggingface", "modelscope"] = "huggingface",
+    callbacks: Sequence[Any] = (),
+    report_to: Sequence[str] = (),
+    bar: bool = False,
+) -> TrainResult:
+    """Train an adapter for `model` on the pairs of `dataset`; everything lands in the folder `out`.
+
+    model      a folder, an id of the hub, or the bundled model's name
+    dataset    a file of pairs, a frozen data set, or an id of the hub (docs/training.md)
+    holdout    pairs that are not trained on, for the curve and for `early_stop`
+    workers    processes that share every step; `runner` says where they run
+    callbacks  `transformers.TrainerCallback`s; `report_to` names reporters of transformers such as wandb. With one
+               worker only.
+    Called again with the same arguments, an interrupted run goes on. Raises the errors of `alignment.errors`, among
+    them `BadPairs` if `out` holds another run.
+    """
+    folder = resolve_model(str(model), hub)
+    job = TrainJob(
+        base_folder=folder,
+        base=describe(folder),
+        options=options or TrainingOptions(),
+        pairs_file=Path(dataset),
+        holdout_file=Path(holdout) if holdout else None,
+        folder=Path(out),
+    )
+    _claim_folder(job)
+    refuse_sharding()
+    if runner == "ray":
+        result = run_ray(job, workers)
+    elif workers > 1:
+        result = run_local(job, workers)
+    else:
+        watching = Watching(bar=bar, callbacks=tuple(callbacks), report_to=tuple(report_to))
+        result = run_here(job, watching)
+    discard_all(job.folder)
+    return result
+
+
+def read_run(out: Path) -> dict[str, Any]:
+    """What the run in a folder was asked for. Raises `BadPairs` if there is none."""
+    try:
+        run: dict[str, Any] = json.loads((out / RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadPairs(
+            f"{out} holds no run to go on with; leave --resume out, and name --dataset and --model"
+        ) from error
+    return run
+
+
+def _claim_folder(job: TrainJob) -> None:
+    """Note what a folder's checkpoints belong to; refuse to go on from those of another run."""
+    mine = {
+        "options": job.options.model_dump(mode="json"),
+        "base": job.base.model_dump(),
+        "data_sha256": _digest(job.pairs_file),
+        "holdout_sha256": _digest(job.holdout_file) if job.holdout_file else None,
+    }
+    run_file = job.folder / RUN_FILE
+    if run_file.is_file():
+        theirs = read_run(job.folder)
+        if changed := [name for name, value in mine.items() if theirs.get(name) != value]:
+            raise BadPairs(
+                f"{job.folder} holds another run (its {', '.join(changed)} differ); give another folder, or remove it"
+            )
+    job.folder.mkdir(parents=True, exist_ok=True)
+    asked = {"dataset": str(job.pairs_file), "holdout": job.holdout_file and str(job.holdout_file)}
+    run = mine | asked | {"model": str(job.base_folder)}
+    run_file.write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
+
+
+def _digest(path: Path) -> str:
+    """Of a file's bytes; of a folder's files; of the name itself, where it names something on the hub."""
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256(str(path).encode() if not path.is_dir() else b"")
+    for file in sorted(path.glob("*")) if path.is_dir() else ():
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,133 @@
+"""Several workers on one run: the same result as one, and the same ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from safetensors.torch import load_file
+
+from alignment.base_models.identity import describe
+from alignment.errors import JobFailed, UnfitModel
+from alignment.jobs.contracts import TrainJob, TrainResult
+from alignment.jobs.workers import refuse_sharding, run_local, run_ray
+from gateway.contracts.training import TrainingOptions
+
+
+@pytest.fixture
+def pairs_file(tmp_path: Path) -> Path:
+    rows = [
+        {
+            "prompt": f"Say a colour, number {number}.",
+            "chosen": f"blue {number}",
+            "rejected": f"I would rather not {number}",
+        }
+        for number in range(10)
+    ]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def job(model: Path, pairs: Path, folder: Path, **options: Any) -> TrainJob:
+    given = {"rank": 4, "max_steps": 6, "learning_rate": 1e-2, "device": "cpu", "seed": 3} | options
+    return TrainJob(
+        base_folder=model,
+        base=describe(model),
+        options=TrainingOptions.model_validate(given),
+        pairs_file=pairs,
+        folder=folder,
+    )
+
+
+def alone(wanted: TrainJob) -> TrainResult:
+    """In a process of its own, as each worker is."""
+    code = (
+        "import sys; from alignment.jobs.contracts import TrainJob; from alignment.jobs.training import train; "
+        "print(train(TrainJob.model_validate_json(sys.stdin.read())).model_dump_json())"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], input=wanted.model_dump_json(), capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    return TrainResult.model_validate_json(ended.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("method", ["orpo", "dpo"])
+def test_two_workers_train_what_one_trains(tiny_model: Path, pairs_file: Path, tmp_path: Path, method: str) -> None:
+    one = alone(job(tiny_model, pairs_file, tmp_path / "one", method=method))
+    two = run_local(job(tiny_model, pairs_file, tmp_path / "two", method=method), workers=2, threads=1)
+    assert (two.steps, two.pairs) == (one.steps, one.pairs)
+    assert two.last["loss"] == pytest.approx(one.last["loss"], abs=1e-5)
+    ours, theirs = (load_file(result.adapter / "adapter_model.safetensors") for result in (two, one))
+    for name, value in theirs.items():
+        assert float((ours[name] - value).norm()) <= 1e-3 * float(value.norm()) + 1e-6, name
+    assert len((tmp_path / "two" / "metrics.jsonl").read_text().splitlines()) == one.steps
+
+
+def test_a_lost_worker_is_started_again_and_the_run_ends_as_if_nothing_had_been(
+    tiny_model: Path, pairs_file: Path, tmp_path: Path
+) -> None:
+    whole = run_local(job(tiny_model, pairs_file, tmp_path / "whole", max_steps=40), workers=2, threads=1)
+    found: list[int] = []
+    thread = threading.Thread(target=_kill_a_worker, args=(tmp_path / "broken", found))
+    thread.start()
+    broken = run_local(job(tiny_model, pairs_file, tmp_path / "broken", max_steps=40), workers=2, threads=1)
+    thread.join()
+    assert found
+    steps = [json.loads(line)["step"] for line in (tmp_path / "broken" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, 41))
+    ours, theirs = (load_file(result.adapter / "adapter_model.safetensors") for result in (broken, whole))
+    for name, value in theirs.items():
+        assert float((ours[name] - value).norm()) <= 1e-3 * float(value.norm()) + 1e-6, name
+
+
+def _kill_a_worker(folder: Path, found: list[int]) -> None:
+    """One of ours, once a few steps are done."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        metrics = folder / "metrics.jsonl"
+        if metrics.is_file() and len(metrics.read_text().splitlines()) >= 5:
+            mine = psutil.Process().children(recursive=True)
+            workers = [
+                child for child in mine if "RANK" in _environment(child) and str(folder) in " ".join(child.cmdline())
+            ]
+            if workers:
+                found.append(workers[-1].pid)
+                os.kill(workers[-1].pid, signal.SIGKILL)
+                return
+        time.sleep(0.02)
+
+
+def _environment(process: psutil.Process) -> dict[str, str]:
+    try:
+        return process.environ()
+    except psutil.Error:
+        return {}
+
+
+def test_what_one_worker_cannot_do_is_told_once(tiny_model: Path, pairs_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(JobFailed, match="3 pairs a step cannot be shared evenly by 2 workers"):
+        run_local(job(tiny_model, pairs_file, tmp_path / "odd", pairs_per_step=3), workers=2, threads=1)
+
+
+@pytest.mark.parametrize(
+    ("variable", "name"), [("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed ZeRO")]
+)
+def test_sharding_the_model_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, variable: str, name: str) -> None:
+    monkeypatch.setenv(variable, "true")
+    with pytest.raises(UnfitModel, match=f"{name} is not supported"):
+        refuse_sharding()
+
+
+def test_ray_that_is_not_installed_is_named(
+    tiny_model: Path, pairs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray.train", None)
+    with pytest.raises(UnfitModel, match=r"pip install 'ray\[train\]'"):
+        run_ray(job(tiny_model, pairs_file, tmp_path / "ray"), workers=2)
