@@ -19,6 +19,7 @@ from alignment.errors import BadPairs
 from alignment.jobs.contracts import TrainJob, TrainResult
 from alignment.jobs.training import train as run_here
 from alignment.jobs.workers import refuse_sharding, run_local, run_ray
+from alignment.pairs.sources import resolve_dataset
 from alignment.training.checkpoints import discard_all
 from alignment.training.watch import Watching
 from gateway.contracts.training import TrainingOptions
@@ -57,8 +58,8 @@ def train(
         base_folder=folder,
         base=describe(folder),
         options=options or TrainingOptions(),
-        pairs_file=Path(dataset),
-        holdout_file=Path(holdout) if holdout else None,
+        pairs_file=resolve_dataset(str(dataset), hub),
+        holdout_file=resolve_dataset(str(holdout), hub) if holdout else None,
         folder=Path(out),
     )
     _claim_folder(job)
@@ -107,10 +108,11 @@ def _claim_folder(job: TrainJob) -> None:
 
 
 def _digest(path: Path) -> str:
-    """Of a file's bytes; of a folder's files; of the name itself, where it names something on the hub."""
+    """Of the bytes of a file, or of every file of a folder with its name."""
     if path.is_file():
         return hashlib.sha256(path.read_bytes()).hexdigest()
-    digest = hashlib.sha256(str(path).encode() if not path.is_dir() else b"")
-    for file in sorted(path.glob("*")) if path.is_dir() else ():
-        digest.update(file.read_bytes())
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            digest.update(f"{file.relative_to(path)}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()

@@ -7,7 +7,8 @@ from typing import Any
 
 from alignment.errors import BadPairs
 from alignment.gate.evaluate import perplexity_texts
-from alignment.pairs.formats import BadRow, pair_of
+from alignment.pairs.fields import BadRow
+from alignment.pairs.formats import pair_of
 
 _TEXTS = Path(__file__).parent / "texts" / "calibration.txt"
 _MOST_SEQUENCES = 256

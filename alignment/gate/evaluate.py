@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from alignment.gate.bootstrap import mean_interval
-from alignment.pairs.render import TokenPair
+from alignment.pairs.tokens import TokenPair
 from alignment.step.batch import to_device
 from alignment.step.pair_step import PairStep
 from gateway.contracts.release import Interval

@@ -6,14 +6,20 @@ from typing import Any, NamedTuple
 
 from alignment.jobs.contracts import TrainJob, TrainResult
 from alignment.models import load_for_training, load_renderer, load_tokenizer, pad_id
-from alignment.pairs.read import read_pairs
+from alignment.pairs.read import read_demonstrations, read_pairs, read_thumbs
+from alignment.pairs.sources import holdout_of
 from alignment.training.batches import Row
 from alignment.training.holdout import held_out
 from alignment.training.loop import train_adapter
 from alignment.training.watch import Watching
+from gateway.contracts.methods import find_method
 
 _HOLDOUT_SHARE = 0.1
 """Of the rows, where a run that may stop early was given none to hold out."""
+
+
+_THUMB_DOWN = "thumb_down"
+"""An answer that nobody should imitate."""
 
 
 class _Rows(NamedTuple):
@@ -51,8 +57,17 @@ def train(job: TrainJob, watching: Watching | None = None) -> TrainResult:
 
 def _rendered(job: TrainJob, file: Path) -> _Rows:
     """The rows that the method trains on, as token ids."""
-    rendered = load_renderer(job.base_folder, job.options.max_length_tokens).render_all(read_pairs(file))
-    return _Rows(rendered.pairs, rendered.dropped)
+    renderer = load_renderer(job.base_folder, job.options.max_length_tokens)
+    kind = find_method(job.options.method).rows
+    if kind == "pairs":
+        return _Rows(*renderer.render_all(read_pairs(file)))
+    if kind == "answers":
+        return _Rows(*renderer.render_answers(read_thumbs(file)))
+    answers = read_demonstrations(file)
+    good = [answer for answer in answers if answer.is_desirable]
+    rows, dropped = renderer.render_answers(good)
+    down = len(answers) - len(good)
+    return _Rows(rows, dropped | ({_THUMB_DOWN: down} if down else {}))
 
 
 def _split(job: TrainJob, found: _Rows) -> tuple[Sequence[Row], Sequence[Row]]:
@@ -61,4 +76,6 @@ def _split(job: TrainJob, found: _Rows) -> tuple[Sequence[Row], Sequence[Row]]:
         return found.rows, _rendered(job, job.holdout_file).rows
     if job.options.early_stop is None and job.options.evaluate_every is None:
         return found.rows, ()
+    if (frozen := holdout_of(job.pairs_file)) is not None:
+        return found.rows, _rendered(job, frozen).rows
     return held_out(found.rows, _HOLDOUT_SHARE)

@@ -1,4 +1,4 @@
-"""A preference pair as training sees it: whatever file or table it came from, only this goes on."""
+"""What training sees of preferences: whatever file or table they came from, only this goes on."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,23 @@ class PreferencePair:
     @property
     def prompt_hash(self) -> str:
         """Equal for pairs about the same prompt; see `gateway/contracts/prompt.py`."""
+        return prompt_hash(self.prompt, self.tools)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer to a prompt, with a thumb up or down; a demonstration has a thumb up."""
+
+    id: str
+    prompt: tuple[Message, ...]
+    completion: Message
+    is_desirable: bool
+    weight: float = 1.0
+    tools: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def prompt_hash(self) -> str:
+        """Equal for answers to the same prompt; see `gateway/contracts/prompt.py`."""
         return prompt_hash(self.prompt, self.tools)
 
 

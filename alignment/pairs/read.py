@@ -1,51 +1,69 @@
-"""Read preference pairs from a JSON Lines file, all or nothing: a bad row is an error that names its line."""
+"""Read preferences from a file or folder, all or nothing: a bad row is an error that names its place and the reason."""
 
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from alignment.errors import BadPairs
-from alignment.pairs.formats import BadRow, pair_of
-from alignment.pairs.pair import PreferencePair
+from alignment.pairs.answers import demonstrations_of, is_answer, thumbs_of
+from alignment.pairs.fields import BadRow
+from alignment.pairs.formats import pair_of
+from alignment.pairs.pair import Answer, PreferencePair
+from alignment.pairs.table import raw_rows
 
 _SHOWN_PROBLEMS = 5
+_Item = TypeVar("_Item", PreferencePair, Answer)
 
 
 def read_pairs(path: Path) -> list[PreferencePair]:
-    """Every pair of the file, in its order.
+    """Every pair, in its order. Raises `BadPairs` as all of these do.
 
-    Blank lines are no rows. Raises `BadPairs`, with line number and reason of the first few bad rows, if any row is
-    bad, if an id occurs twice, or if the file holds no pair or cannot be read.
+    Blank lines are no rows. `BadPairs` names the places and reasons of the first few bad rows if any row is bad or an
+    id occurs twice, and what to do if there is no row or something cannot be read.
     """
-    pairs: dict[str, PreferencePair] = {}
+    return _read(path, _only_pair)
+
+
+def read_thumbs(path: Path) -> list[Answer]:
+    """Single answers, each with its thumb; of pairs both sides."""
+    return _read(path, thumbs_of)
+
+
+def read_demonstrations(path: Path) -> list[Answer]:
+    """Answers to imitate; of pairs the chosen side. Those with a thumb down are among them, for the caller to count."""
+    return _read(path, demonstrations_of)
+
+
+def _only_pair(row: Any, fallback_id: str) -> list[PreferencePair]:
+    if is_answer(row):
+        raise BadRow("a single answer is no pair; train on answers with method kto (a thumb each) or sft")
+    return [pair_of(row, fallback_id)]
+
+
+def _read(path: Path, parse: Callable[[Any, str], Sequence[_Item]]) -> list[_Item]:
+    found: dict[str, _Item] = {}
     problems: list[str] = []
-    for number, line in _lines(path):
+    for place, fallback_id, row in raw_rows(path):
         try:
-            pair = pair_of(json.loads(line), fallback_id=f"line-{number}")
-            if pair.id in pairs:
-                raise BadRow(f"the id {pair.id!r} occurred before")
-            pairs[pair.id] = pair
-        except json.JSONDecodeError as error:
-            problems.append(f"line {number}: not JSON: {error.msg} at column {error.colno}")
+            for item in _parsed(row, fallback_id, parse):
+                if item.id in found:
+                    raise BadRow(f"the id {item.id!r} occurred before")
+                found[item.id] = item
         except BadRow as error:
-            problems.append(f"line {number}: {error}")
+            problems.append(f"{place}: {error}")
     if problems:
         raise BadPairs(_summary(path, problems))
-    if not pairs:
+    if not found:
         raise BadPairs(f"{path} holds no pair; give a JSON Lines file with one preference pair on each line")
-    return list(pairs.values())
+    return list(found.values())
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, line
-    except UnicodeDecodeError as error:
-        raise BadPairs(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); convert it first") from error
-    except OSError as error:
-        raise BadPairs(f"{path} cannot be read: {error.strerror}; check the path") from error
+def _parsed(row: Any, fallback_id: str, parse: Callable[[Any, str], Sequence[_Item]]) -> Sequence[_Item]:
+    if isinstance(row, BadRow):
+        raise row
+    if not isinstance(row, dict):
+        raise BadRow(f"expected an object, found {type(row).__name__}")
+    return parse(row, fallback_id)
 
 
 def _summary(path: Path, problems: list[str]) -> str:

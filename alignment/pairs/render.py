@@ -1,37 +1,30 @@
-"""From a pair to token ids, exactly as an engine would see and write them. Knows tokenizers, not models.
+"""From pairs and answers to token ids, exactly as an engine would see and write them. Knows tokenizers, not models.
 
 The prompt's ids are those the engine conditions on: the chat template with its generation prompt. A completion's ids
 end with the end token, once; what a template writes after it (a line break, say) is never generated, so not learnt.
+A thought stands before an answer only where every side has one, and no loss covers it.
 """
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from alignment.errors import UnfitModel
-from alignment.pairs.pair import PreferencePair
+from alignment.pairs.pair import Answer, PreferencePair
+from alignment.pairs.template import ChatTemplate, Completion, Tools, opens_thought
+from alignment.pairs.tokens import TokenAnswer, TokenPair
 from gateway.contracts.message import Message
 
 TOO_LONG = "too_long"
 SAME_TOKENS = "same_tokens"
+THINKING_MISMATCH = "thinking_mismatch"
+NOT_SHOWN = "tool_calls_not_shown"
+"""The chat template writes history anew once it has an answer, and leaves the answer's tool calls out."""
 
-
-@dataclass(frozen=True, slots=True)
-class TokenPair:
-    """One pair as token ids."""
-
-    id: str
-    prompt_hash: str
-    weight: float
-    prompt: list[int]
-    chosen: list[int]
-    """Completion ids, the end token last."""
-    rejected: list[int]
-    turns_dropped: int = 0
-    """Oldest turns left out so that the pair fits."""
+_Row = TypeVar("_Row", PreferencePair, Answer)
+_Tokens = TypeVar("_Tokens", TokenPair, TokenAnswer)
 
 
 class Rendered(NamedTuple):
@@ -39,6 +32,24 @@ class Rendered(NamedTuple):
 
     pairs: list[TokenPair]
     dropped: dict[str, int]
+
+
+class RenderedAnswers(NamedTuple):
+    """The answers that can be trained on, and how many could not, by reason."""
+
+    answers: list[TokenAnswer]
+    dropped: dict[str, int]
+
+
+class _Side(NamedTuple):
+    ids: list[int]
+    unscored: int
+
+
+class _Fitted(NamedTuple):
+    prompt: list[int]
+    sides: list[_Side]
+    turns_dropped: int
 
 
 class PairRenderer:
@@ -51,69 +62,72 @@ class PairRenderer:
         if tokenizer.eos_token_id is None:
             raise UnfitModel("the tokenizer names no end-of-text token; set eos_token in tokenizer_config.json")
         self._tokenizer = tokenizer
+        self._template = ChatTemplate(tokenizer)
         self._end_ids = frozenset(end_ids) | {tokenizer.eos_token_id}
         self._max_length_tokens = max_length_tokens
 
     def render_all(self, pairs: Iterable[PreferencePair]) -> Rendered:
-        """Every pair that fits; the others are counted under `too_long` or `same_tokens`."""
-        rendered: list[TokenPair] = []
-        dropped: Counter[str] = Counter()
-        for pair in pairs:
-            result = self.render(pair)
-            if isinstance(result, str):
-                dropped[result] += 1
-            else:
-                rendered.append(result)
-        return Rendered(rendered, dict(dropped))
+        """Every pair that fits; the others are counted by the reasons above."""
+        return Rendered(*_sorted_out(pairs, self.render))
+
+    def render_answers(self, answers: Iterable[Answer]) -> RenderedAnswers:
+        """Every answer that fits; the others are counted by the reasons above."""
+        return RenderedAnswers(*_sorted_out(answers, self.render_answer))
 
     def render(self, pair: PreferencePair) -> TokenPair | str:
         """The pair's token ids, its oldest turns dropped until it fits; or the reason why it cannot be used."""
-        for turns_dropped, prompt in enumerate(shortened_prompts(pair.prompt)):
-            prompt_text = self._template(prompt, pair.tools, generation_prompt=True)
-            prompt_ids = self._encode(prompt_text)
-            chosen, rejected = (
-                self._completion_ids(prompt, prompt_text, prompt_ids, side, pair.tools)
-                for side in (pair.chosen, pair.rejected)
-            )
-            if chosen == rejected:
+        fitted = self._fitted(pair.prompt, (pair.chosen, pair.rejected), pair.tools)
+        if isinstance(fitted, str):
+            return fitted
+        chosen, rejected = fitted.sides
+        return TokenPair(
+            pair.id, pair.prompt_hash, pair.weight, fitted.prompt, chosen.ids, rejected.ids, fitted.turns_dropped,
+            chosen.unscored, rejected.unscored,
+        )  # fmt: skip
+
+    def render_answer(self, answer: Answer) -> TokenAnswer | str:
+        """The answer's token ids, likewise."""
+        fitted = self._fitted(answer.prompt, (answer.completion,), answer.tools)
+        if isinstance(fitted, str):
+            return fitted
+        (side,) = fitted.sides
+        return TokenAnswer(
+            answer.id, answer.prompt_hash, answer.weight, fitted.prompt, side.ids, answer.is_desirable,
+            fitted.turns_dropped, side.unscored,
+        )  # fmt: skip
+
+    def _fitted(self, whole: Sequence[Message], sides: Sequence[Message], tools: Tools) -> _Fitted | str:
+        thinking = all(side.reasoning for side in sides)
+        for turns_dropped, prompt in enumerate(shortened_prompts(whole)):
+            text = self._template.prompt(prompt, tools, thinking)
+            if opens_thought(text) and not thinking and any(side.reasoning for side in sides):
+                return THINKING_MISMATCH
+            prompt_ids = self._encode(text)
+            written = [self._template.completion(prompt, side, tools, thinking, text) for side in sides]
+            rendered = [self._side(text, prompt_ids, one) for one in written if one is not None]
+            if len(rendered) < len(sides):
+                return NOT_SHOWN
+            if len(sides) > 1 and rendered[0].ids == rendered[1].ids:
                 return SAME_TOKENS
-            if len(prompt_ids) + max(len(chosen), len(rejected)) <= self._max_length_tokens:
-                weight = pair.weight
-                return TokenPair(pair.id, pair.prompt_hash, weight, prompt_ids, chosen, rejected, turns_dropped)
+            if len(prompt_ids) + max(len(side.ids) for side in rendered) <= self._max_length_tokens:
+                return _Fitted(prompt_ids, rendered, turns_dropped)
         return TOO_LONG
 
-    def prompt_ids(self, prompt: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> list[int]:
-        """The ids an engine conditions on when it answers `prompt`."""
-        return self._encode(self._template(prompt, tools, generation_prompt=True))
-
-    def _completion_ids(
-        self, prompt: Sequence[Message], prompt_text: str, prompt_ids: list[int], side: Message, tools: Any
-    ) -> list[int]:
-        full_text = self._template((*prompt, side), tools, generation_prompt=False)
-        if not full_text.startswith(prompt_text):
-            # Some templates rewrite history once it has an answer; the engine saw the prompt as it was before.
-            full_text = prompt_text + side.text
-        full_ids = self._encode(full_text)
-        if full_ids[: len(prompt_ids)] == prompt_ids:
-            return self._ended(full_ids[len(prompt_ids) :])
+    def _side(self, prompt: str, prompt_ids: list[int], written: Completion) -> _Side:
+        if written.thought:
+            thought = self._encode(written.thought)
+            return _Side([*thought, *self._ended(self._encode(written.answer))], len(thought))
+        ids = self._encode(prompt + written.answer)
+        if ids[: len(prompt_ids)] == prompt_ids:
+            return _Side(self._ended(ids[len(prompt_ids) :]), 0)
         # The tokenizer merged across the boundary. The engine could not: it reads the prompt's ids and writes its own.
-        return self._ended(self._encode(full_text[len(prompt_text) :]))
+        return _Side(self._ended(self._encode(written.answer)), 0)
 
     def _ended(self, ids: list[int]) -> list[int]:
         for index, token in enumerate(ids):
             if token in self._end_ids:
                 return ids[: index + 1]
         return [*ids, self._tokenizer.eos_token_id]
-
-    def _template(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]], generation_prompt: bool) -> str:
-        return str(
-            self._tokenizer.apply_chat_template(
-                [message.template_dict() for message in messages],
-                tools=list(tools) or None,
-                tokenize=False,
-                add_generation_prompt=generation_prompt,
-            )
-        )
 
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -139,3 +153,15 @@ def end_token_ids(model_folder: Path) -> set[int]:
     if given is None:
         return set()
     return {int(given)} if isinstance(given, int) else {int(item) for item in given}
+
+
+def _sorted_out(rows: Iterable[_Row], render: Callable[[_Row], _Tokens | str]) -> tuple[list[_Tokens], dict[str, int]]:
+    rendered: list[_Tokens] = []
+    dropped: Counter[str] = Counter()
+    for row in rows:
+        result = render(row)
+        if isinstance(result, str):
+            dropped[result] += 1
+        else:
+            rendered.append(result)
+    return rendered, dict(dropped)

@@ -23,6 +23,10 @@ class Pair(Protocol):
     def rejected(self) -> Sequence[int]: ...
     @property
     def weight(self) -> float: ...
+    @property
+    def chosen_unscored(self) -> int: ...
+    @property
+    def rejected_unscored(self) -> int: ...
 
 
 @runtime_checkable
@@ -37,6 +41,8 @@ class Single(Protocol):
     def desirable(self) -> bool: ...
     @property
     def weight(self) -> float: ...
+    @property
+    def unscored(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,9 @@ class Lengths:
     prompt: int
     chosen: int
     rejected: int
+    chosen_unscored: int = 0
+    """So many of the first tokens of the side are seen by those after them, but not scored: a thought."""
+    rejected_unscored: int = 0
 
     @property
     def total(self) -> int:
@@ -71,7 +80,7 @@ def collate(rows: Sequence[Pair | Single]) -> StepBatch:
     parts = [_parts(row) for row in rows]
     return StepBatch(
         input_ids=torch.tensor([token for row in parts for part in row for token in part], dtype=torch.long),
-        lengths=[Lengths(*(len(part) for part in row)) for row in parts],
+        lengths=[_lengths(row) for row in rows],
         weights=torch.tensor([row.weight for row in rows], dtype=torch.float32),
         desirable=torch.tensor([not isinstance(row, Single) or row.desirable for row in rows]),
     )
@@ -96,3 +105,10 @@ def _parts(row: Pair | Single) -> tuple[Sequence[int], Sequence[int], Sequence[i
     if isinstance(row, Single):
         return row.prompt, row.completion, ()
     return row.prompt, row.chosen, row.rejected
+
+
+def _lengths(row: Pair | Single) -> Lengths:
+    prompt, chosen, rejected = (len(part) for part in _parts(row))
+    if isinstance(row, Single):
+        return Lengths(prompt, chosen, rejected, row.unscored)
+    return Lengths(prompt, chosen, rejected, row.chosen_unscored, row.rejected_unscored)

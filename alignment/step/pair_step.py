@@ -148,6 +148,8 @@ class TrialPair(NamedTuple):
     chosen: list[int]
     rejected: list[int]
     weight: float = 1.0
+    chosen_unscored: int = 0
+    rejected_unscored: int = 0
 
 
 @contextmanager

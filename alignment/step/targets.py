@@ -57,7 +57,7 @@ def summed_by(owners: Tensor, values: Tensor, pairs: int) -> SideLogps:
 
 
 def targets_of(batch: StepBatch, prompt: bool) -> Targets:
-    """Both completions of every pair and, if `prompt`, the tokens of the prompt but its first."""
+    """What is scored of both completions of every pair and, if `prompt`, the tokens of the prompt but its first."""
     rows, start = [], 0
     for number, lengths in enumerate(batch["lengths"]):
         rows.append(_targets_of_pair(number, lengths, start, prompt))
@@ -77,4 +77,7 @@ def _targets_of_pair(number: int, lengths: Lengths, start: int, prompt: bool) ->
         sources[whole - first] = start + lengths.prompt - 1  # the prompt's last token predicts this answer too
     counts = torch.tensor([lengths.prompt - first, lengths.chosen, lengths.rejected])
     parts = torch.repeat_interleave(torch.tensor([PROMPT, CHOSEN, REJECTED]), counts)
-    return torch.stack([places, sources, positions, torch.full_like(places, number), parts])
+    scored = torch.ones_like(places, dtype=torch.bool)
+    scored[lengths.prompt - first :][: lengths.chosen_unscored] = False
+    scored[whole - first :][: lengths.rejected_unscored] = False
+    return torch.stack([places, sources, positions, torch.full_like(places, number), parts])[:, scored]

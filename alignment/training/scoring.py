@@ -74,7 +74,7 @@ def mismatched(planned: Planned) -> Single:
     row, other = planned
     assert isinstance(row, Single)
     assert isinstance(other, Single)
-    return dataclasses.replace(row, completion=other.completion)  # type: ignore[type-var]
+    return dataclasses.replace(row, completion=other.completion, unscored=other.unscored)  # type: ignore[type-var]
 
 
 def _workers() -> int:

@@ -19,7 +19,7 @@ from transformers import AutoConfig
 from alignment.base_models.resolve import resolve_model
 from alignment.models import load_renderer
 from alignment.pairs.read import read_pairs
-from alignment.pairs.render import TokenPair
+from alignment.pairs.tokens import TokenPair
 from benchmarks.record import RESULTS, record
 from benchmarks.training.floor import least_flops, matmul_peak
 from benchmarks.training.plot import draw

@@ -9,7 +9,7 @@ import torch
 
 from alignment.gate.evaluate import PairScore, compare, perplexity, perplexity_texts, score_pairs, summarise
 from alignment.models import load_model
-from alignment.pairs.render import TokenPair
+from alignment.pairs.tokens import TokenPair
 
 
 def token_pair(number: int) -> TokenPair:

@@ -58,7 +58,7 @@ def alone(wanted: TrainJob) -> TrainResult:
     return TrainResult.model_validate_json(ended.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("method", ["orpo", "dpo"])
+@pytest.mark.parametrize("method", ["orpo", "kto"])
 def test_two_workers_train_what_one_trains(tiny_model: Path, pairs_file: Path, tmp_path: Path, method: str) -> None:
     one = alone(job(tiny_model, pairs_file, tmp_path / "one", method=method))
     two = run_local(job(tiny_model, pairs_file, tmp_path / "two", method=method), workers=2, threads=1)

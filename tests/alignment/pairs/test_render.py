@@ -7,8 +7,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from alignment.errors import UnfitModel
-from alignment.pairs.pair import PreferencePair
-from alignment.pairs.render import PairRenderer, TokenPair, shortened_prompts
+from alignment.pairs.pair import Answer, PreferencePair
+from alignment.pairs.render import PairRenderer, shortened_prompts
+from alignment.pairs.tokens import TokenAnswer, TokenPair
 from gateway.contracts.message import Message
 
 END_ID = 1
@@ -73,21 +74,139 @@ def test_a_merge_across_the_boundary_leaves_the_prompt_as_the_engine_reads_it(ma
     assert fast.convert_ids_to_tokens(tokens.rejected) == ["n", "|"]
 
 
+def with_template(byte_tokenizer: Any, template: str) -> Any:
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_tokenizer.backend_tokenizer, eos_token="<|im_end|>")
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def thoughtful_pair(chosen: str | None, rejected: str | None) -> PreferencePair:
+    """Answers `yes` and `no` after these thoughts."""
+    sides = [
+        Message(role="assistant", content=answer, reasoning=thought)
+        for answer, thought in (("yes", chosen), ("no", rejected))
+    ]
+    return PreferencePair("a", (message("user", "hi"),), *sides)
+
+
+def decoded(tokenizer: Any, tokens: TokenPair) -> tuple[str, str, str, str]:
+    """The prompt; what is scored of the chosen side; what of it is only seen; and what is scored of the rejected."""
+    seen, scored = tokens.chosen[: tokens.chosen_unscored], tokens.chosen[tokens.chosen_unscored :]
+    rejected = tokens.rejected[tokens.rejected_unscored :]
+    return tuple(tokenizer.decode(ids) for ids in (tokens.prompt, scored, seen, rejected))  # type: ignore[return-value]
+
+
 def test_a_template_that_rewrites_history_does_not_move_the_prompt(byte_tokenizer: Any, make_pair: Any) -> None:
-    thinking = PreTrainedTokenizerFast(tokenizer_object=byte_tokenizer.backend_tokenizer, eos_token="<|im_end|>")
-    thinking.chat_template = (
-        "{{ messages[0]['content'] }}{% if add_generation_prompt %}<think>{% else %}={{ messages[1]['content'] }}"
-        "{% endif %}"
+    numbered = with_template(
+        byte_tokenizer,
+        "{{ messages[0]['content'] }}"
+        "{% if add_generation_prompt %}#1:{% else %}={{ messages[1]['content'] }}{% endif %}",
     )
-    tokens = render(PairRenderer(thinking, [], 100), make_pair("hi", "yes", "no"))
-    assert thinking.decode(tokens.prompt) == "hi<think>"
-    assert thinking.decode(tokens.chosen) == "yes<|im_end|>"
+    tokens = render(PairRenderer(numbered, [], 100), make_pair("hi", "yes", "no"))
+    assert numbered.decode(tokens.prompt) == "hi#1:"
+    assert numbered.decode(tokens.chosen) == "yes<|im_end|>"
 
 
-def test_reasoning_is_left_out_of_both_sides(renderer: PairRenderer, byte_tokenizer: Any) -> None:
-    chosen = Message(role="assistant", content="yes", reasoning="let me think")
-    pair = PreferencePair("a", (message("user", "hi"),), chosen, message("assistant", "no"))
-    assert byte_tokenizer.decode(render(renderer, pair).chosen) == "yes<|im_end|>"
+SWITCH = (
+    "{% for message in messages %}[{{ message['role'] }}]{% if loop.last and message['role'] == 'assistant' %}<think>"
+    "{{ message['reasoning_content'] or '' }}</think>{% endif %}{{ message['content'] }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% if enable_thinking is false %}<think></think>{% endif %}{% endif %}"
+)
+ALWAYS = (
+    "{% for message in messages %}[{{ message['role'] }}]{{ message['content'] }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]<think>\n{% endif %}"
+)
+
+
+def test_thoughts_on_both_sides_are_seen_by_their_answers_and_not_scored(byte_tokenizer: Any) -> None:
+    tokenizer = with_template(byte_tokenizer, SWITCH)
+    tokens = render(PairRenderer(tokenizer, [], 200), thoughtful_pair("why not", "why"))
+    assert decoded(tokenizer, tokens) == (
+        "[user]hi<|im_end|>[assistant]", "yes<|im_end|>", "<think>why not</think>", "no<|im_end|>"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("thoughts", [("why not", None), (None, "why"), (None, None)])
+def test_sides_that_differ_in_thinking_are_rendered_without_it(byte_tokenizer: Any, thoughts: Any) -> None:
+    tokenizer = with_template(byte_tokenizer, SWITCH)
+    tokens = render(PairRenderer(tokenizer, [], 200), thoughtful_pair(*thoughts))
+    assert decoded(tokenizer, tokens) == (
+        "[user]hi<|im_end|>[assistant]<think></think>", "yes<|im_end|>", "", "no<|im_end|>"
+    )  # fmt: skip
+
+
+def test_a_model_that_always_thinks_keeps_thoughts_or_closes_them_at_once(byte_tokenizer: Any) -> None:
+    tokenizer = with_template(byte_tokenizer, ALWAYS)
+    renderer = PairRenderer(tokenizer, [], 200)
+    prompt = "[user]hi<|im_end|>[assistant]<think>\n"
+    both, neither = render(renderer, thoughtful_pair("a", "b")), render(renderer, thoughtful_pair(None, None))
+    assert decoded(tokenizer, both) == (prompt, "yes<|im_end|>", "a\n</think>\n\n", "no<|im_end|>")
+    assert decoded(tokenizer, neither) == (prompt, "yes<|im_end|>", "\n</think>\n\n", "no<|im_end|>")
+
+
+def test_sides_that_differ_in_thinking_are_counted_where_the_model_always_thinks(byte_tokenizer: Any) -> None:
+    renderer = PairRenderer(with_template(byte_tokenizer, ALWAYS), [], 200)
+    rendered = renderer.render_all([thoughtful_pair("a", None), thoughtful_pair(None, "b"), thoughtful_pair("a", "b")])
+    assert (len(rendered.pairs), rendered.dropped) == (1, {"thinking_mismatch": 2})
+
+
+def test_reasoning_is_left_out_where_the_template_knows_none(renderer: PairRenderer, byte_tokenizer: Any) -> None:
+    tokens = render(renderer, thoughtful_pair("let me think", None))
+    assert byte_tokenizer.decode(tokens.chosen) == "yes<|im_end|>"
+    assert tokens.chosen_unscored == 0
+
+
+TOOLS = (
+    "{% if tools %}tools:{% for tool in tools %}{{ tool['function']['name'] }} {% endfor %}{% endif %}"
+    "{% for message in messages %}[{{ message['role'] }}]{{ message['content'] }}"
+    "{% for call in message['tool_calls'] or [] %}"
+    "<{{ call['function']['name'] }} {{ call['function']['arguments']['city'] }}>{% endfor %}"
+    "<|im_end|>{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+
+
+def test_tools_are_declared_in_the_prompt_and_called_in_the_answer(byte_tokenizer: Any) -> None:
+    tokenizer = with_template(byte_tokenizer, TOOLS)
+    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Bern"}'}}
+    pair = PreferencePair(
+        "a",
+        (message("user", "hi"),),
+        Message(role="assistant", tool_calls=(call,)),
+        message("assistant", "no"),
+        tools=({"type": "function", "function": {"name": "weather"}},),
+    )
+    tokens = render(PairRenderer(tokenizer, [], 200), pair)
+    assert tokenizer.decode(tokens.prompt) == "tools:weather [user]hi<|im_end|>[assistant]"
+    assert tokenizer.decode(tokens.chosen) == "<weather Bern><|im_end|>"
+
+
+def test_calls_that_the_template_would_lose_are_counted(byte_tokenizer: Any) -> None:
+    numbered = with_template(byte_tokenizer, "{{ messages|length }}{% if add_generation_prompt %}:{% endif %}")
+    pair = PreferencePair(
+        "a", (message("user", "hi"),), Message(role="assistant", tool_calls=({"id": "c"},)), message("assistant", "no")
+    )
+    assert PairRenderer(numbered, [], 200).render(pair) == "tool_calls_not_shown"
+
+
+def test_chinese_is_rendered_letter_for_letter(renderer: PairRenderer, byte_tokenizer: Any, make_pair: Any) -> None:
+    tokens = render(renderer, make_pair("天空为什么是蓝色的？", "因为蓝光散射最多。", "不知道。"))
+    assert byte_tokenizer.decode(tokens.prompt) == (
+        "<|im_start|>user\n天空为什么是蓝色的？<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert byte_tokenizer.decode(tokens.chosen) == "因为蓝光散射最多。<|im_end|>"
+
+
+def test_a_single_answer_is_rendered_as_a_side_of_a_pair_is(
+    renderer: PairRenderer, byte_tokenizer: Any, make_pair: Any
+) -> None:
+    pair = make_pair("hi", "yes", "no", weight=0.5)
+    tokens = renderer.render_answer(Answer("b", pair.prompt, pair.rejected, is_desirable=False, weight=0.5))
+    assert isinstance(tokens, TokenAnswer)
+    assert (tokens.prompt, tokens.completion) == (render(renderer, pair).prompt, render(renderer, pair).rejected)
+    assert (tokens.desirable, tokens.weight, tokens.prompt_hash) == (False, 0.5, pair.prompt_hash)
+    assert renderer.render_answers([Answer("c", (message("user", "x" * 999),), pair.chosen, True)]).dropped == {
+        "too_long": 1
+    }
 
 
 LONG = [

@@ -1,10 +1,8 @@
 """Pairs lie end to end; every token is scored from the place that predicts it."""
 
-from dataclasses import dataclass
-
 import torch
 
-from alignment.pairs.render import TokenPair
+from alignment.pairs.tokens import TokenAnswer, TokenPair
 from alignment.step.batch import Lengths, collate, tokens_of
 from alignment.step.targets import CHOSEN, PROMPT, REJECTED, targets_of
 
@@ -12,12 +10,8 @@ FIRST = TokenPair("a", "ph_a", 0.5, prompt=[5, 6], chosen=[7, 1], rejected=[3])
 SECOND = TokenPair("b", "ph_b", 1.5, prompt=[8], chosen=[1], rejected=[9, 2])
 
 
-@dataclass
-class Thumb:
-    prompt: list[int]
-    completion: list[int]
-    desirable: bool = True
-    weight: float = 1.0
+def thumb(prompt: list[int], completion: list[int]) -> TokenAnswer:
+    return TokenAnswer("t", "ph_t", 1.0, prompt, completion, desirable=True)
 
 
 def test_a_batch_of_two_pairs_laid_out_by_hand() -> None:
@@ -29,7 +23,7 @@ def test_a_batch_of_two_pairs_laid_out_by_hand() -> None:
 
 
 def test_a_row_with_one_completion_has_an_empty_rejected_side() -> None:
-    batch = collate([Thumb([5, 6], [7, 1])])
+    batch = collate([thumb([5, 6], [7, 1])])
     assert batch["input_ids"].tolist() == [5, 6, 7, 1]
     assert batch["lengths"] == [Lengths(2, 2, 0)]
 
@@ -51,8 +45,19 @@ def test_the_first_token_of_a_prompt_is_predicted_by_nothing() -> None:
 
 
 def test_sums_and_means_go_to_their_pairs_and_an_empty_side_is_zero() -> None:
-    targets = targets_of(collate([FIRST, SECOND, Thumb([4], [7])]), prompt=False)
+    targets = targets_of(collate([FIRST, SECOND, thumb([4], [7])]), prompt=False)
     rejected = targets.side(torch.tensor([9.0, 9, -1, 9, -2, -4, 9]), REJECTED, pairs=3)
     assert rejected.sums.tolist() == [-1, -6, 0]
     assert rejected.counts.tolist() == [1, 2, 0]
     assert rejected.means.tolist() == [-1, -3, 0]
+
+
+def test_a_thought_is_seen_and_not_scored() -> None:
+    thinking = TokenPair("c", "ph_c", 1.0, [5, 6], [20, 21, 7, 1], [30, 3], chosen_unscored=2, rejected_unscored=1)
+    targets = targets_of(collate([thinking]), prompt=True)
+    assert targets.ids.tolist() == [6, 7, 1, 3]
+    assert targets.sources.tolist() == [0, 3, 4, 6]
+    assert targets.positions.tolist() == [0, 3, 4, 2]
+    assert targets.parts.tolist() == [PROMPT, CHOSEN, CHOSEN, REJECTED]
+    answer = TokenAnswer("d", "ph_d", 1.0, [5], [20, 21, 7, 1], desirable=True, unscored=3)
+    assert targets_of(collate([answer]), prompt=False).ids.tolist() == [1]

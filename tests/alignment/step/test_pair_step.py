@@ -11,7 +11,7 @@ from torch import Tensor
 from alignment.adapter.attach import attach_adapter
 from alignment.losses.orpo import likelihood, orpo_loss
 from alignment.models import load_model
-from alignment.pairs.render import TokenPair
+from alignment.pairs.tokens import TokenPair
 from alignment.step import vocabulary
 from alignment.step.pair_step import PairStep
 from alignment.step.results import StepLogps

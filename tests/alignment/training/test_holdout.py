@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from alignment.errors import TrainingStopped
 from alignment.models import load_model, load_renderer
 from alignment.pairs.pair import PreferencePair
-from alignment.pairs.render import TokenPair
+from alignment.pairs.tokens import TokenPair
 from alignment.training.holdout import held_out
 from alignment.training.loop import train_adapter
 from alignment.training.watch import Watching

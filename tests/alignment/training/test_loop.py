@@ -12,7 +12,7 @@ from peft import PeftModel
 from alignment.errors import NotEnoughPairs, TrainingDiverged, TrainingStopped
 from alignment.models import load_model, load_renderer
 from alignment.pairs.pair import PreferencePair
-from alignment.pairs.render import TokenPair
+from alignment.pairs.tokens import TokenPair
 from alignment.step.pair_step import PairStep
 from alignment.training.checkpoints import newest_complete
 from alignment.training.loop import train_adapter

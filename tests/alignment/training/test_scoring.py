@@ -1,6 +1,5 @@
 """A step is the same whether its rows are scored at once or in parts, and it survives running out of memory."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from alignment.adapter.attach import attach_adapter
 from alignment.errors import OutOfMemory
 from alignment.losses.catalogue import find_loss
 from alignment.models import load_model
+from alignment.pairs.tokens import TokenAnswer, TokenPair
 from alignment.step.batch import Single, StepBatch
 from alignment.step.pair_step import PairStep
 from alignment.training.batches import Planned, PlannedRows, TokenBudget
@@ -22,29 +22,21 @@ from gateway.contracts.training import TrainingOptions
 BASE = BaseModelRef(model="owner/tiny", revision="r1", weights_sha256="0")
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
-    prompt: list[int]
-    chosen: list[int]
-    rejected: list[int]
-    weight: float = 1.0
+def pair(prompt: list[int], chosen: list[int], rejected: list[int], weight: float = 1.0) -> TokenPair:
+    return TokenPair("", "", weight, prompt, chosen, rejected)
 
 
-@dataclasses.dataclass(frozen=True)
-class Thumb:
-    prompt: list[int]
-    completion: list[int]
-    desirable: bool
-    weight: float = 1.0
+def thumb(prompt: list[int], completion: list[int], desirable: bool) -> TokenAnswer:
+    return TokenAnswer("", "", 1.0, prompt, completion, desirable)
 
 
 PAIRS = [
-    Row([3, 4, 5], [6, 7], [8]),
-    Row([9], [10, 11, 12], [13, 14], 2.0),
-    Row([5, 6], [7], [8, 9, 10]),
-    Row([4], [5], [6]),
+    pair([3, 4, 5], [6, 7], [8]),
+    pair([9], [10, 11, 12], [13, 14], 2.0),
+    pair([5, 6], [7], [8, 9, 10]),
+    pair([4], [5], [6]),
 ]
-THUMBS = [Thumb(row.prompt, row.chosen, number % 2 == 0) for number, row in enumerate(PAIRS)]
+THUMBS = [thumb(row.prompt, row.chosen, number % 2 == 0) for number, row in enumerate(PAIRS)]
 
 
 @pytest.fixture
@@ -92,7 +84,7 @@ def test_kto_measures_its_baseline_on_answers_to_other_prompts(model: Any) -> No
         assert isinstance(row, Single)
         assert isinstance(other, Single)
         step = PairStep(model, 1)
-        logps = step.logps(model, step.collate([Thumb(list(row.prompt), list(other.completion), True)]), reference=True)
+        logps = step.logps(model, step.collate([thumb(list(row.prompt), list(other.completion), True)]), reference=True)
         assert logps.reference is not None
         total += (logps.chosen.sums - logps.reference.chosen.sums).item()
     assert metrics["kl"] == pytest.approx(max(0.0, total / len(THUMBS)), abs=1e-6)

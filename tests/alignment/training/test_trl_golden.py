@@ -18,7 +18,8 @@ from alignment.losses.orpo import likelihood, orpo_loss
 from alignment.models import load_model, load_tokenizer
 from alignment.pairs.pair import PreferencePair
 from alignment.pairs.read import read_pairs
-from alignment.pairs.render import PairRenderer, TokenPair
+from alignment.pairs.render import PairRenderer
+from alignment.pairs.tokens import TokenPair
 from alignment.step.pair_step import PairStep
 from gateway.contracts.message import Message
 
