@@ -139,7 +139,7 @@ async def build_services(settings: Settings, drain: Drain) -> Services:
         limiter=make_limiter(settings),
         votes=GroupCommit(database, "durable"),
         completions=CompletionLog(settings.database_url),
-        engines=EngineClient(settings.upstream),
+        engines=EngineClient(settings.upstream, lambda: pool.freshness.is_fresh()),
         upstreams=Upstreams(settings.upstream),
         pool=pool,
         sync=RoutingSync(Database(settings.database_url, SYNC_WAIT_SECONDS), pool),
