@@ -61,6 +61,8 @@ def _where_it_is(request: Request, path: str) -> str:
     """Where whoever asked for this path most likely wants to go."""
     if _methods(request, "/v1" + path):
         return "The `base_url` of a client ends with `/v1`."
+    if path.startswith("/v1/v1/") and _methods(request, path.removeprefix("/v1")):
+        return "The `base_url` of a client ends with one `/v1`, not two."
     if path.endswith("/") and _methods(request, path.rstrip("/")):
         return "Leave out the slash at its end."
     return "See /openapi.json."

@@ -92,9 +92,10 @@ async def test_a_slash_too_many_is_404_in_the_envelope_and_no_redirect(stack: St
         assert "slash at its end" in error["message"]
 
 
-async def test_a_client_whose_base_url_lacks_v1_is_told_so(stack: Stack) -> None:
-    async with AsyncOpenAI(base_url=stack.url, api_key=ADMIN_KEY, max_retries=0) as client:
-        with pytest.raises(openai.NotFoundError, match="`base_url` of a client ends with `/v1`"):
+@pytest.mark.parametrize(("base", "told_so"), [("", "ends with `/v1`"), ("/v1/v1", "one `/v1`, not two")])
+async def test_a_client_with_a_wrong_base_url_is_told_so(stack: Stack, base: str, told_so: str) -> None:
+    async with AsyncOpenAI(base_url=stack.url + base, api_key=ADMIN_KEY, max_retries=0) as client:
+        with pytest.raises(openai.NotFoundError, match=f"`base_url` of a client .*{told_so}"):
             await client.chat.completions.create(model="assistant", messages=[{"role": "user", "content": "hi"}])
     _, error, _ = await told(stack, "GET", "/v1/nothing")
     assert error["message"].endswith("See /openapi.json.")
