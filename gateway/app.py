@@ -105,7 +105,15 @@ def create_app(settings: Settings) -> FastAPI:
                     await task
             await close_services(services)
 
-    app = Application(title="Alignway", version="0.1.0", lifespan=lifespan, docs_url=None, redoc_url=None)
+    # A redirect would be an answer without the envelope, and leads wherever the client's `Host` header says.
+    app = Application(
+        title="Alignway",
+        version="0.1.0",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
     app.state.draining, app.state.drain = False, Drain()
     install_error_handlers(app)
     for router in ROUTERS:
@@ -131,7 +139,7 @@ async def build_services(settings: Settings, drain: Drain) -> Services:
         limiter=make_limiter(settings),
         votes=GroupCommit(database, "durable"),
         completions=CompletionLog(settings.database_url),
-        engines=EngineClient(settings.upstream),
+        engines=EngineClient(settings.upstream, lambda: pool.freshness.is_fresh()),
         upstreams=Upstreams(settings.upstream),
         pool=pool,
         sync=RoutingSync(Database(settings.database_url, SYNC_WAIT_SECONDS), pool),

@@ -62,8 +62,9 @@ class WrongTask(InvalidRequest):
     code, param = "wrong_task", "model"
 
     def __init__(self, model: str, task: str) -> None:
-        route = {"chat": "/v1/chat/completions", "embed": "/v1/embeddings", "rerank": "/v1/rerank"}[task]
-        super().__init__(f"The model `{model}` answers {route} and nothing else. GET /v1/models lists the models.")
+        chats = "/v1/chat/completions, /v1/responses and /v1/completions"
+        routes = {"chat": chats, "embed": "/v1/embeddings", "rerank": "/v1/rerank"}[task]
+        super().__init__(f"The model `{model}` answers on {routes} alone. GET /v1/models lists the models.")
 
 
 class Conflict(AlignwayError):

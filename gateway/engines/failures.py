@@ -16,6 +16,12 @@ class UpstreamUnreachable(NothingGenerated):
     code, max_attempts = "upstream_unreachable", 5
 
 
+class NotSent(NothingGenerated):
+    """The gateway kept the request back: while it connected, what it knows of the engines grew old. Look again."""
+
+    code, max_attempts = "upstream_not_sent", 5
+
+
 class ReleaseNotHeld(NothingGenerated):
     """The engine does not hold the release any longer, or not yet; whatever else it holds, it serves."""
 

@@ -1,15 +1,16 @@
 """The data plane to any engine that speaks OpenAI's chat API over HTTP: vLLM, LMDeploy, or somebody else's server."""
 
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import aiohttp
 import msgspec
+from aiohttp.connector import Connection
 
 from gateway.engines.dialects import Dialect, dialect_of
-from gateway.engines.failures import UpstreamDisconnected, UpstreamUnreachable
+from gateway.engines.failures import NotSent, UpstreamDisconnected, UpstreamUnreachable
 from gateway.engines.keepalive import notice_when_gone
 from gateway.engines.mending import Assembly, Mending
 from gateway.engines.refusals import READ_BYTES
@@ -25,7 +26,8 @@ Json = dict[str, Any]
 class EngineClient:
     """Sends chat requests to engines; one per gateway worker."""
 
-    def __init__(self, settings: UpstreamSettings | None = None) -> None:
+    def __init__(self, settings: UpstreamSettings | None = None, may_send: Callable[[], bool] = lambda: True) -> None:
+        """`may_send` is asked once a connection is there: whether what the caller knows of engines still holds."""
         settings = settings or UpstreamSettings()
         connect = settings.connect_timeout_seconds
         self._whole_timeout = aiohttp.ClientTimeout(
@@ -35,7 +37,7 @@ class EngineClient:
             sock_connect=connect, sock_read=settings.read_timeout_seconds, total=None
         )
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30, socket_factory=_keepalive_socket),
+            connector=_Connector(may_send, limit=0, keepalive_timeout=30, socket_factory=_keepalive_socket),
             read_bufsize=1 << 18,
         )
 
@@ -140,6 +142,22 @@ class EngineClient:
     async def close(self) -> None:
         """Close all connections."""
         await self._session.close()
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Asks once more before a request goes out: to connect may take seconds, in which weights may be exchanged."""
+
+    def __init__(self, may_send: Callable[[], bool], **options: Any) -> None:
+        super().__init__(**options)
+        self._may_send = may_send
+
+    async def connect(self, *arguments: Any, **options: Any) -> Connection:
+        """A connection, new or used. Raises `NotSent`."""
+        connection = await super().connect(*arguments, **options)
+        if not self._may_send():
+            connection.release()
+            raise NotSent("The gateway lost touch with its database for a moment. Try again.")
+        return connection
 
 
 @asynccontextmanager

@@ -43,6 +43,17 @@ NAMES_A_FIELD = re.compile(rf"(?:^The |^|[`'\"]|\bin )({'|'.join(FIELDS)})\b(?!\
 OF_TOOL_CALLS = "Tool call arguments"
 ANONYMOUS = "Internal server error"
 """All that vLLM says when a schema, such as one that refers to itself, breaks its grammar compiler."""
+ADDRESSES = (
+    r"\b[a-z][a-z\d+.-]*://[^\s'\"<>]*[^\s'\"<>.,;:)]",
+    r"(?<=\bhost )[\w.-]+(?::\d+)?|(?<=\bhost[=:])\s*['\"]?[\w.-]+['\"]?|\blocalhost(?::\d+)?",
+    r"\[[\da-f:]*:[\da-f:]*\](?::\d+)?|\b(?:\d{1,3}\.){3}\d{1,3}\b(?::\d+)?",
+    r"(?<![\w:])(?:[\da-f]{0,4}:){1,7}:(?:[\da-f]{1,4}:){0,6}[\da-f]{1,4}(?:%\w+)?(?![\w:])",
+    r"(?<![\w:])(?:[\da-f]{1,4}:){7}[\da-f]{1,4}(?:%\w+)?(?![\w:])",
+    r"\b(?:[\w-]+\.)+[a-z][\w-]*:\d{2,5}\b|\b[a-z][a-z-]*\d+:\d{4,5}\b",
+    r"\b(?:[\w-]+\.)+(?:local|internal|lan|localdomain|svc|corp|intranet|com|net|org|io|ai|cn|dev|cloud)\b(?::\d+)?",
+    r"(?:(?<=\b(?:to|at|by) )|(?<=\b(?:from|peer) ))[a-z][a-z\d-]*:\d{4,5}\b",
+)
+"""Where an engine is: with a scheme, after the word host, as numbers, as a name with a port or under a usual domain."""
 REWRITTEN = (
     (re.compile(r"^(?:Grammar error|Unsupported response format): "), ""),
     (re.compile(r"\[\d\d:\d\d:\d\d\] \S+:\d+: "), ""),
@@ -50,9 +61,7 @@ REWRITTEN = (
     (re.compile(r"\s*\(parameter=.*\)\s*$", re.DOTALL), ""),
     (re.compile(r" at 0x[0-9a-fA-F]+"), ""),
     (re.compile(r"(?<![\w:/.#])/(?:[\w.+\-]+/)+[\w.+\-]*"), "<path>"),
-    (re.compile(r"(?i)\b(?:https?|wss?|tcp|ipc)://[^\s'\"<>]*[^\s'\"<>.,;:)]"), "<address>"),
-    (re.compile(r"(?i)(?<=\bhost )[\w.-]+(?::\d+)?|\blocalhost(?::\d+)?|\[[\da-f:]*:[\da-f:]*\](?::\d+)?"
-                r"|\b(?:\d{1,3}\.){3}\d{1,3}\b(?::\d+)?|\b(?:[\w-]+\.)+[\w-]+:\d{2,5}\b"), "<address>"),
+    (re.compile("|".join(ADDRESSES), re.IGNORECASE), "<address>"),
     (re.compile(r"\b(?:chatcmpl|cmpl|resp|req|request)[-_](?:id[ :=]+)?[\w-]{6,}|\bsession_id \S+"), "<id>"),
     (re.compile(r"\b[\w.]*(?:vllm|lmdeploy|turbomind|xgrammar|outlines|llguidance|pydantic|jinja2)[\w./:-]*", re.I),
      "the engine"),

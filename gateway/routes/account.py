@@ -42,10 +42,14 @@ class Account:
     def sent_to(self, target: Target) -> None:
         """The request goes to an engine; to another one, if it is tried again."""
         self._target = target
-        if self._meter is None:
-            release = target.release.name if self._label_release else ""
-            self._meter = self._services.metrics.meter(target.release.alias, release, self._caller.name)
-            self._meter.began()
+        release = target.release.name if self._label_release else ""
+        meter = self._services.metrics.meter(target.release.alias, release, self._caller.name)
+        if meter is self._meter:
+            return
+        if self._meter is not None:  # another release answers than the one that was asked first
+            self._meter.in_flight -= 1
+        self._meter = meter
+        meter.began()
 
     def first_chunk(self) -> None:
         """The first piece of a stream is there."""

@@ -5,6 +5,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from gateway.errors import AlignwayError, InvalidRequest
 from gateway.wire.error_body import error_body, error_headers
@@ -39,17 +40,41 @@ async def _own_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     status = error.status_code if isinstance(error, HTTPException) else 500
+    path, allow = request.url.path, ""
     if status == 404:
-        message, code = f"There is no route {request.method} {request.url.path}. See /openapi.json.", "unknown_url"
+        message, code = f"There is no route {request.method} {path}. {_where_it_is(request, path)}", "unknown_url"
     elif status == 405:
-        message, code = f"{request.url.path} does not take {request.method}. See /openapi.json.", "method_not_allowed"
+        allow = ", ".join(sorted(_methods(request, path)))
+        message, code = f"{path} does not take {request.method}, but {allow}. See /openapi.json.", "method_not_allowed"
     else:
         message, code = str(getattr(error, "detail", error)), "http_error"
     answer = InvalidRequest(message, code=code)
     answer.status = status
     response = _answer(request, answer)
-    response.headers.update(getattr(error, "headers", None) or {})  # such as `Allow`, with a 405
+    response.headers.update(getattr(error, "headers", None) or {})
+    if allow:  # the framework's own names the methods of one route of the path alone
+        response.headers["allow"] = allow
     return response
+
+
+def _where_it_is(request: Request, path: str) -> str:
+    """Where whoever asked for this path most likely wants to go."""
+    if _methods(request, "/v1" + path):
+        return "The `base_url` of a client ends with `/v1`."
+    if path.startswith("/v1/v1/") and _methods(request, path.removeprefix("/v1")):
+        return "The `base_url` of a client ends with one `/v1`, not two."
+    if path.endswith("/") and _methods(request, path.rstrip("/")):
+        return "Leave out the slash at its end."
+    return "See /openapi.json."
+
+
+def _methods(request: Request, path: str) -> set[str]:
+    """The methods that a path takes, over all routes."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if route.matches({"type": "http", "path": path, "method": "", "headers": []})[0] is not Match.NONE:
+            found |= getattr(route, "methods", None) or set()
+    return found
 
 
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from gateway.access.authenticate import require
 from gateway.access.caller import Caller
@@ -32,11 +32,12 @@ async def list_models(
 async def retrieve_model(
     request: Request, model: str, caller: Annotated[Caller, Depends(require("inference"))]
 ) -> dict[str, Any]:
-    """One alias or release."""
+    """One alias, or a release by its name or by the id that answers have as `system_fingerprint`."""
     found: Alias | ReleaseRow | None = None
     if "\0" not in model:  # PostgreSQL takes no such text
         async with request.app.state.services.database.read() as session:
-            found = await session.get(Alias, model) or await session.scalar(_RELEASES.where(ReleaseRow.name == model))
+            named = or_(ReleaseRow.name == model, ReleaseRow.id == model)
+            found = await session.get(Alias, model) or await session.scalar(_RELEASES.where(named))
     if found is None:
         raise ModelNotFound(f"There is no model `{model}` here. GET /v1/models lists those there are.")
     return _model(found.name, found.created_at)

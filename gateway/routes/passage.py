@@ -9,6 +9,7 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import msgspec
 import structlog
 
 from gateway.access.caller import Caller
@@ -126,7 +127,7 @@ class Passage:
             try:
                 result = await attempt(lease.target)
             except AlignwayError as error:
-                pool.report(lease.target, error)
+                pool.report(lease.target, error, msgspec.json.encode(self._asked.body("")))
                 lease.release()
                 if not isinstance(error, NothingGenerated):
                     raise

@@ -5,7 +5,7 @@ A state machine per replica over a clock that is passed in; it knows no socket a
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 REST_SECONDS = 1.0
@@ -39,8 +39,8 @@ class Circuit:
     """When the next trial may go."""
     open_seconds: float = 0.0
     """From one trial to the next; doubles each time one fails."""
-    prompt: int | None = None
-    """What the last request that failed asked."""
+    prompts: set[int] = field(default_factory=set)
+    """What the requests asked that failed."""
 
 
 class Breaker:
@@ -64,12 +64,15 @@ class Breaker:
     def failed(self, replica: str, *, rest: bool, prompt: int | None = None) -> bool:
         """An attempt failed for a reason that lies in the engine; `rest`: nobody answered. True if this opened it.
 
-        The same `prompt` again and again counts once: it may be what the engine cannot bear, and nobody else's fault.
+        A `prompt` counts once however often it comes: it may be what the engine cannot bear, and nobody else's fault.
         """
         now = self._clock()
         circuit = self._circuits.setdefault(replica, Circuit())
-        repeated = prompt is not None and prompt == circuit.prompt
-        circuit.failures, circuit.failed_at, circuit.prompt = circuit.failures + (not repeated), now, prompt
+        circuit.failed_at = now
+        if circuit.state is State.CLOSED and prompt not in circuit.prompts:
+            circuit.failures += 1
+            if prompt is not None:
+                circuit.prompts.add(prompt)
         if rest:
             circuit.rests_until = now + REST_SECONDS
         match circuit.state:

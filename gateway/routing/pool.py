@@ -11,7 +11,7 @@ from itertools import count
 
 import structlog
 
-from gateway.engines.failures import NothingGenerated, ReleaseNotHeld, UpstreamOverloaded
+from gateway.engines.failures import NothingGenerated, NotSent, ReleaseNotHeld, UpstreamOverloaded
 from gateway.errors import (
     AlignwayError,
     Conflict,
@@ -118,6 +118,8 @@ class Pool:
         Only what speaks against the engine counts against it; a request that it refused shows that it works, and the
         same `prompt` that fails again says nothing new.
         """
+        if isinstance(error, NotSent):
+            return
         if isinstance(error, ReleaseNotHeld | UpstreamOverloaded):
             self._declined[target.replica_id, target.release.id] = time.monotonic() + REST_SECONDS
         elif isinstance(error, UpstreamError):

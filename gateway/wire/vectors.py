@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.errors import UpstreamError
 from gateway.wire.chat_decisions import FORWARDED, HANDLED, Decision
+from gateway.wire.decided import without_nulls
 from gateway.wire.json_body import invalid_field
 from gateway.wire.text import refuse_token_ids
 
@@ -119,7 +120,7 @@ def parse_passed(fields: dict[str, Any], kind: type[Asked]) -> Asked:
     """Validate a decoded body. Raises `InvalidRequest` that names the parameter."""
     refuse_token_ids("input", fields.get("input"))
     try:
-        return kind.model_validate(fields)
+        return kind.model_validate(without_nulls(fields))
     except ValidationError as error:
         raise invalid_field(error) from error
 

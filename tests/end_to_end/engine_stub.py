@@ -43,6 +43,10 @@ class Call:
         """Answer whole."""
         self.response = web.json_response(body)
 
+    async def refuse(self, status: int) -> None:
+        """Answer with an error, as engines that go on living do."""
+        self.response = web.json_response({"error": {"message": "broken", "code": status}}, status=status)
+
     def hang_up(self) -> None:
         """Close the connection without a word, as an engine that dies does."""
         transport = self.request.transport
@@ -65,12 +69,12 @@ class StubEngine:
         self.since = time.time()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """POST /v1/chat/completions."""
+        """POST to either of the routes that complete."""
         call = Call(request, await request.json())
         self.calls.append(call)
         try:
             await self.behaviour(call)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, ConnectionResetError):  # the latter if it was speaking just then
             call.cancelled.set()
             raise
         return call.response or web.Response()
@@ -95,7 +99,8 @@ async def never(_: Call) -> None:
 async def stub_engine() -> AsyncIterator[StubEngine]:
     """A stub that listens."""
     engine, app = StubEngine(), web.Application()
-    app.router.add_post("/v1/chat/completions", engine.answer)
+    for path in ("/v1/chat/completions", "/v1/completions"):
+        app.router.add_post(path, engine.answer)
     async with listening(app) as engine.url:
         yield engine
 

@@ -74,6 +74,33 @@ async def test_a_method_that_a_route_does_not_take_is_405_and_says_which_it_does
         assert (status, error["code"], headers["allow"]) == (405, "method_not_allowed", "POST")
 
 
+async def test_all_methods_of_a_path_are_told_where_several_routes_share_it(stack: Stack) -> None:
+    status, error, headers = await told(stack, "PUT", "/v1/chat/completions")
+    assert (status, headers["allow"]) == (405, "GET, POST")
+    assert "GET, POST" in error["message"]
+    _, _, headers = await told(stack, "PATCH", "/v1/chat/completions/chatcmpl-1")
+    assert headers["allow"] == "DELETE, GET, POST"
+
+
+@pytest.mark.parametrize("path", [*POSTS, "/v1/models/assistant"])
+async def test_a_slash_too_many_is_404_in_the_envelope_and_no_redirect(stack: Stack, path: str) -> None:
+    status, error, _ = await told(stack, "GET" if "models" in path else "POST", path + "/", b"{}")
+    if "models" in path:
+        assert (status, error["code"]) == (404, "model_not_found")
+    else:
+        assert (status, error["code"]) == (404, "unknown_url")
+        assert "slash at its end" in error["message"]
+
+
+@pytest.mark.parametrize(("base", "told_so"), [("", "ends with `/v1`"), ("/v1/v1", "one `/v1`, not two")])
+async def test_a_client_with_a_wrong_base_url_is_told_so(stack: Stack, base: str, told_so: str) -> None:
+    async with AsyncOpenAI(base_url=stack.url + base, api_key=ADMIN_KEY, max_retries=0) as client:
+        with pytest.raises(openai.NotFoundError, match=f"`base_url` of a client .*{told_so}"):
+            await client.chat.completions.create(model="assistant", messages=[{"role": "user", "content": "hi"}])
+    _, error, _ = await told(stack, "GET", "/v1/nothing")
+    assert error["message"].endswith("See /openapi.json.")
+
+
 @pytest.mark.parametrize("path", POSTS)
 async def test_a_body_that_is_too_large_or_no_json_is_told(stack: Stack, path: str) -> None:
     large = json.dumps({"model": "assistant", "input": "x" * BODY_LIMIT}).encode()

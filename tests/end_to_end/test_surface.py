@@ -205,6 +205,8 @@ async def test_a_model_is_only_asked_for_what_it_does(client: AsyncOpenAI) -> No
         with pytest.raises(openai.BadRequestError) as caught:
             await attempt
         assert (caught.value.param, caught.value.code) == ("model", "wrong_task")
+    with pytest.raises(openai.BadRequestError, match="chat/completions, /v1/responses and /v1/completions alone"):
+        await client.embeddings.create(model="assistant", input="a")
     with pytest.raises(openai.NotFoundError) as missing:
         await client.embeddings.create(model="nothing", input="a")
     assert missing.value.code == "model_not_found"

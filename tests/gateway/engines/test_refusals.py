@@ -159,6 +159,16 @@ def test_no_refusal_is_longer_than_500_characters(body: bytes, status: int) -> N
         ("worker 203.0.113.7:29500 is gone, and so is 203.0.113.8", "203.0.113"),
         ("no answer from [2001:db8::7]:8000", "2001:db8"),
         ("tcp://gpu-7:5557 timed out", "gpu-7"),
+        ("cannot connect to gpu-7:8000", "gpu-7"),
+        ("cannot connect to engine:8000", "engine:"),
+        ("worker gpu7:29500 is gone", "gpu7"),
+        ("getaddrinfo failed for gpu-7.corp.example.com", "gpu-7"),
+        ("gpu-7.models.svc.cluster.local does not resolve", "gpu-7"),
+        ("HTTPConnectionPool(host='gpu-7', port=8000): Max retries exceeded", "gpu-7"),
+        ("2001:db8::7 refused", "2001:db8"),
+        ("fe80:0:0:0:1:2:3:4%eth0 refused", "fe80"),
+        ("no such object s3://gpu-7/weights/a.bin", "gpu-7"),
+        ("file:///srv/gpu-7/weights is empty", "gpu-7"),
         ('oops\nTraceback (most recent call last):\n  File "engine.py", line 3, in step\n    boom()', "engine.py"),
         ("pydantic_core._pydantic_core.ValidationError: bad", "pydantic"),
     ],
@@ -167,6 +177,18 @@ def test_no_refusal_is_longer_than_500_characters(body: bytes, status: int) -> N
 def test_nothing_of_the_engines_insides_is_told(said: str, secret: str, status: int) -> None:
     for body in (nested(said), flat(said), said.encode()):
         assert secret not in dialect_of("lmdeploy").refusal(status, body, asked_grammar=False).message.lower()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "4096 is more than 1:2048, at 12:30:45 or a 3:10000 ratio",
+        "The value 1.5:2000 for logit_bias is no number.",
+        "seed must be at most 9223372036854775807, got std::max + 1 (line 3, column 12).",
+    ],
+)
+def test_what_names_no_place_is_told_as_it_was_said(said: str) -> None:
+    assert refused(flat(said)).message == said
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from sqlalchemy import select
 
 from gateway.access.caller import Caller
 from gateway.app import build_services, close_services
-from gateway.engines.upstream import Connection, Origin
+from gateway.engines.upstream import Origin
 from gateway.errors import AlignwayError
 from gateway.relay.exchange import ChatExchange
 from gateway.routing.drain import Drain
@@ -169,27 +170,29 @@ async def test_a_slow_client_holds_an_engine_back_whose_answer_is_mended(
     await asyncio.wait_for(engine.calls[0].cancelled.wait(), 2)
 
 
+@pytest.mark.parametrize(("kind", "client"), [("url", Origin), ("lmdeploy", aiohttp.TCPConnector)])
 async def test_a_table_that_went_stale_while_connecting_is_not_sent_by(
-    services: Services, engine: StubEngine, monkeypatch: pytest.MonkeyPatch
+    services: Services, engine: StubEngine, monkeypatch: pytest.MonkeyPatch, kind: str, client: type[Any]
 ) -> None:
     now = [0.0]
+    services.pool.apply(table(engine.url, "rel_old", kind))
     services.pool.freshness = Freshness(lambda: now[0])
     services.pool.freshness.confirm(0.0)
-    connect = Origin.connect
+    connect = client.connect
 
-    async def stopped_meanwhile(origin: Origin, seconds: float) -> Connection:
-        connection = await connect(origin, seconds)
+    async def stopped_meanwhile(*arguments: Any, **options: Any) -> Any:
+        connection = await connect(*arguments, **options)
         now[0] = 60.0  # the process stood still; its lease lapsed, and the weights were exchanged without it
         asyncio.get_running_loop().call_later(0.05, read_again)
         return connection
 
     def read_again() -> None:
-        services.pool.apply(table(engine.url, "rel_new"))
+        services.pool.apply(table(engine.url, "rel_new", kind))
         services.pool.freshness.confirm(now[0])
         services.pool.freshness.attempted(now[0])
 
-    monkeypatch.setattr(Origin, "connect", stopped_meanwhile)
-    _, outlet = await begin(services)
+    monkeypatch.setattr(client, "connect", stopped_meanwhile)
+    _, outlet = await begin(services, stop=["never said"])  # which LMDeploy's dialect mends
     await asyncio.wait_for(outlet.ended.wait(), 5)
     assert [call.body["model"] for call in engine.calls] == ["as-rel_new"]
     assert outlet.ends == [None]

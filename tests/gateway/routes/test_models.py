@@ -57,7 +57,8 @@ async def test_one_model_is_shown_and_an_unknown_one_is_404(client: AsyncOpenAI)
         "created": 1,
         "owned_by": "alignway",
     }
-    assert (await client.models.retrieve("assistant-20261123-2")).id == "assistant-20261123-2"
+    for callable_by in ("assistant-20261123-2", "rel_2"):
+        assert (await client.models.retrieve(callable_by)).id == "assistant-20261123-2"
     for unknown in ("nothing", "rel_9", "meta/llama", "a\0b"):
         with pytest.raises(NotFoundError) as caught:
             await client.models.retrieve(unknown)

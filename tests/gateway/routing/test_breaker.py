@@ -42,6 +42,18 @@ def test_one_prompt_that_fails_again_and_again_counts_once(breaker: Breaker) -> 
     assert [breaker.failed("r1", rest=False, prompt=each) for each in (1, 2, 3, 4)] == [False, False, False, True]
 
 
+def test_prompts_that_fail_in_turn_count_once_each(breaker: Breaker) -> None:
+    assert [breaker.failed("r1", rest=False, prompt=number % 4) for number in range(40)] == [False] * 40
+    assert breaker.passes("r1")
+    assert breaker.failed("r1", rest=False, prompt=4)
+    assert not breaker.passes("r1")
+
+
+def test_what_fails_while_it_is_open_is_not_remembered(breaker: Breaker) -> None:
+    assert [breaker.failed("r1", rest=False, prompt=number) for number in range(1000)].count(True) == 1
+    assert len(breaker._circuits["r1"].prompts) == 5
+
+
 def test_an_engine_that_nobody_can_reach_opens_it_whatever_is_asked(breaker: Breaker) -> None:
     assert [breaker.failed("r1", rest=True, prompt=None) for _ in range(5)] == [False] * 4 + [True]
 

@@ -1,6 +1,4 @@
-"""A meter counts what it is told, in the right buckets, at a cost no request feels."""
-
-import timeit
+"""A meter counts what it is told, in the right buckets."""
 
 import pytest
 
@@ -80,19 +78,6 @@ def test_outcomes_refusals_waits_and_lost_records_are_counted_apart() -> None:
     assert value(metrics, "alignway_queue_wait_seconds_bucket", le="0.01") == 0
     assert value(metrics, "alignway_queue_wait_seconds_bucket", le="0.05") == 1
     assert value(metrics, "alignway_completions_unrecorded_total") == 1
-
-
-def test_counting_a_request_costs_less_than_two_microseconds_a_call() -> None:
-    metrics = Metrics()
-    meter = metrics.meter("assistant", "assistant-1", "laptop")
-
-    def microseconds(statement: str) -> float:
-        timer = timeit.Timer(statement, globals={"metrics": metrics, "meter": meter})
-        return min(timer.repeat(7, 20_000)) / 20_000 * 1e6
-
-    assert microseconds('metrics.meter("assistant", "assistant-1", "laptop")') < 2
-    assert microseconds("meter.began()") < 2
-    assert microseconds('meter.ended("finished", 100, 200, 0.1, 3.0)') < 2
 
 
 def test_names_of_keys_may_hold_whatever_they_like() -> None:

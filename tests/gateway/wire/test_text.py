@@ -67,6 +67,12 @@ def test_what_cannot_be_is_refused_by_name() -> None:
     assert refused(SurfaceSettings(max_stops=1), stop=["a", "b"]).param == "stop"
 
 
+def test_a_field_that_is_null_counts_as_left_out() -> None:
+    nothing = {"n": None, "stop": None, "foo": None, "best_of": None}
+    assert asked(**nothing) == asked()
+    assert asked(STRICT, top_k=None) == asked()
+
+
 def test_strict_takes_openai_s_fields_alone() -> None:
     for name in EXTENSION_FIELDS:
         assert asked(**{name: 1}).engine_body("w")[name] == 1

@@ -76,6 +76,14 @@ def test_an_input_that_is_no_text_is_refused(given: Any) -> None:
     assert (caught.value.param or "").startswith("input")
 
 
+def test_a_field_that_is_null_counts_as_left_out() -> None:
+    assert embed(user=None, dimensions=None, foo=None) == embed()
+    assert rerank(return_documents=None, top_n=None, foo=None) == rerank()
+    with pytest.raises(InvalidRequest) as caught:
+        embed(input=None)
+    assert caught.value.code == "missing_required_parameter"
+
+
 def test_reranked_documents_come_back_best_first_with_the_client_s_own_texts() -> None:
     results = [
         {"index": 0, "document": {"text": "what the engine says"}, "relevance_score": 0.1},
