@@ -28,7 +28,12 @@ def run_local(job: TrainJob, workers: int, threads: int | None = None) -> TrainR
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(workers),
         "--max-restarts", str(_RESTARTS), "-m", "alignment.jobs.workers", str(folder / _JOB_FILE),
     ]  # fmt: skip
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "GLOO_SOCKET_IFNAME": _loopback()}
+    environment = os.environ | {
+        "OMP_NUM_THREADS": str(threads),
+        "GLOO_SOCKET_IFNAME": _loopback(),
+        # A store for each start: in a shared one, workers that are started again find the addresses of the dead.
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+    }
     ended = subprocess.run(command, env=environment, check=False, stdout=sys.stderr)
     return _result(job, f"the workers ended with status {ended.returncode}; what they said stands above")
 
