@@ -51,21 +51,32 @@ class BesideBase(NamedTuple):
 
 
 def score_pairs(
-    model: Any, pairs: Sequence[TokenPair], pad_id: int, on_progress: OnProgress = untold
+    model: Any,
+    pairs: Sequence[TokenPair],
+    pad_id: int,
+    on_progress: OnProgress = untold,
+    step: PairStep | None = None,
 ) -> list[PairScore]:
-    """Both sides of every pair under the model, in the order given. The model should be in evaluation mode."""
+    """Both sides of every pair under the model, in the order given. The model should be in evaluation mode.
+
+    `step`: made for this model before; without one it is made here, which costs a trial pair.
+    """
     scores: dict[int, PairScore] = {}
-    for index, logps, row in _rows(model, pairs, pad_id, on_progress, with_base=False):
+    for index, logps, row in _rows(step or PairStep(model, pad_id), model, pairs, on_progress, with_base=False):
         scores[index] = _score(pairs[index], logps, row)
     return [scores[index] for index in range(len(pairs))]
 
 
 def score_beside_base(
-    model: Any, pairs: Sequence[TokenPair], pad_id: int, on_progress: OnProgress = untold
+    model: Any,
+    pairs: Sequence[TokenPair],
+    pad_id: int,
+    on_progress: OnProgress = untold,
+    step: PairStep | None = None,
 ) -> BesideBase:
     """As `score_pairs`, and the same of the model without its adapter, and the KL between the two."""
     found: dict[int, tuple[PairScore, PairScore, Divergence]] = {}
-    for index, logps, row in _rows(model, pairs, pad_id, on_progress, with_base=True):
+    for index, logps, row in _rows(step or PairStep(model, pad_id), model, pairs, on_progress, with_base=True):
         assert logps.reference is not None
         assert logps.divergence is not None
         divergence = Divergence(float(logps.divergence.sums[row]), int(logps.divergence.counts[row]))
@@ -120,10 +131,9 @@ def _each(figure: Callable[[PairScore], float], scores: Sequence[PairScore]) -> 
 
 @torch.no_grad()
 def _rows(
-    model: Any, pairs: Sequence[TokenPair], pad_id: int, on_progress: OnProgress, with_base: bool
+    step: PairStep, model: Any, pairs: Sequence[TokenPair], on_progress: OnProgress, with_base: bool
 ) -> Iterator[tuple[int, StepLogps, int]]:
     """The place of every pair, the figures of its batch, and its row there; pairs of like length go together."""
-    step = PairStep(model, pad_id)
     by_length = sorted(range(len(pairs)), key=lambda index: len(pairs[index].prompt) + len(pairs[index].rejected))
     for start in range(0, len(pairs), _PAIRS_AT_A_TIME):
         places = by_length[start : start + _PAIRS_AT_A_TIME]

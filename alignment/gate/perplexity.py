@@ -41,11 +41,17 @@ def read_paragraphs(path: Path) -> list[str]:
 
 
 @torch.no_grad()
-def perplexity(model: Any, tokenizer: Any, texts: Iterable[str], on_progress: OnProgress = untold) -> float:
+def perplexity(
+    model: Any,
+    tokenizer: Any,
+    texts: Iterable[str],
+    on_progress: OnProgress = untold,
+    step: PairStep | None = None,
+) -> float:
     """exp of the mean negative log-likelihood over every token but each text's first, all texts together."""
     ids = [tokenizer(text)["input_ids"] for text in texts]
     rows = [_Text(text[:1], text[1:]) for text in ids if len(text) > 1]
-    step, total, count = PairStep(model, pad_id(tokenizer)), 0.0, 0
+    step, total, count = step or PairStep(model, pad_id(tokenizer)), 0.0, 0
     for start in range(0, len(rows), _TEXTS_AT_A_TIME):
         batch = to_device(collate(rows[start : start + _TEXTS_AT_A_TIME]), model.device)
         scored = step.logps(model, batch).chosen

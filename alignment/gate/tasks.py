@@ -110,7 +110,9 @@ def _task(manager: Any, name: str, benchmark: Benchmark, subject: str, folder: P
         if not files[benchmark.shots_split]:
             del files[benchmark.shots_split]
             spec |= {"fewshot_split": None, "training_split": None, "fewshot_config": None}
-    task = manager.load(spec | {"custom_dataset": _reader(files, benchmark)})["tasks"][name]
+    # In a group, because only there does lm-eval lay changes over a task that it knows by name.
+    changed = {"group": benchmark.name, "task": [spec | {"custom_dataset": _reader(files, benchmark)}]}
+    task = manager.load(changed)["tasks"][name]
     configured = task.config.num_fewshot or 0
     wanted = configured if shots is None else shots
     if wanted and benchmark.shots_split is not None and benchmark.shots_split not in files:

@@ -4,10 +4,20 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+import torch
+
 from alignment.gate.answers import Answer
 from alignment.gate.comparison import Sides, compared, sign_test
 from alignment.gate.generations import generation_metrics, pinned_prompts, write_answers
-from alignment.gate.holdout import holdout_metrics, kl_to_base, length_matched, score_beside_base, score_pairs
+from alignment.gate.holdout import (
+    BesideBase,
+    PairScore,
+    holdout_metrics,
+    kl_to_base,
+    length_matched,
+    score_beside_base,
+    score_pairs,
+)
 from alignment.gate.languages import Language, languages_of
 from alignment.gate.perplexity import perplexity, perplexity_texts
 from alignment.gate.progress import OnProgress, untold
@@ -17,6 +27,7 @@ from alignment.models import load_adapted, load_renderer, load_tokenizer, pad_id
 from alignment.pairs.pair import PreferencePair
 from alignment.pairs.read import read_pairs
 from alignment.pairs.render import PairRenderer, TokenPair, end_token_ids
+from alignment.step.pair_step import PairStep
 from gateway.contracts.message import Message
 
 _CANDIDATE, _INCUMBENT, _BASE = "default", "incumbent", "base"
@@ -62,6 +73,9 @@ class _Models:
         self.has_incumbent = self.has_base and job.incumbent is not None
         if self.has_incumbent:
             self.model.load_adapter(str(job.incumbent), _INCUMBENT)
+        self.pad_id = pad_id(self.tokenizer)
+        with torch.no_grad():  # nothing is learnt here, so the step need not try its gradients
+            self.step = PairStep(self.model, self.pad_id)
         self._watch = watch
 
     def each(self, what: str, total: int, measure: Callable[[OnProgress], T]) -> Sides[T]:
@@ -94,14 +108,18 @@ class _Models:
 
 
 def _on_pairs(models: _Models, pairs: list[TokenPair]) -> dict[str, MeasuredValue]:
-    model, padding, what = models.model, pad_id(models.tokenizer), "held-out pairs"
+    what, count = "held-out pairs", len(pairs)
+
+    def score(told: OnProgress) -> list[PairScore]:
+        return score_pairs(models.model, pairs, models.pad_id, told, models.step)
+
+    def score_beside(told: OnProgress) -> BesideBase:
+        return score_beside_base(models.model, pairs, models.pad_id, told, models.step)
+
     if not models.has_base:
-        alone = models.under(_CANDIDATE, what, len(pairs), lambda told: score_pairs(model, pairs, padding, told))
-        return dict(holdout_metrics(pairs, Sides(alone)))
-    beside = models.under(_CANDIDATE, what, len(pairs), lambda told: score_beside_base(model, pairs, padding, told))
-    incumbent = None
-    if models.has_incumbent:
-        incumbent = models.under(_INCUMBENT, what, len(pairs), lambda told: score_pairs(model, pairs, padding, told))
+        return dict(holdout_metrics(pairs, Sides(models.under(_CANDIDATE, what, count, score))))
+    beside = models.under(_CANDIDATE, what, count, score_beside)
+    incumbent = models.under(_INCUMBENT, what, count, score) if models.has_incumbent else None
     compared_on_pairs = holdout_metrics(pairs, Sides(beside.own, beside.base, incumbent))
     return {**compared_on_pairs, "kl_to_base": kl_to_base(pairs, beside.divergence)}
 
@@ -112,7 +130,7 @@ def _on_texts(models: _Models, languages: tuple[Language, ...]) -> dict[str, Mea
         texts = perplexity_texts(language)
 
         def measure(told: OnProgress, texts: list[str] = texts) -> float:
-            return perplexity(models.model, models.tokenizer, texts, told)
+            return perplexity(models.model, models.tokenizer, texts, told, models.step)
 
         name = "perplexity" if language == "en" else f"perplexity_{language}"
         sides = models.each(f"texts ({language})", len(texts), measure)
