@@ -102,6 +102,15 @@ def test_log_probabilities_agree_with_the_harness_own(tiny_model: Path, byte_tok
     assert [one[1] for one in ours._loglikelihood_tokens([(("", ""), [40, 41], [best])])] == [True]
 
 
+def test_choices_after_a_long_prompt_need_no_logits_of_the_prompt(
+    wide_model: Any, byte_tokenizer: Any, largest: Any
+) -> None:
+    harness = HarnessModel(wide_model, byte_tokenizer, lambda _: None)
+    with largest:
+        harness._loglikelihood_tokens([(("", ""), [7] * 400, completion) for completion in ([50], [51, 52])])
+    assert largest.size_bytes < 10 << 20  # two positions take 0.8 MB; all of them would take 160
+
+
 def test_what_is_written_is_judged_by_the_last_number(
     items: Path, tiny_model: Path, byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
