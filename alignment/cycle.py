@@ -236,7 +236,11 @@ def _begin(ledger: RunLedger, name: str) -> None:
 
 def _plain(measured: EvaluateResult) -> dict[str, Any]:
     """Metrics as a manifest holds them."""
-    counts: dict[str, Any] = {"holdout_pairs": measured.pairs, "holdout_prompts": measured.prompts}
+    counts: dict[str, Any] = {
+        "holdout_pairs": measured.pairs,
+        "holdout_prompts": measured.prompts,
+        "holdout_matched_pairs": measured.matched_pairs,
+    }
     figures = measured.metrics.items()
     return counts | {name: v.model_dump() if isinstance(v, Interval) else v for name, v in figures}
 

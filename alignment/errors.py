@@ -55,3 +55,7 @@ class DiskTooFull(AlignmentError):
 
 class RunLost(AlignmentError):
     """The run is no longer ours: its lease ran out and somebody else may hold it."""
+
+
+class TasksMissing(AlignmentError):
+    """A benchmark that cannot run: its items are not where they were looked for, or the package is not installed."""

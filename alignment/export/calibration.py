@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from alignment.errors import BadPairs
-from alignment.gate.evaluate import perplexity_texts
+from alignment.gate.perplexity import read_paragraphs
 from alignment.pairs.fields import BadRow
 from alignment.pairs.formats import pair_of
 
@@ -17,7 +17,7 @@ _MOST_TOKENS = 512
 
 def calibration_ids(tokenizer: Any, dataset: Path | None) -> tuple[tuple[int, ...], ...]:
     """Token ids of the first 256 rows, 512 of each at most. Raises `BadPairs`, with the line, at a row without text."""
-    texts = perplexity_texts(_TEXTS) if dataset is None else read_texts(dataset, tokenizer)
+    texts = read_paragraphs(_TEXTS) if dataset is None else read_texts(dataset, tokenizer)
     rows = (tuple(tokenizer(text)["input_ids"][:_MOST_TOKENS]) for text in texts[:_MOST_SEQUENCES])
     return tuple(row for row in rows if len(row) > 1)
 

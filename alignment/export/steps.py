@@ -15,7 +15,7 @@ from alignment.export.calibration import calibration_ids
 from alignment.export.environment import quantize
 from alignment.export.order import CALIBRATED, ExportResult, QuantizeOrder, Scheme
 from alignment.files import folder_bytes, fresh_folder, make_readable, rename_into_place
-from alignment.gate.evaluate import perplexity, perplexity_texts
+from alignment.gate.perplexity import perplexity, perplexity_texts
 from alignment.models import load_model, load_tokenizer
 from alignment.side_files import copy_side_files, forget_folder
 

@@ -8,6 +8,7 @@ from gateway.contracts.release import Interval
 
 RESAMPLES = 2000
 _LEVEL = 0.95
+_DRAWN_AT_A_TIME = 1 << 22
 
 
 def mean_interval(values: Sequence[float], clusters: Sequence[str], seed: int = 0) -> Interval:
@@ -16,10 +17,21 @@ def mean_interval(values: Sequence[float], clusters: Sequence[str], seed: int = 
     values    at least one; for a paired comparison give the differences, one per pair.
     clusters  the prompt of each value: answers to one prompt are alike, so they are drawn together or not at all.
     """
+    return ratio_interval(values, [1.0] * len(values), clusters, seed)
+
+
+def ratio_interval(sums: Sequence[float], counts: Sequence[float], clusters: Sequence[str], seed: int = 0) -> Interval:
+    """The sum of `sums` over the sum of `counts`, with its interval: a mean per token, say, from sums per pair."""
     labels, members = np.unique(np.asarray(clusters), return_inverse=True)
-    sums = np.bincount(members, weights=np.asarray(values, dtype=np.float64), minlength=len(labels))
-    sizes = np.bincount(members, minlength=len(labels))
-    drawn = np.random.default_rng(seed).integers(0, len(labels), size=(RESAMPLES, len(labels)))
-    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    low, high = np.quantile(means, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-    return Interval(value=float(sums.sum() / sizes.sum()), low=float(low), high=float(high))
+    above, below = (
+        np.bincount(members, weights=np.asarray(side, dtype=np.float64), minlength=len(labels))
+        for side in (sums, counts)
+    )
+    generator, ratios = np.random.default_rng(seed), np.empty(RESAMPLES)
+    rows = max(1, _DRAWN_AT_A_TIME // len(labels))
+    for start in range(0, RESAMPLES, rows):
+        part = ratios[start : start + rows]
+        drawn = generator.integers(0, len(labels), size=(len(part), len(labels)))
+        part[:] = above[drawn].sum(axis=1) / below[drawn].sum(axis=1)
+    low, high = np.quantile(ratios, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    return Interval(value=float(above.sum() / below.sum()), low=float(low), high=float(high))

@@ -52,13 +52,13 @@ def main() -> None:
 
 def _answer(job: TrainJob | EvaluateJob | MergeJob, stop: threading.Event, send: Callable[[Report], None]) -> Report:
     try:
-        from alignment.jobs import training, work  # heavy, so not before there is work
+        from alignment.jobs import evaluation, training, work  # heavy, so not before there is work
         from alignment.training.watch import Watching
 
         if isinstance(job, TrainJob):
             watching = Watching(lambda metrics: send(Report(progress=metrics)), stop.is_set)
             return Report(result=training.train(job, watching))
-        return Report(result=work.evaluate(job) if isinstance(job, EvaluateJob) else work.merge(job))
+        return Report(result=evaluation.evaluate(job) if isinstance(job, EvaluateJob) else work.merge(job))
     except AlignmentError as error:
         return Report(failure=Failure(type=type(error).__name__, message=error.message))
     except Exception as error:  # whatever it is, the one who asked must learn of it

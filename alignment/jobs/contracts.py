@@ -50,7 +50,10 @@ class TrainResult(_Record):
 
 
 class EvaluateJob(_Record):
-    """Measure a candidate, and what it is compared with, on the pairs of a file and on the fixed texts."""
+    """Measure a candidate, and what it is compared with: on the pairs of a file, on fixed texts, and on what is asked.
+
+    What a cycle does not need is off by default, because it takes minutes: answers to pinned prompts, and benchmarks.
+    """
 
     kind: Literal["evaluate"] = "evaluate"
     base_folder: Path
@@ -61,17 +64,58 @@ class EvaluateJob(_Record):
     pairs_file: Path | None
     """None if nothing was held out."""
     max_length_tokens: int
+    languages: tuple[Literal["en", "zh"], ...] = ()
+    """Fixed texts and prompts beside those in English and those in the language of the pairs."""
+    generate_tokens: int = Field(default=0, ge=0)
+    """Longest answer to each of the pinned prompts; 0, as in a cycle, writes none."""
+    tasks: tuple[str, ...] = ()
+    """Benchmarks by name; see `alignment/gate/task_files.py`. None in a cycle."""
+    tasks_folder: Path | None = None
+    """Where their items lie."""
+    task_limit: int | None = Field(default=None, ge=1)
+    """Items of each subject; None takes all."""
+    task_shots: int | None = Field(default=None, ge=0)
+    """Worked examples before each item; None leaves it to the benchmark's own configuration."""
+
+
+class TaskTest(_Record):
+    """The candidate against another model on the same items, each answered right or wrong: McNemar's test, exact."""
+
+    won: int
+    """Items that only the candidate got right."""
+    lost: int
+    """Items that only the other got right."""
+    p_value: float
+
+
+class TaskReport(_Record):
+    """What a benchmark was measured on; its accuracies are metrics, `task_mmlu` and so on."""
+
+    items: int
+    subjects: int
+    missing: tuple[str, ...]
+    """Subjects of the benchmark whose items are not there, so that it is not the whole benchmark."""
+    against_incumbent: TaskTest | None = None
+    """None without an incumbent."""
+    against_base: TaskTest | None = None
+    """None if the base itself was measured."""
 
 
 class EvaluateResult(_Record):
     """What was measured."""
 
     metrics: dict[str, MeasuredValue]
-    """By name: `holdout_accuracy`, `_margin`, `_chosen_nll`, each also with `_incumbent` and `_difference`;
-    `perplexity` and `perplexity_base`."""
+    """By name, for the candidate; with `_incumbent` (the base where nothing else serves) and `_base` for the others;
+    with `_difference`, candidate minus incumbent, and `_difference_base` where that is not the same. Names are in
+    docs/evaluation.md."""
     pairs: int
     prompts: int
+    matched_pairs: int = 0
+    """Pairs whose completions are of one length."""
     dropped: dict[str, int]
+    languages: tuple[Literal["en", "zh"], ...] = ("en",)
+    """Of the fixed texts and prompts."""
+    tasks: dict[str, TaskReport] = {}
 
 
 class MergeJob(_Record):

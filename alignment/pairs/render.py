@@ -96,6 +96,10 @@ class PairRenderer:
             fitted.turns_dropped, side.unscored,
         )  # fmt: skip
 
+    def prompt_ids(self, prompt: Sequence[Message], tools: Tools = ()) -> list[int]:
+        """The ids an engine conditions on when it answers `prompt` without a thought."""
+        return self._encode(self._template.prompt(prompt, tools, thinking=False))
+
     def _fitted(self, whole: Sequence[Message], sides: Sequence[Message], tools: Tools) -> _Fitted | str:
         thinking = all(side.reasoning for side in sides)
         for turns_dropped, prompt in enumerate(shortened_prompts(whole)):

@@ -16,7 +16,9 @@ from typing import Any
 from alignment.adapter.merge import adapter_rank
 from alignment.base_models.identity import describe
 from alignment.base_models.resolve import resolve_model
-from alignment.gate.evaluate import PairScore, compare, perplexity, perplexity_texts, score_pairs, summarise
+from alignment.gate.comparison import Sides
+from alignment.gate.holdout import PairScore, holdout_metrics, score_pairs
+from alignment.gate.perplexity import perplexity, perplexity_texts
 from alignment.jobs.contracts import TrainJob
 from alignment.jobs.training import train
 from alignment.models import load_adapted, load_renderer, load_tokenizer, pad_id
@@ -26,6 +28,7 @@ from benchmarks.record import RESULTS, record
 from gateway.contracts.training import TrainingOptions
 
 _PARTS, _EVALUATION, _TRAINING = 5, (1,), (2, 3, 4)
+_FIGURES = ("accuracy", "margin", "chosen_nll")
 
 
 def main() -> None:
@@ -66,10 +69,16 @@ def _measured(model: Path, adapter: Path, evaluation: Path, given: argparse.Name
         cache = given.work / f"{evaluation.stem}-{len(pairs)}-base.json"
         before = _cached(cache) or score_pairs(adapted, pairs, pad_id(tokenizer))
     cache.write_text(json.dumps(before))
+    found = holdout_metrics(pairs, Sides(after, before))
+    prompts = len({pair.prompt_hash for pair in pairs})
+    before_figures, after_figures, difference = (
+        {name: found[f"holdout_{name}{suffix}"].model_dump() for name in _FIGURES}
+        for suffix in ("_base", "", "_difference")
+    )
     return {
-        "before": summarise(before).model_dump(),
-        "after": summarise(after).model_dump(),
-        "difference": compare(after, before).model_dump(),
+        "before": {"pairs": len(pairs), "prompts": prompts, **before_figures},
+        "after": {"pairs": len(pairs), "prompts": prompts, **after_figures},
+        "difference": difference,
         "perplexity_before": perplexity_before,
         "perplexity_after": perplexity_after,
     }
@@ -101,7 +110,7 @@ def _setting(text: str) -> tuple[str, Any]:
 
 def _told(figures: dict[str, Any]) -> str:
     lines = [f"{figures['options']['method']} on {figures['training_pairs']} pairs, {figures['steps']} steps"]
-    for name in ("accuracy", "margin", "chosen_nll"):
+    for name in _FIGURES:
         difference = figures["difference"][name]
         lines.append(
             f"  {name:<11} {figures['before'][name]['value']:.4f} -> {figures['after'][name]['value']:.4f}   "

@@ -9,7 +9,7 @@ from ruler import StepClock, measure
 from settings import Settings
 
 from alignment.base_models.identity import describe
-from alignment.gate.evaluate import score_pairs
+from alignment.gate.holdout import score_pairs
 from alignment.models import load_model, load_renderer, load_tokenizer, pad_id
 from alignment.pairs.read import read_pairs
 from alignment.step.pair_step import PairStep

@@ -8,7 +8,7 @@ import pytest
 
 from alignment.errors import BadPairs
 from alignment.export.calibration import calibration_ids, read_texts
-from alignment.gate.evaluate import perplexity_texts
+from alignment.gate.perplexity import perplexity_texts
 from alignment.models import load_tokenizer
 
 
