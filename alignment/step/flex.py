@@ -26,8 +26,9 @@ class PairMasks:
 
     def __init__(self, batch: Sequence[Lengths], device: torch.device) -> None:
         """On `device` like the batch."""
-        self._places = places_of(batch).to(device)
-        self._longest = int(self._places.positions.max()) + 1
+        places = places_of(batch)
+        self._longest = int(places.positions.max()) + 1
+        self._places = places.to(device)
         self._made: dict[int | None, BlockMask] = {}
 
     def of(self, window: int | None) -> BlockMask:

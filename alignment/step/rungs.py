@@ -73,7 +73,10 @@ def offered(device_type: str, dtype: torch.dtype, config: Any, has_flash_attenti
 
 
 def why_only_padded(causal: Any) -> str | None:
-    """What keeps this model from the faster rungs whatever a trial says; None if nothing does."""
+    """What keeps this model from the faster rungs whatever a trial says; None if nothing does.
+
+    A router's auxiliary loss is part of no loss here; who asks for its logits is scored as transformers would score.
+    """
     config = causal.config.get_text_config()
     layers = set(getattr(config, "layer_types", None) or ()) - _LAYERS
     if getattr(causal, "_is_stateful", False):

@@ -122,6 +122,20 @@ def known(config: Any, **fields: Any) -> Any:
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("mamba", "pairs padded: it has state space or linear attention layers"),
+        ("qwen3 next, linear attention", "pairs padded: it has state space or linear attention layers"),
+        ("mixtral, auxiliary loss", "pairs padded: output_router_logits is set"),
+        ("gemma2, soft caps", "came out as it does padded; not segments: its attention has softcap"),
+        ("cohere, scaled logits", "pairs end to end, each prompt once (segments)"),
+    ],
+)
+def test_a_step_says_in_words_why_it_stands_where_it_does(name: str, words: str) -> None:
+    assert words in PairStep(random_model(name, torch.float32), pad_id=7).reason
+
+
 def test_who_stays_on_the_padded_rung_is_told_why() -> None:
     assert why_only_padded(known(LlamaConfig())) is None
     assert why_only_padded(known(MixtralConfig())) is None
