@@ -10,21 +10,26 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from alignment.errors import BaseModelMissing, UnfitModel
 from alignment.pairs.render import PairRenderer, end_token_ids
+from alignment.step.attention import is_soft_capped
 from gateway.contracts.training import TrainingOptions
 
 
 def load_model(folder: Path, dtype: torch.dtype | None = None, quantization: Any = None) -> Any:
-    """A causal language model in evaluation mode; `dtype` None keeps the precision of its files."""
+    """A causal language model in evaluation mode; `dtype` None keeps the precision of its files.
+
+    It attends by SDPA where it can; eagerly if it caps attention scores, which SDPA would leave out without a word.
+    """
     try:
         model = AutoModelForCausalLM.from_pretrained(
             str(folder),
             dtype=dtype or "auto",
-            attn_implementation="sdpa",
             local_files_only=True,
             quantization_config=quantization,
         )
     except (OSError, ValueError) as error:
         raise BaseModelMissing(f"{folder} holds no model that transformers can load: {error}") from error
+    if is_soft_capped(model.config):
+        model.set_attn_implementation("eager")
     return model.eval()
 
 

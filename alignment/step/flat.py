@@ -4,8 +4,7 @@ Attention goes in segments, through transformers' attention interface: the chose
 rejected one after the same prompt, not seeing the chosen one. Nothing attends from one pair to another.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,28 +12,22 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from alignment.step.attention import refuse_unknown
 from alignment.step.batch import Lengths, StepBatch
 from alignment.step.targets import Targets
+from alignment.step.visibility import places_of
 
 SEGMENTS = "alignway_segments"
-_NOT_UNDERSTOOD = ("softcap", "s_aux")
-"""What some models' attention does beside the softmax of scaled products."""
-
-
-class NotUnderstood(Exception):
-    """This model's attention does something that segments cannot."""
 
 
 def flat_hidden(body: Any, batch: StepBatch, targets: Targets) -> Tensor:
-    """Hidden states (N, H) that predict the targets."""
-    positions = torch.cat([_positions(lengths) for lengths in batch["lengths"]]).to(batch["input_ids"].device)
-    with in_segments(body.config):
-        hidden: Tensor = body(
-            input_ids=batch["input_ids"][None],
-            position_ids=positions[None],
-            use_cache=False,
-            segments=batch["lengths"],
-        ).last_hidden_state[0]
+    """Hidden states (N, H) that predict the targets; the model attends by `SEGMENTS`."""
+    hidden: Tensor = body(
+        input_ids=batch["input_ids"][None],
+        position_ids=places_of(batch["lengths"]).positions.to(batch["input_ids"].device)[None],
+        use_cache=False,
+        segments=batch["lengths"],
+    ).last_hidden_state[0]
     return hidden[targets.sources]
 
 
@@ -52,8 +45,7 @@ def segment_attention(
     **others: Any,
 ) -> tuple[Tensor, None]:
     """query (1, H, T, D), key and value (1, G, T, D) with G dividing H -> (1, T, H, D). Raises `NotUnderstood`."""
-    if any(others.get(name) is not None for name in _NOT_UNDERSTOOD):
-        raise NotUnderstood(f"its attention has {' or '.join(_NOT_UNDERSTOOD)}")
+    refuse_unknown(others, "softcap")
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = (side.repeat_interleave(groups, dim=1) for side in (key, value))
@@ -87,23 +79,6 @@ def _mask(asking: int, heard: int, window: int | None, device: torch.device) -> 
     distance = torch.arange(heard - asking, heard, device=device)[:, None] - torch.arange(heard, device=device)
     seen = distance >= 0
     return seen if window is None else seen & (distance < window)
-
-
-def _positions(lengths: Lengths) -> Tensor:
-    """The rejected completion follows the prompt, as the chosen one does."""
-    completed = lengths.prompt + lengths.chosen
-    return torch.cat([torch.arange(completed), lengths.prompt + torch.arange(lengths.rejected)])
-
-
-@contextmanager
-def in_segments(config: Any) -> Iterator[None]:
-    """While it lasts, the model's attention expects `segments`."""
-    before = config._attn_implementation
-    config._attn_implementation = SEGMENTS
-    try:
-        yield
-    finally:
-        config._attn_implementation = before
 
 
 AttentionInterface.register(SEGMENTS, segment_attention)

@@ -17,13 +17,16 @@ class EmbeddingNoise:
         self._scale = torch.ones(())
         model.get_input_embeddings().register_forward_hook(self._noisy)
 
-    def expect(self, batch: StepBatch, is_flat: bool) -> None:
-        """What is embedded next: all rows end to end, or each as a padded row."""
-        tokens = torch.tensor([lengths.total for lengths in batch["lengths"]], device=batch["input_ids"].device)
-        if is_flat:
-            self._scale = tokens.rsqrt().repeat_interleave(tokens)[None, :, None]
-        else:
-            self._scale = tokens.rsqrt()[:, None, None]
+    def expect(self, batch: StepBatch, layout: str) -> None:
+        """What is embedded next, by `Rung.layout`: runs end to end, with each prompt once or twice, or padded rows."""
+        scale = torch.tensor([lengths.total for lengths in batch["lengths"]]).rsqrt()
+        if layout != "rows":
+            tokens = [
+                lengths.total + (lengths.prompt if layout == "sequences" and lengths.rejected else 0)
+                for lengths in batch["lengths"]
+            ]
+            scale = scale.repeat_interleave(torch.tensor(tokens))
+        self._scale = scale.to(batch["input_ids"].device).view((-1, 1, 1) if layout == "rows" else (1, -1, 1))
 
     def _noisy(self, module: Any, arguments: Any, embedded: Tensor) -> Tensor:
         if not module.training:

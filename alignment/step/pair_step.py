@@ -1,26 +1,23 @@
 """The forward pass of a step: a batch of pairs in, sums of log-probabilities out, whatever the model can do."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.utils import is_flash_attn_2_available
 
-from alignment.step.batch import Pair, Single, StepBatch, collate, to_device
-from alignment.step.flat import flat_hidden, in_segments
-from alignment.step.ladder import why_not
+from alignment.step.attention import attending
+from alignment.step.batch import Pair, Single, StepBatch, collate
+from alignment.step.head import divergence, finish_of, head_divergence, head_logps
+from alignment.step.ladder import Choice, choose, short_windows, trial_batch
 from alignment.step.noise import EmbeddingNoise
-from alignment.step.padded import padded_hidden, padded_logits
+from alignment.step.padded import padded_logits
 from alignment.step.results import SideLogps, StepLogps
+from alignment.step.rungs import PADDED, RUNGS, offered, why_only_padded
 from alignment.step.targets import CHOSEN, PROMPT, REJECTED, Targets, summed_by, targets_of
-from alignment.step.vocabulary import token_divergence, token_logps
-
-_LONGEST_TRIAL = 512
-# Models that do more than a matrix product after the last hidden state name it with one of these settings.
-_HEAD_EXTRAS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
-_FLAT = "pairs end to end, each prompt once: a trial pair came out as it does padded"
 
 
 class PairStep:
@@ -33,13 +30,9 @@ class PairStep:
         """
         self._pad_id = pad_id
         self._noise = EmbeddingNoise(model, neftune_alpha) if neftune_alpha else None
-        self.rung, self.reason = "padded", "pairs padded: its head is more than a matrix product"
-        """How batches are scored, `segments` or `padded`, and why."""
-        if not _has_head_extras(_causal(model)):
-            reason = why_not(model, partial(self._score, model, "segments"), partial(self._score, model, "padded"),
-                             _trial(model))  # fmt: skip
-            self.rung = "segments" if reason is None else "padded"
-            self.reason = _FLAT if reason is None else f"pairs padded: {reason}"
+        self._finish = finish_of(_causal(model), _body(model))
+        self.rung, self.reason = self._choose(model)
+        """How batches are scored, by the name of a rung (`RUNGS`), and why not on a faster one."""
 
     def collate(self, rows: Sequence[Pair | Single]) -> StepBatch:
         """One batch, on the CPU."""
@@ -55,19 +48,34 @@ class PairStep:
         targets = targets_of(batch, prompt)
         base = self._base_states(model, batch, targets) if reference or divergence else None
         states = self._states(model, self.rung, batch, targets)
-        scored = self._summed(_scores(model, states, targets), targets, batch)
+        scored = self._summed(self._scores(model, states, targets), targets, batch)
         if base is not None and reference:
             with torch.no_grad():
-                scored = scored._replace(reference=self._summed(_scores(model, base, targets), targets, batch))
+                scored = scored._replace(reference=self._summed(self._scores(model, base, targets), targets, batch))
         if base is not None and divergence:
-            scored = scored._replace(divergence=_divergence(model, states, base, targets, len(batch["lengths"])))
+            scored = scored._replace(divergence=self._divergence(model, states, base, targets, len(batch["lengths"])))
         return scored
 
     @contextmanager
     def held(self, model: Any) -> Iterator[None]:
         """Around forward and backward together: gradient checkpointing runs parts of the forward pass again."""
-        with in_segments(_body(model).config) if self.rung == "segments" else nullcontext():
+        with self._attending(model, self.rung):
             yield
+
+    def _choose(self, model: Any) -> Choice:
+        causal = _causal(model)
+        if self._finish is None:
+            return Choice(PADDED, "pairs padded: its head is more than a matrix product")
+        if (reason := why_only_padded(causal)) is not None:
+            return Choice(PADDED, f"pairs padded: {reason}")
+        config = causal.config.get_text_config()
+        names = offered(model.device.type, causal.dtype, config, is_flash_attn_2_available())
+        with short_windows(causal):
+            return choose(model, names, partial(self._score, model), trial_batch(config.vocab_size, model.device))
+
+    def _attending(self, model: Any, rung: str) -> AbstractContextManager[None]:
+        config = getattr(_body(model), "config", None) or _causal(model).config
+        return attending(config, RUNGS[rung].attention(config))
 
     def _summed(self, scores: Tensor, targets: Targets, batch: StepBatch) -> StepLogps:
         chosen, rejected, prompt = (
@@ -81,75 +89,43 @@ class PairStep:
             return self._states(model, self.rung, batch, targets)
 
     def _states(self, model: Any, rung: str, batch: StepBatch, targets: Targets) -> Tensor:
-        """What predicts the targets: hidden states (N, H), or logits (N, V) of a head that is no matrix product."""
-        causal = _causal(model)
+        """What predicts the targets: hidden states (N, H), or logits (N, V) of a head that is not understood."""
         if self._noise:
-            self._noise.expect(batch, is_flat=rung == "segments")
-        if _has_head_extras(causal):
-            return padded_logits(causal, batch, targets, self._pad_id)
-        if rung == "segments":
-            return flat_hidden(_body(model), batch, targets)
-        return padded_hidden(_body(model), batch, targets, self._pad_id)
+            self._noise.expect(batch, RUNGS[rung].layout)
+        with self._attending(model, rung):
+            if self._finish is None:
+                return padded_logits(_causal(model), batch, targets, self._pad_id)
+            return RUNGS[rung].hidden(_body(model), batch, targets, self._pad_id)
 
     def _score(self, model: Any, rung: str, batch: StepBatch) -> Tensor:
         targets = targets_of(batch, prompt=True)
-        return _scores(model, self._states(model, rung, batch, targets), targets)
+        return self._scores(model, self._states(model, rung, batch, targets), targets)
 
+    def _scores(self, model: Any, states: Tensor, targets: Targets) -> Tensor:
+        """Log-probabilities (N,) of the targets."""
+        if self._finish is None:
+            return states.log_softmax(1).gather(1, targets.ids[:, None]).squeeze(1)
+        return head_logps(states, _causal(model).get_output_embeddings(), self._finish, targets.ids)
 
-def _scores(model: Any, states: Tensor, targets: Targets) -> Tensor:
-    """Log-probabilities (N,) of the targets."""
-    causal = _causal(model)
-    if _has_head_extras(causal):
-        return states.log_softmax(1).gather(1, targets.ids[:, None]).squeeze(1)
-    return token_logps(states, causal.get_output_embeddings(), targets.ids)
-
-
-def _divergence(model: Any, states: Tensor, base: Tensor, targets: Targets, pairs: int) -> SideLogps:
-    """KL to the base, summed over the tokens of both completions of each pair."""
-    causal = _causal(model)
-    answers = targets.only_completions()
-    own, other = states[answers.rows], base[answers.rows]
-    if _has_head_extras(causal):
-        p, q = own.log_softmax(1), other.log_softmax(1)
-        kl = (p.exp() * (p - q)).sum(1)
-    else:
-        kl = token_divergence(own, other, causal.get_output_embeddings())
-    return summed_by(answers.pairs, kl, pairs)
+    def _divergence(self, model: Any, states: Tensor, base: Tensor, targets: Targets, pairs: int) -> SideLogps:
+        """KL to the base, summed over the tokens of both completions of each pair."""
+        answers = targets.only_completions()
+        own, other = states[answers.rows], base[answers.rows]
+        if self._finish is None:
+            kl = divergence(own, other)
+        else:
+            kl = head_divergence(own, other, _causal(model).get_output_embeddings(), self._finish)
+        return summed_by(answers.pairs, kl, pairs)
 
 
 def _body(model: Any) -> Any:
+    """The model up to its last hidden state; None where there is no such part."""
     causal = _causal(model)
-    return getattr(causal, causal.base_model_prefix)
+    return getattr(causal, causal.base_model_prefix, None)
 
 
 def _causal(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def _has_head_extras(causal: Any) -> bool:
-    return any(getattr(causal.config, name, None) for name in _HEAD_EXTRAS)
-
-
-def _trial(model: Any) -> StepBatch:
-    """Two pairs of arbitrary tokens, longer than the model's window if it has a short one."""
-    config = _causal(model).config
-    window = getattr(config, "sliding_window", None) or 0
-    size = 24 if window > _LONGEST_TRIAL else window + 24
-    tokens = torch.randint(config.vocab_size, (4 * size,), generator=torch.Generator().manual_seed(0)).tolist()
-    first = TrialPair(tokens[:size], tokens[size : size + 9], tokens[2 * size : 2 * size + 13])
-    second = TrialPair(tokens[3 * size : 3 * size + 5], tokens[-7:], tokens[-12:-8])
-    return to_device(collate([first, second]), model.device)
-
-
-class TrialPair(NamedTuple):
-    """A pair for the check."""
-
-    prompt: list[int]
-    chosen: list[int]
-    rejected: list[int]
-    weight: float = 1.0
-    chosen_unscored: int = 0
-    rejected_unscored: int = 0
 
 
 @contextmanager
