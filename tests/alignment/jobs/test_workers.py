@@ -73,11 +73,11 @@ def test_two_workers_train_what_one_trains(tiny_model: Path, pairs_file: Path, t
 def test_a_lost_worker_is_started_again_and_the_run_ends_as_if_nothing_had_been(
     tiny_model: Path, pairs_file: Path, tmp_path: Path
 ) -> None:
-    whole = run_local(job(tiny_model, pairs_file, tmp_path / "whole", max_steps=40), workers=2, threads=1)
+    whole = run_local(job(tiny_model, pairs_file, tmp_path / "whole", epochs=16, max_steps=40), workers=2, threads=1)
     found: list[int] = []
     thread = threading.Thread(target=_kill_a_worker, args=(tmp_path / "broken", found))
     thread.start()
-    broken = run_local(job(tiny_model, pairs_file, tmp_path / "broken", max_steps=40), workers=2, threads=1)
+    broken = run_local(job(tiny_model, pairs_file, tmp_path / "broken", epochs=16, max_steps=40), workers=2, threads=1)
     thread.join()
     assert found
     steps = [json.loads(line)["step"] for line in (tmp_path / "broken" / "metrics.jsonl").read_text().splitlines()]
