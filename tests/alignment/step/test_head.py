@@ -38,7 +38,7 @@ def test_one_name_may_be_a_factor_or_a_divisor_and_the_likeliest_comes_first() -
     assert possible_finishes(SimpleNamespace(logits_scaling=None)) == [Finish()]
 
 
-def test_a_head_that_does_something_else_is_left_to_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_head_that_does_something_else_is_left_to_the_model() -> None:
     model = random_model("llama")
     causal = model.get_base_model()
     causal.lm_head.register_forward_hook(lambda _module, _given, logits: logits + logits.square())
