@@ -22,6 +22,11 @@ class DivergenceGuard:
         }
         self._beyond = dict.fromkeys(self._limits, 0)
 
+    @property
+    def is_calm(self) -> bool:
+        """Whether no figure is beyond its limit just now: what is saved meanwhile can be gone on with."""
+        return not any(self._beyond.values())
+
     def check(self, metrics: Metrics, step: int) -> None:
         """Raise `TrainingDiverged` at once if a figure is not finite, or once one was beyond its limit three times."""
         for name, value in metrics.items():

@@ -9,8 +9,10 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer
 
+from alignment.errors import TrainingDiverged
 from alignment.step.batch import tokens_of
-from alignment.training.batches import Planned, is_out_of_memory
+from alignment.training.batches import Planned
+from alignment.training.exhaustion import is_out_of_memory
 from alignment.training.guard import DivergenceGuard
 from alignment.training.records import Metrics
 from alignment.training.schedule import Schedule, rate_share
@@ -74,10 +76,19 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is not followe
         return float(self.state.global_step / self._plan.steps_per_epoch)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        # The adapter alone: not the pickled arguments, which the trainer writes but never reads back.
+        """The adapter alone: not the pickled arguments, which the trainer writes but never reads back."""
+        self._check_finite()
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         self.model.save_pretrained(str(folder), state_dict=state_dict, save_embedding_layers=False)
+
+    def _check_finite(self) -> None:
+        """The losses of a step are those before its update; what the update made of the adapter is seen here."""
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad and not parameter.isfinite().all():
+                raise TrainingDiverged(
+                    f"{name} is no longer finite after step {self.state.global_step}; lower the learning rate"
+                )
 
 
 def _as_they_are(rows: list[Planned]) -> dict[str, list[Planned]]:

@@ -14,7 +14,7 @@ from alignment.models import load_model, load_renderer
 from alignment.pairs.pair import PreferencePair
 from alignment.pairs.render import TokenPair
 from alignment.step.pair_step import PairStep
-from alignment.training.checkpoints import newest_complete
+from alignment.training.checkpoints import find_newest
 from alignment.training.loop import train_adapter
 from alignment.training.watch import Watching
 from gateway.contracts.release import BaseModelRef
@@ -110,9 +110,9 @@ def test_a_half_written_checkpoint_is_not_resumed_from(
     tiny_model: Path, token_pairs: list[TokenPair], tmp_path: Path
 ) -> None:
     train(tiny_model, token_pairs, tmp_path, checkpoint_seconds=0.0)
-    assert newest_complete(tmp_path) == tmp_path / "checkpoint-12"
-    (tmp_path / "checkpoint-12" / "COMPLETE").unlink()
-    assert newest_complete(tmp_path) == tmp_path / "checkpoint-11"
+    assert find_newest(tmp_path).newest == tmp_path / "checkpoint-12"
+    (tmp_path / "checkpoint-12" / "SEAL.json").unlink()
+    assert find_newest(tmp_path).newest == tmp_path / "checkpoint-11"
     assert not (tmp_path / "checkpoint-12").exists()
 
 
