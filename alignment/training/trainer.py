@@ -67,7 +67,8 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is not followe
                 "pairs_per_second": self._plan.pairs_per_step / seconds,
                 "tokens_per_second": self._step_tokens / seconds,
             }
-            logs = {**logs, **self._step_metrics, "epoch": self._epoch(), **pace}
+            self.state.epoch = self._epoch()  # to the trainer, the whole plan is one pass
+            logs = {**logs, **self._step_metrics, **pace}
             self._guard.check({"grad_norm": logs["grad_norm"]}, self.state.global_step)
         super().log(logs, start_time)
         self._step_started = time.monotonic()
