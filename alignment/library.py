@@ -72,7 +72,7 @@ def train(
         shows_progress=bar,
     )
     refuse_sharding()
-    with exhaustion_told(job.folder), _way_on(job.folder):
+    with _way_on(job.folder), exhaustion_told(job.folder):
         _claim_folder(job)
         result = _run(job, workers, runner, Watching(callbacks=tuple(callbacks), report_to=tuple(report_to)))
         card = adapter_card(job, result, read_run(job.folder), software_versions())
@@ -104,7 +104,8 @@ def _way_on(folder: Path) -> Iterator[None]:
     try:
         yield
     except DiskTooFull as error:
-        raise DiskTooFull(f"{error.message}; then go on: alignway train --resume --out {folder}") from error
+        way = f"go on: alignway train --resume --out {folder}" if (folder / RUN_FILE).is_file() else "begin again"
+        raise DiskTooFull(f"{error.message}; then {way}") from error
 
 
 def _claim_folder(job: TrainJob) -> None:

@@ -28,7 +28,7 @@ def seal_checkpoint(checkpoint: Path) -> None:
     """Put a checkpoint on disk, then say so; a process killed before leaves no seal. Older ones are removed."""
     write_seal(checkpoint, checkpoint.name)
     for older in sealed_checkpoints(checkpoint.parent)[_KEPT:]:
-        _discard(older)
+        discard(older)
 
 
 def find_newest(folder: Path) -> Found:
@@ -45,7 +45,7 @@ def find_newest(folder: Path) -> Found:
             damaged[checkpoint] = str(error).partition(";")[0]
             continue
         for other in damaged:
-            _discard(other)
+            discard(other)
         return Found(checkpoint, tuple(f"{why}: going on from step {step_of(checkpoint)}" for why in damaged.values()))
     if damaged:
         raise CheckpointDamaged(
@@ -73,16 +73,16 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def discard_all(folder: Path) -> None:
-    """Remove every checkpoint; a finished run has its adapter."""
-    for checkpoint in folder.glob("checkpoint-*"):
-        _discard(checkpoint)
-    # What was kept of evaluations goes last: a run that goes on from a checkpoint may need it.
-    for kept in folder.glob(f"{BEST}*"):
-        shutil.rmtree(kept, ignore_errors=True)
-
-
-def _discard(checkpoint: Path) -> None:
+def discard(checkpoint: Path) -> None:
     """The seal goes first: killed in the middle of this, a process leaves nothing that looks whole."""
     (checkpoint / SEAL_FILE).unlink(missing_ok=True)
     shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def discard_all(folder: Path) -> None:
+    """Remove every checkpoint; a finished run has its adapter."""
+    for checkpoint in folder.glob("checkpoint-*"):
+        discard(checkpoint)
+    # What was kept of evaluations goes last: a run that goes on from a checkpoint may need it.
+    for kept in folder.glob(f"{BEST}*"):
+        shutil.rmtree(kept, ignore_errors=True)

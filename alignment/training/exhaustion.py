@@ -13,9 +13,14 @@ from alignment.files import folder_bytes
 from alignment.training.checkpoints import remove_unfinished, sealed_checkpoints, step_of
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_FULL_WORDS = ("No space left on device", "File too large", "Disk quota exceeded", "PytorchStreamWriter failed")
+_FULL_WORDS = (
+    "No space left on device", "File too large", "Disk quota exceeded", "PytorchStreamWriter failed", "unexpected pos",
+)  # fmt: skip
 """safetensors and torch write by themselves and keep only words of what went wrong."""
-_MEMORY_WORDS = ("can't allocate memory", "not enough memory", "std::bad_alloc", "Cannot allocate memory")
+_MEMORY_WORDS = (
+    "can't allocate memory", "not enough memory", "std::bad_alloc", "Cannot allocate memory", "can't start new thread",
+    "failed to map segment",
+)  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from alignment.adapter.attach import attach_adapter, save_adapter
 from alignment.errors import NotEnoughPairs, TrainingDiverged, TrainingStopped
 from alignment.files import fresh_folder, replace_folder
 from alignment.training.batches import Row
-from alignment.training.checkpoints import Found, find_newest, sealed_checkpoints, step_of
+from alignment.training.checkpoints import Found, discard, find_newest, sealed_checkpoints, step_of
 from alignment.training.curves import CURVES_FILE, plot_curves
 from alignment.training.holdout import Holdout, best_adapter
 from alignment.training.prepare import Prepared, Run, prepare
@@ -93,7 +93,7 @@ def _run(prepared: Prepared, found: Found, folder: Path) -> None:
     try:
         trainer.train(resume_from_checkpoint=str(found.newest) if found.newest else None)
     except TrainingDiverged as error:
-        raise TrainingDiverged(f"{error.message}. {_last_good(folder)}") from error
+        raise TrainingDiverged(f"{error.message}. {_last_good(prepared, folder)}") from error
     if prepared.checkpoints.stopped:
         raise TrainingStopped(f"stopped after step {trainer.state.global_step} of {trainer.state.max_steps}, as asked")
 
@@ -120,7 +120,11 @@ def _happened(prepared: Prepared) -> list[str]:
     return happened
 
 
-def _last_good(folder: Path) -> str:
+def _last_good(prepared: Prepared, folder: Path) -> str:
+    """Checkpoints of the adapter that diverged are removed, so that nobody goes on with one."""
     for checkpoint in sealed_checkpoints(folder):
+        if not prepared.trainer.guard.is_good(step_of(checkpoint)):
+            discard(checkpoint)
+            continue
         return f"The last good adapter is that of step {step_of(checkpoint)}, in {checkpoint}"
-    return "No checkpoint had been written yet"
+    return "No good checkpoint had been written yet"

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from rich.console import Console
 from transformers import PrinterCallback, TrainingArguments
-from transformers.integrations import TensorBoardCallback
 
 from alignment.errors import UnfitModel
 from alignment.files import write_whole
 from alignment.losses.catalogue import find_loss
 from alignment.step.pair_step import PairStep
 from alignment.training.batches import PlannedRows, Row, TokenBudget, auto_tokens
+from alignment.training.event_file import EventFile
 from alignment.training.guard import DivergenceGuard
 from alignment.training.holdout import Holdout
 from alignment.training.progress import shown_on
@@ -24,7 +24,7 @@ from alignment.training.records import METRICS_FILE, Metrics
 from alignment.training.schedule import Schedule
 from alignment.training.scoring import RowScorer
 from alignment.training.trainer import PairTrainer
-from alignment.training.watch import Checkpoints, MetricsFile, Reporter, Watching
+from alignment.training.watch import Checkpoints, Curves, MetricsFile, Reporter, Watching
 from gateway.contracts.training import TrainingOptions
 
 _BUDGET_FILE = "tokens_per_batch.json"
@@ -69,13 +69,15 @@ def prepare(adapted: Any, rows: Sequence[Row], held_out: Sequence[Row], run: Run
     scorer = RowScorer(step, find_loss(options.method), options.loss_parameters, TokenBudget(tokens))
     guard = DivergenceGuard(adapted.config.get_text_config().vocab_size)
     checkpoints = Checkpoints(run.watching.should_stop, run.watching.checkpoint_seconds, lambda: guard.is_calm)
-    writer = _tensorboard(run) if arguments.process_index == 0 else None
-    holdout = _holdout(scorer, held_out, run, writer) if held_out else None
+    # Whoever writes or shows something does so in the first worker only.
+    events = EventFile(run.folder / "tensorboard", run.done + 1) if arguments.process_index == 0 else None
+    holdout = _holdout(scorer, held_out, run, events) if held_out else None
+    watchers = [*(_callbacks(run, events) if events else []), checkpoints, *([holdout] if holdout else [])]
     trainer = PairTrainer(
         model=adapted,
         args=arguments,
         train_dataset=PlannedRows(_with_mean_weight_1(rows), plan.steps, plan.pairs_per_step, options.seed),
-        callbacks=[*_callbacks(run, writer), checkpoints, *([holdout] if holdout else []), *run.watching.callbacks],
+        callbacks=[*watchers, *run.watching.callbacks],
         scorer=scorer,
         guard=guard,
         plan=plan,
@@ -84,13 +86,12 @@ def prepare(adapted: Any, rows: Sequence[Row], held_out: Sequence[Row], run: Run
     return Prepared(trainer, step, checkpoints, holdout, tokens)
 
 
-def _holdout(scorer: RowScorer, rows: Sequence[Row], run: Run, writer: Any) -> Holdout:
+def _holdout(scorer: RowScorer, rows: Sequence[Row], run: Run, events: EventFile | None) -> Holdout:
     every = run.options.evaluate_every or max(1, run.plan.steps // _EVALUATIONS)
 
     def draw(found: Metrics) -> None:
-        for name, value in found.items():
-            if name != "step":
-                writer.add_scalar(f"holdout/{name}", value, int(found["step"]))
+        if events:
+            events.add("holdout", {name: value for name, value in found.items() if name != "step"}, int(found["step"]))
 
     return Holdout(scorer, rows, run.folder, every, run.options.early_stop, run.done, draw)
 
@@ -127,22 +128,12 @@ def _arguments(run: Run) -> TrainingArguments:
     return arguments
 
 
-def _tensorboard(run: Run) -> Any:
-    # Imported late: tensorboard costs half a second, and only a run needs it.
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(run.folder / "tensorboard"), purge_step=run.done + 1)
-
-
-def _callbacks(run: Run, writer: Any) -> list[Any]:
-    """Whoever writes or shows something does so in the first worker only: the one with a writer."""
-    if writer is None:
-        return []
+def _callbacks(run: Run, events: EventFile) -> list[Any]:
     shown = [shown_on(Console(stderr=True))] if run.watching.bar else []
     return [
         Reporter(run.watching.on_progress),
         MetricsFile(run.folder / METRICS_FILE, run.done),
-        TensorBoardCallback(writer),
+        Curves(events),
         *shown,
     ]
 

@@ -27,7 +27,7 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is not followe
         # Workers add up their gradients in the scorer: the model is called part by part, not through one wrapper.
         self.accelerator.prepare_model = _unwrapped
         self.scorer = scorer
-        self._guard = guard
+        self.guard = guard
         self._plan = plan
         self._step_metrics: Metrics = {}
         self._step_started = time.monotonic()
@@ -54,7 +54,7 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is not followe
             model.zero_grad()
             _restore_noise(noise)
             self.scorer.budget.shrink(rows)
-        self._guard.check(metrics, self.state.global_step + 1)
+        self.guard.check(metrics, self.state.global_step + 1)
         self._step_metrics = metrics
         self._step_tokens = sum(tokens_of(one.row) for one in rows) * self.args.world_size
         return torch.tensor(metrics["loss"], device=model.device)
@@ -69,7 +69,7 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is not followe
             }
             self.state.epoch = self._epoch()  # to the trainer, the whole plan is one pass
             logs = {**logs, **self._step_metrics, **pace}
-            self._guard.check({"grad_norm": logs["grad_norm"]}, self.state.global_step)
+            self.guard.check({"grad_norm": logs["grad_norm"]}, self.state.global_step)
         super().log(logs, start_time)
         self._step_started = time.monotonic()
 

@@ -11,6 +11,7 @@ import torch.distributed as distributed
 from transformers import TrainerCallback
 
 from alignment.training.checkpoints import CHECKPOINT_SECONDS, seal_checkpoint
+from alignment.training.event_file import EventFile
 from alignment.training.records import Metrics, append, drop_after
 
 OnProgress = Callable[[Metrics], None]
@@ -47,6 +48,18 @@ class MetricsFile(Watcher):
         """Append one line."""
         if "loss" in logs:
             append(self._path, {"step": state.global_step, **logs})
+
+
+class Curves(Watcher):
+    """Every step's figures for TensorBoard."""
+
+    def __init__(self, events: EventFile) -> None:
+        self._events = events
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Metrics, **_: Any) -> None:
+        """Add a point to every curve."""
+        if "loss" in logs:
+            self._events.add("train", logs, state.global_step)
 
 
 class Reporter(Watcher):

@@ -11,13 +11,15 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
         "alignment.library",
         "alignment.commands.train",
         "gateway.__main__",
-        "torch.utils.tensorboard",
+        "tensorboard.compat.proto.event_pb2",
         "matplotlib.figure",
     ]
 )
@@ -32,6 +34,8 @@ class Trouble:
 
     limits: Mapping[int, int] = field(default_factory=dict)
     """Of `resource`, by number."""
+    memory_bytes: int | None = None
+    """How much more address space it may take than it has when it begins."""
     killed_at_change: int | None = None
     """The number of the change to files below `folder` at whose beginning the process kills itself."""
     half_written: int | None = None
@@ -79,7 +83,10 @@ def _train(words: list[str], log: str, trouble: Trouble) -> None:
         sys.addaudithook(_killer(trouble.killed_at_change, str(trouble.folder)))
     if trouble.half_written is not None:
         _tear(trouble.half_written)
-    for kind, value in trouble.limits.items():
+    limits = dict(trouble.limits)
+    if trouble.memory_bytes is not None:
+        limits[resource.RLIMIT_AS] = psutil.Process().memory_info().vms + trouble.memory_bytes
+    for kind, value in limits.items():
         resource.setrlimit(kind, (value, resource.getrlimit(kind)[1]))
     sys.argv = ["alignway", "train", *words]
     main()
