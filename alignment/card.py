@@ -14,11 +14,11 @@ def model_card(release: Release, facts: Mapping[str, Any], versions: Mapping[str
         f"---\nbase_model: {release.base.model}\nlibrary_name: peft\ntags: [alignway, {release.method}, lora]\n---",
         f"# {release.name}\n\nRelease `{release.id}` of `{release.alias}`, which {verdict}. "
         f"Made {release.created_at.isoformat(timespec='seconds')} with {release.method.upper()}.",
-        "## Lineage\n\n" + _table(("what", "which"), _lineage(release)),
-        "## Gates\n\n" + _table(("gate", "verdict", "reason"), ((g.gate, g.verdict, g.reason) for g in release.gates)),
-        "## Metrics\n\n" + _table(("metric", "value"), ((k, _shown(v)) for k, v in sorted(release.metrics.items()))),
+        "## Lineage\n\n" + table(("what", "which"), _lineage(release)),
+        "## Gates\n\n" + table(("gate", "verdict", "reason"), ((g.gate, g.verdict, g.reason) for g in release.gates)),
+        "## Metrics\n\n" + table(("metric", "value"), described(release.metrics)),
         *(f"## {name}\n\n{_fact(value)}" for name, value in facts.items()),
-        "## Made with\n\n" + _table(("package", "version"), versions.items()),
+        "## Made with\n\n" + table(("package", "version"), versions.items()),
         "![training curves](training.png)",
     ]
     return "\n\n".join(sections) + "\n"
@@ -35,9 +35,15 @@ def _lineage(release: Release) -> list[tuple[str, str]]:
     ]
 
 
-def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+def table(heads: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:
+    """A table in Markdown."""
     lines = [heads, ("---",) * len(heads), *rows]
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def described(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Metrics in order of their names, as people read them."""
+    return [(name, _shown(value)) for name, value in sorted(metrics.items())]
 
 
 def _shown(value: Any) -> str:

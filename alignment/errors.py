@@ -33,6 +33,10 @@ class ExportFailed(AlignmentError):
     """A model that was not exported; nothing of it is left behind."""
 
 
+class CheckpointDamaged(AlignmentError):
+    """Checkpoints that are not what was written, and none that is; the adapter they held is lost."""
+
+
 class TrainingDiverged(AlignmentError):
     """The loss became infinite or not a number; nothing trained since can be used."""
 
@@ -50,7 +54,7 @@ class JobFailed(AlignmentError):
 
 
 class DiskTooFull(AlignmentError):
-    """Not enough room for a release; found before anything large was written."""
+    """Not enough room on a disk; nothing half-written is taken for whole."""
 
 
 class RunLost(AlignmentError):

@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all. Knows nothing of what is in them."""
+"""Files and folders that appear whole or not at all. Knows nothing of what is in them."""
 
 import os
 import shutil
@@ -32,6 +32,22 @@ def rename_into_place(unfinished: Path, final: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def replace_folder(unfinished: Path, final: Path) -> None:
+    """Put a finished folder on disk, and in the place of the one of that name, if there is one."""
+    make_readable(unfinished)
+    flush_tree(unfinished)
+    if final.exists():
+        shutil.rmtree(final)
+    rename_into_place(unfinished, final)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a small file; readers, and whoever comes after a crash, find all of it or what was there before."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
 
 
 def fresh_folder(folder: Path) -> Path:

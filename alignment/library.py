@@ -7,24 +7,30 @@ result = train("smollm2-135m-instruct", "pairs.jsonl", "out", TrainingOptions(me
 result.adapter      # PeftModel.from_pretrained opens it
 """
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from alignment.adapter_card import adapter_card
 from alignment.base_models.identity import describe
 from alignment.base_models.resolve import resolve_model
-from alignment.errors import BadPairs
+from alignment.errors import BadPairs, DiskTooFull, UnfitModel
+from alignment.files import write_whole
 from alignment.jobs.contracts import TrainJob, TrainResult
 from alignment.jobs.training import train as run_here
 from alignment.jobs.workers import refuse_sharding, run_local, run_ray
 from alignment.pairs.sources import resolve_dataset
-from alignment.training.checkpoints import discard_all
+from alignment.publish import software_versions
+from alignment.training.checkpoints import CHECKPOINT_SECONDS, discard_all
+from alignment.training.exhaustion import exhaustion_told
 from alignment.training.watch import Watching
 from gateway.contracts.training import TrainingOptions
 
 RUN_FILE = "run.json"
+CARD_FILE = "README.md"
 Runner = Literal["local", "ray"]
 
 
@@ -40,6 +46,7 @@ def train(
     hub: Literal["huggingface", "modelscope"] = "huggingface",
     callbacks: Sequence[Any] = (),
     report_to: Sequence[str] = (),
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
     bar: bool = False,
 ) -> TrainResult:
     """Train an adapter for `model` on the pairs of `dataset`; everything lands in the folder `out`.
@@ -50,6 +57,7 @@ def train(
     workers    processes that share every step; `runner` says where they run
     callbacks  `transformers.TrainerCallback`s; `report_to` names reporters of transformers such as wandb. With one
                worker only.
+    bar        show progress on standard error: a bar on a terminal, else a line now and then
     Called again with the same arguments, an interrupted run goes on. Raises the errors of `alignment.errors`, among
     them `BadPairs` if `out` holds another run.
     """
@@ -61,16 +69,17 @@ def train(
         pairs_file=resolve_dataset(str(dataset), hub),
         holdout_file=resolve_dataset(str(holdout), hub) if holdout else None,
         folder=Path(out),
+        checkpoint_seconds=checkpoint_seconds,
+        shows_progress=bar,
     )
-    _claim_folder(job)
     refuse_sharding()
-    if runner == "ray":
-        result = run_ray(job, workers)
-    elif workers > 1:
-        result = run_local(job, workers)
-    else:
-        watching = Watching(bar=bar, callbacks=tuple(callbacks), report_to=tuple(report_to))
-        result = run_here(job, watching)
+    if (callbacks or report_to) and (workers > 1 or runner == "ray"):
+        raise UnfitModel("callbacks and report_to go with a single worker: other processes cannot be handed them")
+    with _way_on(job.folder), exhaustion_told(job.folder):
+        _claim_folder(job)
+        result = _run(job, workers, runner, Watching(callbacks=tuple(callbacks), report_to=tuple(report_to)))
+        card = adapter_card(job, result, read_run(job.folder), software_versions())
+        write_whole(job.folder / CARD_FILE, card)
     discard_all(job.folder)
     return result
 
@@ -84,6 +93,22 @@ def read_run(out: Path) -> dict[str, Any]:
             f"{out} holds no run to go on with; leave --resume out, and name --dataset and --model"
         ) from error
     return run
+
+
+def _run(job: TrainJob, workers: int, runner: Runner, watching: Watching) -> TrainResult:
+    if runner == "ray":
+        return run_ray(job, workers)
+    return run_local(job, workers) if workers > 1 else run_here(job, watching)
+
+
+@contextlib.contextmanager
+def _way_on(folder: Path) -> Iterator[None]:
+    """Say how to go on where nothing but room is lacking."""
+    try:
+        yield
+    except DiskTooFull as error:
+        way = f"go on: alignway train --resume --out {folder}" if (folder / RUN_FILE).is_file() else "begin again"
+        raise DiskTooFull(f"{error.message}; then {way}") from error
 
 
 def _claim_folder(job: TrainJob) -> None:
@@ -102,9 +127,10 @@ def _claim_folder(job: TrainJob) -> None:
                 f"{job.folder} holds another run (its {', '.join(changed)} differ); give another folder, or remove it"
             )
     job.folder.mkdir(parents=True, exist_ok=True)
-    asked = {"dataset": str(job.pairs_file), "holdout": job.holdout_file and str(job.holdout_file)}
+    holdout = job.holdout_file and job.holdout_file.absolute()
+    asked = {"dataset": str(job.pairs_file.absolute()), "holdout": holdout and str(holdout)}
     run = mine | asked | {"model": str(job.base_folder)}
-    run_file.write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
+    write_whole(run_file, json.dumps(run, indent=1) + "\n")
 
 
 def _digest(path: Path) -> str:

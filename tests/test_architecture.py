@@ -39,6 +39,7 @@ LAYERS = [
 ALIGNMENT_LAYERS = [
     {"alignment.__main__", "alignment.commands"},
     {"alignment.worker", "alignment.library"},
+    {"alignment.adapter_card"},
     {"alignment.cycle"},
     {"alignment.jobs", "alignment.export"},
     {"alignment.publish", "alignment.gate", "alignment.ledger"},

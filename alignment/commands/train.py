@@ -85,6 +85,9 @@ def train(
         bool, _of(_MACHINE, "Less memory, more time.", "--gradient-checkpointing")
     ] = False,
     workers: Annotated[int, _of(_MACHINE, "Processes that share every step. 1.", "--workers")] = 1,
+    checkpoint_seconds: Annotated[
+        float | None, _of(_MACHINE, "Between checkpoints; a kill costs no more. 20.", "--checkpoint-seconds", min=0)
+    ] = None,
     runner: Annotated[str, _of(_MACHINE, "Where they run: local or ray. local.", "--runner")] = "local",
     report_to: Annotated[
         list[str] | None, _of(_MACHINE, "Further reporters of transformers, such as wandb.", "--report-to")
@@ -93,29 +96,31 @@ def train(
 ) -> None:
     """Train a LoRA adapter on preferences. Run again with the same words, an interrupted training goes on."""
     given = dict(locals())
-    place = {"holdout": holdout, "hub": find_hub(hub), "workers": workers, "runner": _runner(runner)}
+    place: dict[str, Any] = {"holdout": holdout, "hub": find_hub(hub), "workers": workers, "runner": _runner(runner)}
+    place |= {"report_to": report_to or ()}
+    if checkpoint_seconds is not None:
+        place["checkpoint_seconds"] = checkpoint_seconds
     if resume:
         result = _resumed(given, place)
     elif dataset is None:
         raise refusal("name the preferences: --dataset FILE; or go on with a run: --resume --out DIR")
     else:
-        result = _trained(model or DEFAULT_MODEL, dataset, out, _options(given), place, report_to, quiet=as_json)
+        result = _trained(model or DEFAULT_MODEL, dataset, out, _options(given), place)
     if as_json:
         print_json(result.model_dump(mode="json"))
     else:
         _tell(result, out, model or DEFAULT_MODEL)
 
 
-_NOT_OPTIONS = ("out", "dataset", "model", "hub", "resume", "holdout", "workers", "runner", "report_to", "as_json")
+_NOT_OPTIONS = (
+    "out", "dataset", "model", "hub", "resume", "holdout", "workers", "checkpoint_seconds", "runner", "report_to",
+    "as_json",
+)  # fmt: skip
 _OTHER_NAMES = {"max_length": "max_length_tokens", "target": "targets", "parameter": "parameters"}
 
 
 def _options(given: dict[str, Any]) -> TrainingOptions:
-    options = {
-        _OTHER_NAMES.get(name, name): value
-        for name, value in given.items()
-        if name not in _NOT_OPTIONS and value not in (None, False)
-    }
+    options = {_OTHER_NAMES.get(name, name): given[name] for name in _given_options(given)}
     if given["method"] == "orpo":
         options.setdefault("nll", "prompt_and_chosen")
     if given["parameter"]:
@@ -126,6 +131,10 @@ def _options(given: dict[str, Any]) -> TrainingOptions:
         problem = error.errors()[0]
         place = f"{problem['loc'][0]}: " if problem["loc"] else ""
         raise refusal(place + problem["msg"].removeprefix("Value error, ")) from error
+
+
+def _given_options(given: dict[str, Any]) -> list[str]:
+    return [name for name, value in given.items() if name not in _NOT_OPTIONS and value not in (None, False)]
 
 
 def _parameter(text: str) -> tuple[str, float | str]:
@@ -150,25 +159,30 @@ def _resumed(given: dict[str, Any], place: dict[str, Any]) -> "TrainResult":
 
         run = read_run(given["out"])
     options = TrainingOptions.model_validate(run["options"])
+    _refuse_other_options(given, options)
     place = place | {"holdout": run["holdout"]}
-    return _trained(
-        run["model"], run["dataset"], given["out"], options, place, given["report_to"], quiet=given["as_json"]
-    )
+    return _trained(run["model"], run["dataset"], given["out"], options, place)
 
 
-def _trained(
-    model: str,
-    dataset: str,
-    out: Path,
-    options: TrainingOptions,
-    place: dict[str, Any],
-    report_to: list[str] | None,
-    quiet: bool,
-) -> "TrainResult":
+def _refuse_other_options(given: dict[str, Any], options: TrainingOptions) -> None:
+    """A run goes on as it was begun: words that say the same are fine, others must not be passed over in silence."""
+    method = options.method if given["method"] == "orpo" else given["method"]
+    asked = _options(given | {"method": method})
+    names = ["method", *_given_options(given | {"method": None})]
+    fields = {name: "kl_coef" if name == "orpo_alpha" else _OTHER_NAMES.get(name, name) for name in names}
+    if other := [name for name, field in fields.items() if getattr(asked, field) != getattr(options, field)]:
+        flags = ", ".join("--" + name.rstrip("_").replace("_", "-") for name in other)
+        raise refusal(
+            f"--resume goes on with the options of the run in {given['out']}; leave {flags} out, or begin anew in "
+            "another folder"
+        )
+
+
+def _trained(model: str, dataset: str, out: Path, options: TrainingOptions, place: dict[str, Any]) -> "TrainResult":
     with told():
         from alignment.library import train as run
 
-        return run(model, dataset, out, options, report_to=report_to or (), bar=not quiet, **place)
+        return run(model, dataset, out, options, bar=True, **place)
 
 
 def _tell(result: "TrainResult", out: Path, model: str) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from alignment.adapter.agreement import MergeCheck
+from alignment.training.checkpoints import CHECKPOINT_SECONDS
 from gateway.contracts.release import BaseModelRef, Interval
 from gateway.contracts.training import TrainingOptions
 
@@ -27,6 +28,10 @@ class TrainJob(_Record):
     holdout_file: Path | None = None
     """Rows that are not trained on, for the curve and for stopping early."""
     folder: Path
+    checkpoint_seconds: float = Field(default=CHECKPOINT_SECONDS, ge=0)
+    """A kill costs at most so much work, and a step; at 0 every step is saved."""
+    shows_progress: bool = False
+    """A bar or lines for people, on standard error."""
 
 
 class TrainResult(_Record):

@@ -1,6 +1,7 @@
 """The training job: read, render, train. Runs in the training process, under the command line, or in each worker."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from alignment.models import load_for_training, load_renderer, load_tokenizer, p
 from alignment.pairs.read import read_demonstrations, read_pairs, read_thumbs
 from alignment.pairs.sources import holdout_of
 from alignment.training.batches import Row
+from alignment.training.exhaustion import exhaustion_told
 from alignment.training.holdout import held_out
 from alignment.training.loop import train_adapter
 from alignment.training.watch import Watching
@@ -28,7 +30,16 @@ class _Rows(NamedTuple):
 
 
 def train(job: TrainJob, watching: Watching | None = None) -> TrainResult:
-    """Read, render and train; see `train_adapter` for what lands in the folder and what is raised."""
+    """Read, render and train; see `train_adapter` for what lands in the folder and what is raised.
+
+    Raises `DiskTooFull` or `OutOfMemory`, too, when the machine runs out of something.
+    """
+    with exhaustion_told(job.folder):
+        return _train(job, watching or Watching())
+
+
+def _train(job: TrainJob, watching: Watching) -> TrainResult:
+    watching = replace(watching, bar=job.shows_progress, checkpoint_seconds=job.checkpoint_seconds)
     found = _rendered(job, job.pairs_file)
     rows, holdout = _split(job, found)
     trained = train_adapter(

@@ -85,8 +85,3 @@ def auto_tokens(config: Any, device: torch.device) -> int:
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     tokens = int(_MEMORY_SHARE * free / (kept * (4 if device.type == "cpu" else 2)))
     return max(512, min(_MOST_AUTO_TOKENS, tokens))
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Torch has a class for accelerators, and only words for processors."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

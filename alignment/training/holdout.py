@@ -2,17 +2,18 @@
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from alignment.files import flush_tree, fresh_folder, rename_into_place
 from alignment.training.batches import PlannedRows, Row
+from alignment.training.checkpoints import BEST
 from alignment.training.records import Metrics, append, drop_after, read_metrics
 from alignment.training.scoring import RowScorer
 from alignment.training.watch import Watcher
 
 HOLDOUT_FILE = "holdout.jsonl"
-BEST_FOLDER = "best"
 _ROWS_AT_A_TIME = 16
 
 
@@ -20,30 +21,53 @@ class Holdout(Watcher):
     """Watches the loss on rows that are not trained on."""
 
     def __init__(
-        self, scorer: RowScorer, rows: Sequence[Row], folder: Path, every: int, patience: int | None, resumed_step: int
+        self,
+        scorer: RowScorer,
+        rows: Sequence[Row],
+        folder: Path,
+        every: int,
+        patience: int | None,
+        resumed_step: int,
+        on_evaluation: Callable[[Metrics], None] = lambda found: None,
     ) -> None:
         """`patience`: evaluations without a better loss after which the run ends; None never ends it."""
         self.stopped_early = False
         self._scorer, self._rows, self._folder = scorer, rows, folder
-        self._every, self._patience = every, patience
-        drop_after(folder / HOLDOUT_FILE, resumed_step)
+        self._every, self._patience, self._on_evaluation = every, patience, on_evaluation
+        # Every worker keeps its own list, so that all of them decide alike whoever has written the file by then.
+        self._found = [line for line in read_metrics(folder / HOLDOUT_FILE) if line["step"] <= resumed_step]
+        self._resumed_step = resumed_step
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Take out the lines of evaluations that are done anew."""
+        if state.is_world_process_zero:
+            drop_after(self._folder / HOLDOUT_FILE, self._resumed_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> Any:
         """Evaluate after every so many steps, and after the last."""
-        if state.global_step % self._every and state.global_step < state.max_steps:
-            return control
-        found = {"step": state.global_step, **self._evaluate(model)}
-        if state.is_world_process_zero:
-            append(self._folder / HOLDOUT_FILE, found)
-        if self._is_best(found) and state.is_world_process_zero:
-            self._keep(model)
-        if self._patience is not None and self._since_best(found) >= self._patience:
+        if state.global_step % self._every == 0 or state.global_step >= state.max_steps:
+            self._look(state, model)
+        if self._patience is not None and self._since_best() >= self._patience:
             self.stopped_early = control.should_training_stop = True
         return control
 
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """From a checkpoint on, no adapter but the best so far can be asked for."""
+        if state.is_world_process_zero:
+            remove_best(self._folder, besides=self.best())
+
     def best(self) -> Metrics | None:
-        """The evaluation with the lowest loss; None before the first."""
-        return min(read_metrics(self._folder / HOLDOUT_FILE), key=lambda line: line["loss"], default=None)
+        """The evaluation with the lowest loss, the newest of equals; None before the first."""
+        return min(reversed(self._found), key=lambda line: line["loss"], default=None)
+
+    def _look(self, state: Any, model: Any) -> None:
+        found = {"step": state.global_step, **self._evaluate(model)}
+        self._found.append(found)
+        if state.is_world_process_zero:
+            append(self._folder / HOLDOUT_FILE, found)
+            self._on_evaluation(found)
+            if self.best() is found:
+                self._keep(model, state.global_step)
 
     def _evaluate(self, model: Any) -> Metrics:
         model.eval()
@@ -55,20 +79,32 @@ class Holdout(Watcher):
                 sums[name] = sums.get(name, 0.0) + value * len(rows) / len(planned)
         return sums
 
-    def _is_best(self, found: Metrics) -> bool:
+    def _since_best(self) -> int:
         best = self.best()
-        return best is None or found["loss"] <= best["loss"]
+        return sum(best["step"] < line["step"] for line in self._found) if best else 0
 
-    def _since_best(self, found: Metrics) -> int:
-        best = self.best() or found
-        return sum(best["step"] < line["step"] for line in read_metrics(self._folder / HOLDOUT_FILE))
-
-    def _keep(self, model: Any) -> None:
-        unfinished = self._folder / f".{BEST_FOLDER}.part"
-        shutil.rmtree(unfinished, ignore_errors=True)
+    def _keep(self, model: Any, step: int) -> None:
+        """Beside earlier ones: a run resumed from before this step still needs the best one until then."""
+        unfinished = fresh_folder(self._folder / ".best.part")
         model.save_pretrained(str(unfinished), save_embedding_layers=False)
-        shutil.rmtree(self._folder / BEST_FOLDER, ignore_errors=True)
-        unfinished.rename(self._folder / BEST_FOLDER)
+        flush_tree(unfinished)
+        kept = self._folder / f"{BEST}{step}"
+        if kept.exists():
+            fresh_folder(kept).rmdir()
+        rename_into_place(unfinished, kept)
+
+
+def best_adapter(folder: Path, best: Metrics | None) -> Path | None:
+    """The weights that were kept of an evaluation."""
+    path = folder / f"{BEST}{best['step']:g}" / "adapter_model.safetensors" if best else None
+    return path if path and path.is_file() else None
+
+
+def remove_best(folder: Path, besides: Metrics | None = None) -> None:
+    """Remove what was kept of evaluations, but for one of them."""
+    for kept in folder.glob(f"{BEST}*"):
+        if besides is None or kept.name != f"{BEST}{besides['step']:g}":
+            shutil.rmtree(kept, ignore_errors=True)
 
 
 def held_out(rows: Sequence[Row], share: float) -> tuple[list[Row], list[Row]]:

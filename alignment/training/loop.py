@@ -1,5 +1,6 @@
 """Train an adapter: transformers' Trainer around our step, with checkpoints that survive a kill."""
 
+import logging
 import shutil
 import time
 from collections.abc import Sequence
@@ -11,10 +12,11 @@ import torch
 
 from alignment.adapter.attach import attach_adapter, save_adapter
 from alignment.errors import NotEnoughPairs, TrainingDiverged, TrainingStopped
+from alignment.files import fresh_folder, replace_folder
 from alignment.training.batches import Row
-from alignment.training.checkpoints import newest_complete, step_of
+from alignment.training.checkpoints import Found, discard, find_newest, sealed_checkpoints, step_of
 from alignment.training.curves import CURVES_FILE, plot_curves
-from alignment.training.holdout import BEST_FOLDER, Holdout
+from alignment.training.holdout import Holdout, best_adapter
 from alignment.training.prepare import Prepared, Run, prepare
 from alignment.training.records import METRICS_FILE, Metrics, read_metrics
 from alignment.training.schedule import Schedule, schedule
@@ -23,6 +25,7 @@ from gateway.contracts.release import BaseModelRef
 from gateway.contracts.training import TrainingOptions
 
 ADAPTER_FOLDER = "adapter"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,48 +60,52 @@ def train_adapter(
     `folder` also gets `metrics.jsonl` (a line a step), `training.png`, `tensorboard/`, `checkpoint-*/`, and with rows
     `holdout.jsonl`. With equal rows, options and thread count the result on a CPU is the same to the byte, whether or
     not the run was interrupted.
-    Raises `NotEnoughPairs`, `TrainingDiverged`, `OutOfMemory`, or `TrainingStopped` once `should_stop` answered true.
+    Raises `NotEnoughPairs`, `TrainingDiverged`, `OutOfMemory`, `CheckpointDamaged`, or `TrainingStopped` once
+    `should_stop` answered true.
     """
     if not rows:
         raise NotEnoughPairs("no pair is left to train on; add pairs, or raise max_length_tokens if all were too long")
     folder.mkdir(parents=True, exist_ok=True)
     plan = schedule(options, len(rows), model.num_parameters())
-    checkpoint = newest_complete(folder)
+    found = find_newest(folder)
     torch.manual_seed(options.seed)
     adapted = attach_adapter(model, base, options)
-    done = step_of(checkpoint) if checkpoint else 0
+    done = step_of(found.newest) if found.newest else 0
     prepared = prepare(adapted, rows, holdout, Run(options, plan, folder, pad_id, done, watching or Watching()))
     started = time.monotonic()
-    _run(prepared, checkpoint, folder)
+    _run(prepared, found, folder)
     if prepared.trainer.is_world_process_zero():
         _finish(adapted, base, folder, prepared.holdout)
     return Trained(
         adapter=folder / ADAPTER_FOLDER,
         schedule=plan,
-        reasons=(*plan.reasons, prepared.step.reason, *_happened(prepared)),
+        reasons=(*plan.reasons, prepared.step.reason, *found.notes, *_happened(prepared)),
         last=read_metrics(folder / METRICS_FILE)[-1],
         best=prepared.holdout.best() if prepared.holdout else None,
         seconds=time.monotonic() - started,
     )
 
 
-def _run(prepared: Prepared, checkpoint: Path | None, folder: Path) -> None:
+def _run(prepared: Prepared, found: Found, folder: Path) -> None:
     trainer = prepared.trainer
+    for note in found.notes if trainer.is_world_process_zero() else ():
+        _log.warning(note)
     try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer.train(resume_from_checkpoint=str(found.newest) if found.newest else None)
     except TrainingDiverged as error:
-        raise TrainingDiverged(f"{error.message}. {_last_good(folder)}") from error
+        raise TrainingDiverged(f"{error.message}. {_last_good(prepared, folder)}") from error
     if prepared.checkpoints.stopped:
         raise TrainingStopped(f"stopped after step {trainer.state.global_step} of {trainer.state.max_steps}, as asked")
 
 
 def _finish(adapted: Any, base: BaseModelRef, folder: Path, holdout: Holdout | None) -> None:
-    save_adapter(adapted, base, folder / ADAPTER_FOLDER)
+    """Leave the adapter; what could make it anew (checkpoints, the best so far) stays for the caller to remove."""
     plot_curves(read_metrics(folder / METRICS_FILE), folder / CURVES_FILE)
-    if holdout and (folder / BEST_FOLDER).is_dir():
-        shutil.copyfile(folder / BEST_FOLDER / "adapter_model.safetensors",
-                        folder / ADAPTER_FOLDER / "adapter_model.safetensors")  # fmt: skip
-        shutil.rmtree(folder / BEST_FOLDER)
+    unfinished = fresh_folder(folder / f".{ADAPTER_FOLDER}.part")
+    save_adapter(adapted, base, unfinished)
+    if best := best_adapter(folder, holdout.best() if holdout else None):
+        shutil.copyfile(best, unfinished / best.name)
+    replace_folder(unfinished, folder / ADAPTER_FOLDER)
 
 
 def _happened(prepared: Prepared) -> list[str]:
@@ -113,8 +120,11 @@ def _happened(prepared: Prepared) -> list[str]:
     return happened
 
 
-def _last_good(folder: Path) -> str:
-    checkpoint = newest_complete(folder)
-    if checkpoint is None:
-        return "No checkpoint had been written yet"
-    return f"The last good adapter is that of step {step_of(checkpoint)}, in {checkpoint}"
+def _last_good(prepared: Prepared, folder: Path) -> str:
+    """Checkpoints of the adapter that diverged are removed, so that nobody goes on with one."""
+    for checkpoint in sealed_checkpoints(folder):
+        if not prepared.trainer.guard.is_good(step_of(checkpoint)):
+            discard(checkpoint)
+            continue
+        return f"The last good adapter is that of step {step_of(checkpoint)}, in {checkpoint}"
+    return "No good checkpoint had been written yet"

@@ -8,20 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from transformers import PrinterCallback, TrainingArguments
-from transformers.integrations import TensorBoardCallback
 
 from alignment.errors import UnfitModel
+from alignment.files import write_whole
 from alignment.losses.catalogue import find_loss
 from alignment.step.pair_step import PairStep
 from alignment.training.batches import PlannedRows, Row, TokenBudget, auto_tokens
+from alignment.training.event_file import EventFile
 from alignment.training.guard import DivergenceGuard
 from alignment.training.holdout import Holdout
-from alignment.training.records import METRICS_FILE
+from alignment.training.progress import shown_on
+from alignment.training.records import METRICS_FILE, Metrics
 from alignment.training.schedule import Schedule
 from alignment.training.scoring import RowScorer
 from alignment.training.trainer import PairTrainer
-from alignment.training.watch import Bar, Checkpoints, MetricsFile, Reporter, Watching
+from alignment.training.watch import Checkpoints, Curves, MetricsFile, Reporter, Watching
 from gateway.contracts.training import TrainingOptions
 
 _BUDGET_FILE = "tokens_per_batch.json"
@@ -64,24 +67,33 @@ def prepare(adapted: Any, rows: Sequence[Row], held_out: Sequence[Row], run: Run
     step = PairStep(adapted, run.pad_id, options.neftune_alpha)
     tokens = _tokens_per_batch(options, adapted, run.folder)
     scorer = RowScorer(step, find_loss(options.method), options.loss_parameters, TokenBudget(tokens))
-    checkpoints = Checkpoints(run.watching.should_stop, run.watching.checkpoint_seconds)
-    holdout = _holdout(scorer, held_out, run) if held_out else None
+    guard = DivergenceGuard(adapted.config.get_text_config().vocab_size)
+    checkpoints = Checkpoints(run.watching.should_stop, run.watching.checkpoint_seconds, lambda: guard.is_calm)
+    # Whoever writes or shows something does so in the first worker only.
+    events = EventFile(run.folder / "tensorboard", run.done + 1) if arguments.process_index == 0 else None
+    holdout = _holdout(scorer, held_out, run, events) if held_out else None
+    watchers = [*(_callbacks(run, events) if events else []), checkpoints, *([holdout] if holdout else [])]
     trainer = PairTrainer(
         model=adapted,
         args=arguments,
         train_dataset=PlannedRows(_with_mean_weight_1(rows), plan.steps, plan.pairs_per_step, options.seed),
-        callbacks=[*_callbacks(run, arguments), checkpoints, *([holdout] if holdout else []), *run.watching.callbacks],
+        callbacks=[*watchers, *run.watching.callbacks],
         scorer=scorer,
-        guard=DivergenceGuard(adapted.config.get_text_config().vocab_size),
+        guard=guard,
         plan=plan,
     )
     trainer.remove_callback(PrinterCallback)
     return Prepared(trainer, step, checkpoints, holdout, tokens)
 
 
-def _holdout(scorer: RowScorer, rows: Sequence[Row], run: Run) -> Holdout:
+def _holdout(scorer: RowScorer, rows: Sequence[Row], run: Run, events: EventFile | None) -> Holdout:
     every = run.options.evaluate_every or max(1, run.plan.steps // _EVALUATIONS)
-    return Holdout(scorer, rows, run.folder, every, run.options.early_stop, run.done)
+
+    def draw(found: Metrics) -> None:
+        if events:
+            events.add("holdout", {name: value for name, value in found.items() if name != "step"}, int(found["step"]))
+
+    return Holdout(scorer, rows, run.folder, every, run.options.early_stop, run.done, draw)
 
 
 def _arguments(run: Run) -> TrainingArguments:
@@ -102,7 +114,6 @@ def _arguments(run: Run) -> TrainingArguments:
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_strategy="no",  # `Checkpoints` asks for them by time
-        save_total_limit=2,
         report_to=list(run.watching.report_to),
         disable_tqdm=True,
         remove_unused_columns=False,
@@ -117,19 +128,12 @@ def _arguments(run: Run) -> TrainingArguments:
     return arguments
 
 
-def _callbacks(run: Run, arguments: TrainingArguments) -> list[Any]:
-    """Whoever writes or shows something does so in the first worker only."""
-    if arguments.process_index:
-        return []
-    # Imported late: tensorboard costs half a second, and only a run needs it.
-    from torch.utils.tensorboard import SummaryWriter
-
-    writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=run.done + 1)
-    shown = [Bar()] if run.watching.bar else []
+def _callbacks(run: Run, events: EventFile) -> list[Any]:
+    shown = [shown_on(Console(stderr=True))] if run.watching.bar else []
     return [
         Reporter(run.watching.on_progress),
         MetricsFile(run.folder / METRICS_FILE, run.done),
-        TensorBoardCallback(writer),
+        Curves(events),
         *shown,
     ]
 
@@ -142,7 +146,7 @@ def _tokens_per_batch(options: TrainingOptions, model: Any, folder: Path) -> int
     if file.is_file():
         return int(json.loads(file.read_text()))
     tokens = auto_tokens(model.config, model.device)
-    file.write_text(json.dumps(tokens))
+    write_whole(file, json.dumps(tokens))
     return tokens
 
 

@@ -9,8 +9,10 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer
 
+from alignment.errors import TrainingDiverged
 from alignment.step.batch import tokens_of
-from alignment.training.batches import Planned, is_out_of_memory
+from alignment.training.batches import Planned
+from alignment.training.exhaustion import is_out_of_memory
 from alignment.training.guard import DivergenceGuard
 from alignment.training.records import Metrics
 from alignment.training.schedule import Schedule, rate_share
@@ -25,7 +27,7 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is not followe
         # Workers add up their gradients in the scorer: the model is called part by part, not through one wrapper.
         self.accelerator.prepare_model = _unwrapped
         self.scorer = scorer
-        self._guard = guard
+        self.guard = guard
         self._plan = plan
         self._step_metrics: Metrics = {}
         self._step_started = time.monotonic()
@@ -52,7 +54,7 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is not followe
             model.zero_grad()
             _restore_noise(noise)
             self.scorer.budget.shrink(rows)
-        self._guard.check(metrics, self.state.global_step + 1)
+        self.guard.check(metrics, self.state.global_step + 1)
         self._step_metrics = metrics
         self._step_tokens = sum(tokens_of(one.row) for one in rows) * self.args.world_size
         return torch.tensor(metrics["loss"], device=model.device)
@@ -65,8 +67,9 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is not followe
                 "pairs_per_second": self._plan.pairs_per_step / seconds,
                 "tokens_per_second": self._step_tokens / seconds,
             }
-            logs = {**logs, **self._step_metrics, "epoch": self._epoch(), **pace}
-            self._guard.check({"grad_norm": logs["grad_norm"]}, self.state.global_step)
+            self.state.epoch = self._epoch()  # to the trainer, the whole plan is one pass
+            logs = {**logs, **self._step_metrics, **pace}
+            self.guard.check({"grad_norm": logs["grad_norm"]}, self.state.global_step)
         super().log(logs, start_time)
         self._step_started = time.monotonic()
 
@@ -74,10 +77,19 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is not followe
         return float(self.state.global_step / self._plan.steps_per_epoch)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        # The adapter alone: not the pickled arguments, which the trainer writes but never reads back.
+        """The adapter alone: not the pickled arguments, which the trainer writes but never reads back."""
+        self._check_finite()
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         self.model.save_pretrained(str(folder), state_dict=state_dict, save_embedding_layers=False)
+
+    def _check_finite(self) -> None:
+        """The losses of a step are those before its update; what the update made of the adapter is seen here."""
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad and not parameter.isfinite().all():
+                raise TrainingDiverged(
+                    f"{name} is no longer finite after step {self.state.global_step}; lower the learning rate"
+                )
 
 
 def _as_they_are(rows: list[Planned]) -> dict[str, list[Planned]]:

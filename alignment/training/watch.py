@@ -8,16 +8,14 @@ from typing import Any
 
 import torch
 import torch.distributed as distributed
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 
-from alignment.training.checkpoints import mark_complete
+from alignment.training.checkpoints import CHECKPOINT_SECONDS, seal_checkpoint
+from alignment.training.event_file import EventFile
 from alignment.training.records import Metrics, append, drop_after
 
 OnProgress = Callable[[Metrics], None]
 ShouldStop = Callable[[], bool]
-
-CHECKPOINT_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +25,7 @@ class Watching:
     on_progress: OnProgress = lambda metrics: None
     should_stop: ShouldStop = lambda: False
     bar: bool = False
+    """Show people how it goes, on standard error: a bar on a terminal, else a line now and then."""
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     callbacks: tuple[Any, ...] = ()
     """transformers' callbacks, called beside ours."""
@@ -51,6 +50,18 @@ class MetricsFile(Watcher):
             append(self._path, {"step": state.global_step, **logs})
 
 
+class Curves(Watcher):
+    """Every step's figures for TensorBoard."""
+
+    def __init__(self, events: EventFile) -> None:
+        self._events = events
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Metrics, **_: Any) -> None:
+        """Add a point to every curve."""
+        if "loss" in logs:
+            self._events.add("train", logs, state.global_step)
+
+
 class Reporter(Watcher):
     """Hands every step's metrics to a function."""
 
@@ -63,51 +74,28 @@ class Reporter(Watcher):
             self._on_progress({"step": state.global_step, "steps": state.max_steps, **logs})
 
 
-class Bar(Watcher):
-    """A progress bar for people."""
-
-    def __init__(self) -> None:
-        self._progress = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.3f}  accuracy {task.fields[accuracy]:.2f}"),
-            TimeRemainingColumn(),
-        )
-        self._task = self._progress.add_task("training", total=None, loss=float("nan"), accuracy=float("nan"))
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Show the bar."""
-        self._progress.update(self._task, total=state.max_steps, completed=state.global_step)
-        self._progress.start()
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Metrics, **_: Any) -> None:
-        """Move the bar."""
-        if "loss" in logs:
-            loss, accuracy = logs["loss"], logs.get("rewards/accuracy", float("nan"))
-            self._progress.update(self._task, completed=state.global_step, loss=loss, accuracy=accuracy)
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Leave the bar as it stands."""
-        self._progress.stop()
-
-
 class Checkpoints(Watcher):
-    """Asks for a checkpoint every so often, and once before stopping; marks each when it is whole."""
+    """Asks for a checkpoint every so often, and once before stopping; seals each when it is whole."""
 
     def __init__(
-        self, should_stop: ShouldStop, every_seconds: float, clock: Callable[[], float] = time.monotonic
+        self,
+        should_stop: ShouldStop,
+        every_seconds: float,
+        is_calm: Callable[[], bool] = lambda: True,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`is_calm`: whether the run looks well just now; a doubtful adapter is not worth a checkpoint."""
         self.stopped = False
         self._should_stop = should_stop
         self._every_seconds = every_seconds
+        self._is_calm = is_calm
         self._clock = clock
         self._saved_at = clock()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         """Decide, between two steps, whether to save and whether to stop."""
         wants_stop = state.global_step < state.max_steps and self._should_stop()
-        wants_save = wants_stop or self._clock() - self._saved_at >= self._every_seconds
+        wants_save = wants_stop or (self._clock() - self._saved_at >= self._every_seconds and self._is_calm())
         wants_stop, wants_save = _as_the_first_worker(wants_stop, wants_save)
         if wants_stop:
             self.stopped = control.should_training_stop = True
@@ -119,7 +107,7 @@ class Checkpoints(Watcher):
         if distributed.is_initialized():
             distributed.barrier()  # each worker writes the state of its random numbers
         if state.is_world_process_zero:
-            mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+            seal_checkpoint(Path(args.output_dir) / f"checkpoint-{state.global_step}")
         self._saved_at = self._clock()
 
 

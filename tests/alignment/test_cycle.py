@@ -371,7 +371,7 @@ async def test_a_stopped_aligner_gives_its_run_back_behind_a_checkpoint(
     await serving
     assert (await current(database, run)).attempts == 0
     (checkpoint,) = (store / "runs" / run.id).glob("checkpoint-*")
-    assert (checkpoint / "COMPLETE").is_file()
+    assert (checkpoint / "SEAL.json").is_file()
     await Worker(database, store).serve(once=True)
     run = await current(database, run)
     assert (run.state, run.attempts) == ("succeeded", 1)

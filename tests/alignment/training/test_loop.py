@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
+from transformers import TrainerCallback
 
 from alignment.errors import NotEnoughPairs, TrainingDiverged, TrainingStopped
 from alignment.models import load_model, load_renderer
 from alignment.pairs.pair import PreferencePair
 from alignment.pairs.tokens import TokenPair
 from alignment.step.pair_step import PairStep
-from alignment.training.checkpoints import newest_complete
+from alignment.training.checkpoints import find_newest
 from alignment.training.loop import train_adapter
 from alignment.training.watch import Watching
 from gateway.contracts.release import BaseModelRef
@@ -110,9 +111,9 @@ def test_a_half_written_checkpoint_is_not_resumed_from(
     tiny_model: Path, token_pairs: list[TokenPair], tmp_path: Path
 ) -> None:
     train(tiny_model, token_pairs, tmp_path, checkpoint_seconds=0.0)
-    assert newest_complete(tmp_path) == tmp_path / "checkpoint-12"
-    (tmp_path / "checkpoint-12" / "COMPLETE").unlink()
-    assert newest_complete(tmp_path) == tmp_path / "checkpoint-11"
+    assert find_newest(tmp_path).newest == tmp_path / "checkpoint-12"
+    (tmp_path / "checkpoint-12" / "SEAL.json").unlink()
+    assert find_newest(tmp_path).newest == tmp_path / "checkpoint-11"
     assert not (tmp_path / "checkpoint-12").exists()
 
 
@@ -149,6 +150,25 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice(
     broken = [dataclasses.replace(pair, weight=float("nan")) for pair in token_pairs]
     with pytest.raises(TrainingDiverged, match="at step 1; lower the learning rate"):
         train(tiny_model, broken, tmp_path)
+
+
+class Broken(TrainerCallback):  # type: ignore[misc]  # transformers is not followed by the type checker
+    """Spoils the adapter after step 5, with numbers that are still finite."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        if state.global_step == 5:
+            for name, parameter in model.named_parameters():
+                if "lora_B" in name:
+                    parameter.data.fill_(1e30)
+
+
+def test_the_checkpoint_that_is_named_is_from_before_the_damage(
+    tiny_model: Path, token_pairs: list[TokenPair], tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingDiverged, match=r"at step 6; .* is that of step 4, in .*checkpoint-4"):
+        train(tiny_model, token_pairs, tmp_path, checkpoint_seconds=0.0, callbacks=(Broken(),))
+    # What was saved after step 5 is of the spoilt adapter, though nothing had shown it yet.
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-4"]
 
 
 def test_nothing_to_train_on_is_said_before_anything_is_written(tiny_model: Path, tmp_path: Path) -> None:
