@@ -27,8 +27,9 @@ demo: $(INSTALLED)
 up: $(INSTALLED)
 	$(BIN)/alignway up
 
+# Threads that wait do not spin: the tests' processes share few cores.
 test: $(INSTALLED) lmdeploy-env clients-env
-	$(BIN)/python -m pytest -q
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q
 
 lmdeploy-env: .venv-lmdeploy/installed
 

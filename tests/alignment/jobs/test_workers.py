@@ -18,6 +18,7 @@ from alignment.base_models.identity import describe
 from alignment.errors import JobFailed, UnfitModel
 from alignment.jobs.contracts import TrainJob, TrainResult
 from alignment.jobs.workers import refuse_sharding, run_local, run_ray
+from alignment.library import train as run_library
 from gateway.contracts.training import TrainingOptions
 
 
@@ -123,6 +124,13 @@ def test_sharding_the_model_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv(variable, "true")
     with pytest.raises(UnfitModel, match=f"{name} is not supported"):
         refuse_sharding()
+
+
+def test_callbacks_that_other_processes_would_never_see_are_refused(
+    tiny_model: Path, pairs_file: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UnfitModel, match="go with a single worker"):
+        run_library(tiny_model, pairs_file, tmp_path / "out", workers=2, report_to=["wandb"])
 
 
 def test_ray_that_is_not_installed_is_named(
