@@ -12,6 +12,7 @@ _LEFT_OUT = {
     "too_long": "longer than max_length_tokens, even without the oldest turns",
     "same_tokens": "both answers are the same tokens",
     "thinking_mismatch": "one answer has a thought and the other none, and the template cannot show them alike",
+    "tool_calls_not_shown": "the chat template leaves the answer's tool calls out",
     "thumb_down": "an answer with a thumb down is nothing to imitate",
 }
 _LOCAL = "local/"
