@@ -83,8 +83,11 @@ def evaluate(
 
 
 def _measured(job: "EvaluateJob", quiet: bool) -> "EvaluateResult":
+    from transformers.utils.logging import disable_progress_bar
+
     from alignment.jobs.evaluation import evaluate as evaluate_job
 
+    disable_progress_bar()  # of loading: --json shows no progress, and the bars here are ours
     with _bars(quiet) as bars:
 
         def watch(what: str, total: int) -> Any:

@@ -11,13 +11,13 @@ from gateway.contracts.release import Interval
 if TYPE_CHECKING:
     from alignment.jobs.contracts import EvaluateResult, MeasuredValue, TaskReport
 
-_SHARE, _NATS, _PLAIN = "share", "nats", "plain"
+_SHARE, _NATS, _SMALL, _PLAIN = ".1%", ".3f", ".5f", ".2f"
 _ROWS = (
     ("holdout_accuracy", "prefers the chosen side", _SHARE),
     ("holdout_matched_accuracy", "  where both are of one length", _SHARE),
     ("holdout_margin", "margin, nats a token", _NATS),
     ("holdout_chosen_nll", "NLL of the chosen side, nats a token", _NATS),
-    ("kl_to_base", "KL to the base, nats a token", _NATS),
+    ("kl_to_base", "KL to the base, nats a token", _SMALL),
     ("perplexity", "perplexity, English", _PLAIN),
     ("perplexity_zh", "perplexity, Chinese", _PLAIN),
     ("generation_empty_share", "answers: empty", _SHARE),
@@ -46,7 +46,8 @@ def print_evaluation(result: "EvaluateResult", has_incumbent: bool) -> None:
 def evaluation_table(result: "EvaluateResult", has_incumbent: bool) -> Table:
     """A row for each figure; columns for those models that were measured."""
     metrics, has_base = result.metrics, "holdout_accuracy_base" in result.metrics or "kl_to_base" in result.metrics
-    table = Table(title="with 95 % intervals", title_justify="left")
+    minus = f"; difference: candidate minus {'incumbent' if has_incumbent else 'base'}" if has_base else ""
+    table = Table(title=f"95 % intervals{minus}", title_justify="left")
     table.add_column("")
     others = [who for who, is_there in (("incumbent", has_incumbent), ("base", has_base)) if is_there]
     for header in ("candidate" if has_base else "model", *others, *(["difference"] if has_base else [])):
@@ -63,13 +64,8 @@ def _cell(value: "MeasuredValue | None", unit: str, sign: str = "") -> str:
     if value is None:
         return ""
     if not isinstance(value, Interval):
-        return _number(value, unit, sign)
-    ends = f"{_number(value.low, unit, sign)} to {_number(value.high, unit, sign)}"
-    return f"{_number(value.value, unit, sign)}  ({ends})"
-
-
-def _number(value: float, unit: str, sign: str) -> str:
-    return f"{value:{sign}.1%}" if unit == _SHARE else f"{value:{sign}.{3 if unit == _NATS else 2}f}"
+        return f"{value:{sign}{unit}}"
+    return f"{value.value:{sign}{unit}}  ({value.low:{sign}{unit}} to {value.high:{sign}{unit}})"
 
 
 def _difference(metrics: "Mapping[str, MeasuredValue]", name: str, unit: str) -> str:
@@ -78,7 +74,7 @@ def _difference(metrics: "Mapping[str, MeasuredValue]", name: str, unit: str) ->
 
 
 def _about_task(name: str, report: "TaskReport") -> Iterator[str]:
-    yield f"{name}: {report.items} items of {report.subjects} subjects"
+    yield f"{name}: {report.items} items of {report.subjects} subject{'' if report.subjects == 1 else 's'}"
     if report.missing:
         total = report.subjects + len(report.missing)
         yield f"  not the whole of it: {len(report.missing)} of {total} subjects have no files: {_some(report.missing)}"

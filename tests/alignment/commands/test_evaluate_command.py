@@ -45,7 +45,7 @@ def test_json_alone_is_on_standard_output(run: Any, adapter: Path) -> None:
         for suffix in ("", "_incumbent", "_base", "_difference", "_difference_base"):
             assert set(metrics[name + suffix]) == {"value", "low", "high"}
     assert metrics["generation_mean_tokens"]["value"] == 3.0
-    assert "held-out pairs" not in done.stderr
+    assert done.stderr == ""
 
 
 def test_people_get_a_table(run: Any, adapter: Path) -> None:
@@ -55,8 +55,9 @@ def test_people_get_a_table(run: Any, adapter: Path) -> None:
     assert "prefers the chosen side" in done.stdout
     assert "perplexity, English" in done.stdout
     assert "answers:" not in done.stdout
+    assert "difference: candidate minus base" in done.stdout
     for header in ("candidate", "base", "difference"):
-        assert header in done.stdout
+        assert f" {header} ┃" in done.stdout
     assert "incumbent" not in done.stdout
 
 
@@ -129,7 +130,7 @@ def test_a_row_holds_each_model_and_the_difference() -> None:
         "75.0%  (50.0% to 100.0%)", "50.0%  (25.0% to 75.0%)", "25.0%  (0.0% to 50.0%)", "+25.0%  (-12.5% to +50.0%)"
     ]  # fmt: skip
     assert found["perplexity, English"] == ["20.50", "20.25", "20.00", ""]
-    assert found["KL to the base, nats a token"] == ["0.125  (0.100 to 0.150)", "", "", ""]
+    assert found["KL to the base, nats a token"] == ["0.12500  (0.10000 to 0.15000)", "", "", ""]
     assert found["mmlu, answered right"][0] == "50.0%  (25.0% to 75.0%)"
     assert found["perplexity, English"][::2] == rows(has_incumbent=False)["perplexity, English"][:2]
 
