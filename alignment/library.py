@@ -17,7 +17,7 @@ from typing import Any, Literal
 from alignment.adapter_card import adapter_card
 from alignment.base_models.identity import describe
 from alignment.base_models.resolve import resolve_model
-from alignment.errors import BadPairs, DiskTooFull
+from alignment.errors import BadPairs, DiskTooFull, UnfitModel
 from alignment.files import write_whole
 from alignment.jobs.contracts import TrainJob, TrainResult
 from alignment.jobs.training import train as run_here
@@ -93,6 +93,8 @@ def read_run(out: Path) -> dict[str, Any]:
 
 
 def _run(job: TrainJob, workers: int, runner: Runner, watching: Watching) -> TrainResult:
+    if (workers > 1 or runner == "ray") and (watching.callbacks or watching.report_to):
+        raise UnfitModel("callbacks and report_to work with one local worker only; leave them out, or the workers")
     if runner == "ray":
         return run_ray(job, workers)
     return run_local(job, workers) if workers > 1 else run_here(job, watching)
