@@ -6,9 +6,11 @@ started again and go on from the newest checkpoint.
 """
 
 import contextlib
+import ctypes
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +23,8 @@ from alignment.jobs.contracts import Failure, TrainJob, TrainResult
 
 _log = logging.getLogger(__name__)
 _RESTARTS = 3
+_PARENT_DEATH_SIGNAL = 1
+"""As prctl numbers it."""
 _RESULT_FILE, _FAILURE_FILE, _JOB_FILE = "result.json", "failure.json", "job.json"
 # Workers that are started again would otherwise find the addresses of dead ones, and wait for half an hour.
 _OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
@@ -39,7 +43,7 @@ def run_local(job: TrainJob, workers: int, threads: int | None = None) -> TrainR
         "--max-restarts", str(_RESTARTS), "-m", "alignment.jobs.workers", str(folder / _JOB_FILE),
     ]  # fmt: skip
     environment = os.environ | _OWN_STORE | {"OMP_NUM_THREADS": str(threads), "GLOO_SOCKET_IFNAME": _loopback()}
-    ended = subprocess.run(command, env=environment, check=False, stdout=sys.stderr)
+    ended = subprocess.run(command, env=environment, check=False, stdout=sys.stderr, preexec_fn=_end_with_parent)
     return _result(job, f"the workers ended with status {ended.returncode}; what they said stands above")
 
 
@@ -131,6 +135,12 @@ def _result(job: TrainJob, otherwise: str) -> TrainResult:
     raise JobFailed(otherwise)
 
 
+def _end_with_parent() -> None:
+    """Let Linux end this process when the one that started it is gone: a run that is resumed has the folder alone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+
+
 def _loopback() -> str:
     return os.environ.get("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
 
@@ -142,4 +152,5 @@ def _has_gpu() -> bool:
 
 
 if __name__ == "__main__":
+    _end_with_parent()
     _work(Path(sys.argv[1]))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,45 @@ def test_ray_that_is_not_installed_is_named(
     monkeypatch.setitem(sys.modules, "ray.train", None)
     with pytest.raises(UnfitModel, match=r"pip install 'ray\[train\]'"):
         run_ray(job(tiny_model, pairs_file, tmp_path / "ray"), workers=2)
+
+
+def test_workers_end_with_the_command_that_started_them_and_the_run_goes_on(
+    tiny_model: Path, pairs_file: Path, tmp_path: Path
+) -> None:
+    words = ["--model", tiny_model, "--dataset", pairs_file, "--epochs", 100, "--max-steps", 60, "--rank", 4]
+    words += ["--device", "cpu", "--checkpoint-seconds", 0, "--workers", 2]
+    out = tmp_path / "out"
+    process = trainer_child.start([*words, "--out", out], tmp_path / "log")
+    _wait_until(lambda: (out / "metrics.jsonl").is_file() and _lines(out) >= 5)
+    workers = _processes_of(out)
+    process.kill()
+    process.join()
+    assert len(workers) >= 3  # the launcher and two workers
+    _wait_until(lambda: not _processes_of(out))
+    ended = trainer_child.run(["--resume", "--out", out, "--workers", 2], tmp_path / "log")
+    assert ended.status == 0, ended.err
+    steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, 61))
+
+
+def _lines(out: Path) -> int:
+    return len((out / "metrics.jsonl").read_text().splitlines())
+
+
+def _processes_of(out: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        words = " ".join(process.info["cmdline"] or ())
+        if "alignment.jobs.workers" in words and str(out) in words and process.info["status"] != "zombie":
+            found.append(process)
+    return found
+
+
+def _wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_two_workers_of_ray_train_what_one_trains(tiny_model: Path, pairs_file: Path, tmp_path: Path) -> None:
