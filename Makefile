@@ -83,9 +83,13 @@ clean:
 	rm -rf $(VENV) .venv-lmdeploy .venv-export .venv-clients .alignway build dist
 
 # Longer proofs: bounded, resumable, each run recorded under benchmarks/results/.
-.PHONY: proof-swap bench-gateway bench-training
+.PHONY: proof-swap proof-resume bench-gateway bench-training
 proof-swap: $(INSTALLED)
 	$(BIN)/python -m benchmarks.swap --swaps 1000 --streams 32 --minutes 40
+
+# alignway train on the small model, killed at random moments and resumed: the same bytes in the end.
+proof-resume: $(INSTALLED)
+	$(BIN)/python -m benchmarks.resume --kills 20 --minutes 45
 
 # Alignway beside other gateways, on two cores; installs them into .bench-peers first. BENCH_ARGS=--quick for a look.
 bench-gateway: $(INSTALLED)

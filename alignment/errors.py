@@ -33,6 +33,10 @@ class ExportFailed(AlignmentError):
     """A model that was not exported; nothing of it is left behind."""
 
 
+class FolderInUse(AlignmentError):
+    """Another process trains in the folder."""
+
+
 class CheckpointDamaged(AlignmentError):
     """Checkpoints that are not what was written, and none that is; the adapter they held is lost."""
 

@@ -14,10 +14,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock, Timeout
+
 from alignment.adapter_card import adapter_card
 from alignment.base_models.identity import describe
 from alignment.base_models.resolve import resolve_model
-from alignment.errors import BadPairs, DiskTooFull, UnfitModel
+from alignment.errors import BadPairs, DiskTooFull, FolderInUse, UnfitModel
 from alignment.files import write_whole
 from alignment.jobs.contracts import TrainJob, TrainResult
 from alignment.jobs.training import train as run_here
@@ -31,6 +33,7 @@ from gateway.contracts.training import TrainingOptions
 
 RUN_FILE = "run.json"
 CARD_FILE = "README.md"
+_LOCK_FILE = ".lock"
 Runner = Literal["local", "ray"]
 
 
@@ -75,12 +78,12 @@ def train(
     refuse_sharding()
     if (callbacks or report_to) and (workers > 1 or runner == "ray"):
         raise UnfitModel("callbacks and report_to go with a single worker: other processes cannot be handed them")
-    with _way_on(job.folder), exhaustion_told(job.folder):
+    with _way_on(job.folder), exhaustion_told(job.folder), _alone_in(job.folder):
         _claim_folder(job)
         result = _run(job, workers, runner, Watching(callbacks=tuple(callbacks), report_to=tuple(report_to)))
         card = adapter_card(job, result, read_run(job.folder), software_versions())
         write_whole(job.folder / CARD_FILE, card)
-    discard_all(job.folder)
+        discard_all(job.folder)
     return result
 
 
@@ -96,6 +99,8 @@ def read_run(out: Path) -> dict[str, Any]:
 
 
 def _run(job: TrainJob, workers: int, runner: Runner, watching: Watching) -> TrainResult:
+    if (workers > 1 or runner == "ray") and (watching.callbacks or watching.report_to):
+        raise UnfitModel("callbacks and report_to work with one local worker only; leave them out, or the workers")
     if runner == "ray":
         return run_ray(job, workers)
     return run_local(job, workers) if workers > 1 else run_here(job, watching)
@@ -109,6 +114,19 @@ def _way_on(folder: Path) -> Iterator[None]:
     except DiskTooFull as error:
         way = f"go on: alignway train --resume --out {folder}" if (folder / RUN_FILE).is_file() else "begin again"
         raise DiskTooFull(f"{error.message}; then {way}") from error
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Two processes in one folder would write over each other's checkpoints. A killed one holds nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / _LOCK_FILE, timeout=0):
+            yield
+    except Timeout as error:
+        raise FolderInUse(
+            f"another process is training in {folder}; wait until it ends, end it, or give another folder"
+        ) from error
 
 
 def _claim_folder(job: TrainJob) -> None:

@@ -84,7 +84,7 @@ def train(
     gradient_checkpointing: Annotated[
         bool, _of(_MACHINE, "Less memory, more time.", "--gradient-checkpointing")
     ] = False,
-    workers: Annotated[int, _of(_MACHINE, "Processes that share every step. 1.", "--workers")] = 1,
+    workers: Annotated[int, _of(_MACHINE, "Processes that share every step. 1.", "--workers", min=1)] = 1,
     checkpoint_seconds: Annotated[
         float | None, _of(_MACHINE, "Between checkpoints; a kill costs no more. 20.", "--checkpoint-seconds", min=0)
     ] = None,

@@ -92,6 +92,7 @@ def _run(prepared: Prepared, found: Found, folder: Path) -> None:
         _log.warning(note)
     try:
         trainer.train(resume_from_checkpoint=str(found.newest) if found.newest else None)
+        trainer.check_finite()
     except TrainingDiverged as error:
         raise TrainingDiverged(f"{error.message}. {_last_good(prepared, folder)}") from error
     if prepared.checkpoints.stopped:

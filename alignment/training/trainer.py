@@ -73,23 +73,23 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is not followe
         super().log(logs, start_time)
         self._step_started = time.monotonic()
 
-    def _epoch(self) -> float:
-        return float(self.state.global_step / self._plan.steps_per_epoch)
-
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """The adapter alone: not the pickled arguments, which the trainer writes but never reads back."""
-        self._check_finite()
-        folder = Path(output_dir or self.args.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.model.save_pretrained(str(folder), state_dict=state_dict, save_embedding_layers=False)
-
-    def _check_finite(self) -> None:
+    def check_finite(self) -> None:
         """The losses of a step are those before its update; what the update made of the adapter is seen here."""
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad and not parameter.isfinite().all():
                 raise TrainingDiverged(
                     f"{name} is no longer finite after step {self.state.global_step}; lower the learning rate"
                 )
+
+    def _epoch(self) -> float:
+        return float(self.state.global_step / self._plan.steps_per_epoch)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """The adapter alone: not the pickled arguments, which the trainer writes but never reads back."""
+        self.check_finite()
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.model.save_pretrained(str(folder), state_dict=state_dict, save_embedding_layers=False)
 
 
 def _as_they_are(rows: list[Planned]) -> dict[str, list[Planned]]:

@@ -117,6 +117,17 @@ def test_a_folder_of_another_run_is_not_gone_on_with(run: Any, tiny_model: Path,
     assert "holds another run" in refused.output
 
 
+def test_going_on_takes_the_same_words_and_refuses_others(
+    run: Any, tiny_model: Path, dataset: Path, tmp_path: Path
+) -> None:
+    words = ("train", "--model", tiny_model, "--dataset", dataset, "--out", tmp_path / "out", *QUICK)
+    assert run(*words).exit_code == 0
+    refused = run("train", "--resume", "--out", tmp_path / "out", "--rank", 8, "--lambda", 0.5, "--max-steps", 8)
+    assert refused.exit_code == 1
+    assert "leave --lambda, --rank out, or begin anew in another folder" in refused.output
+    assert run(*words, "--resume").exit_code == 0
+
+
 def test_merge_never_mixes_into_a_folder_in_use(run: Any, tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()

@@ -6,13 +6,14 @@ import os
 import resource
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from alignment.training.checkpoints import find_newest
-from tests.alignment.trainer_child import Ended, Trouble, run
+from tests.alignment.trainer_child import Ended, Trouble, run, start
 
 CHECKPOINTED = ("--max-steps", "6", "--checkpoint-seconds", "0")
 
@@ -169,3 +170,17 @@ def test_a_run_that_stops_gaining_on_held_out_pairs_ends_early(
     assert result["best"] == best
     assert losses[-1]["step"] == best["step"] + 4 < 40
     assert result["reasons"][-1].endswith(f"and the run ended at step {losses[-1]['step']}")
+
+
+def test_a_folder_in_which_another_process_trains_is_left_alone(words: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = start([*words, "--max-steps", "5000", "--epochs", "1000", "--out", str(out)], tmp_path / "first")
+    deadline = time.monotonic() + 60
+    while not (out / "metrics.jsonl").is_file():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    message = said(run(["--resume", "--out", str(out)], tmp_path / "log"))
+    assert message.startswith(f"error: another process is training in {out}; wait until it ends")
+    assert first.is_alive()
+    first.kill()
+    first.join()
