@@ -86,7 +86,8 @@ def measure(kills: int, minutes: float, model: str, steps: int, seed: int) -> di
                 break
     return {
         "model": model, "steps": steps, "pairs": PAIRS, "seed": seed,
-        "threads": int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1), "whole_run_seconds": round(whole_seconds, 1),
+        "threads": int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1),
+        "whole_run_seconds": round(whole_seconds, 1),
         "kills": len(seen.kills_at_step), "kills_at_step": seen.kills_at_step, "runs_compared": seen.compared,
         "different": seen.different, "failures": seen.failures,
     }  # fmt: skip
