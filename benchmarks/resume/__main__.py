@@ -10,6 +10,7 @@ compared with the one left alone, and the next one begins. Runs add up: the targ
 import argparse
 import hashlib
 import json
+import os
 import random
 import subprocess
 import sys
@@ -84,7 +85,9 @@ def measure(kills: int, minutes: float, model: str, steps: int, seed: int) -> di
             if len(seen.kills_at_step) >= kills:
                 break
     return {
-        "model": model, "steps": steps, "pairs": PAIRS, "seed": seed, "whole_run_seconds": round(whole_seconds, 1),
+        "model": model, "steps": steps, "pairs": PAIRS, "seed": seed,
+        "threads": int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1),
+        "whole_run_seconds": round(whole_seconds, 1),
         "kills": len(seen.kills_at_step), "kills_at_step": seen.kills_at_step, "runs_compared": seen.compared,
         "different": seen.different, "failures": seen.failures,
     }  # fmt: skip
@@ -142,7 +145,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=TARGET_KILLS)
     parser.add_argument("--minutes", type=float, default=45.0)
     parser.add_argument("--model", default="smollm2-135m-instruct")
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
     asked = parser.parse_args()
     found = measure(asked.kills, asked.minutes, asked.model, asked.steps, asked.seed)
