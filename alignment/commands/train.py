@@ -101,7 +101,7 @@ def train(
     if checkpoint_seconds is not None:
         place["checkpoint_seconds"] = checkpoint_seconds
     if resume:
-        result = _resumed(given, place)
+        model, result = _resumed(given, place)
     elif dataset is None:
         raise refusal("name the preferences: --dataset FILE; or go on with a run: --resume --out DIR")
     else:
@@ -153,7 +153,7 @@ def _runner(name: str) -> str:
     return name
 
 
-def _resumed(given: dict[str, Any], place: dict[str, Any]) -> "TrainResult":
+def _resumed(given: dict[str, Any], place: dict[str, Any]) -> "tuple[str, TrainResult]":
     with told():
         from alignment.library import read_run
 
@@ -161,7 +161,7 @@ def _resumed(given: dict[str, Any], place: dict[str, Any]) -> "TrainResult":
     options = TrainingOptions.model_validate(run["options"])
     _refuse_other_options(given, options)
     place = place | {"holdout": run["holdout"]}
-    return _trained(run["model"], run["dataset"], given["out"], options, place)
+    return run["model"], _trained(run["model"], run["dataset"], given["out"], options, place)
 
 
 def _refuse_other_options(given: dict[str, Any], options: TrainingOptions) -> None:

@@ -1,14 +1,16 @@
 """Held-out rows while training: evaluated now and then, the best adapter kept, the run ended when it stops gaining."""
 
 import hashlib
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from alignment.files import flush_tree, fresh_folder, rename_into_place
+from alignment.errors import CheckpointDamaged
+from alignment.files import fresh_folder, replace_folder
 from alignment.training.batches import PlannedRows, Row
-from alignment.training.checkpoints import BEST
+from alignment.training.checkpoints import BEST, sealed_checkpoints, step_of
 from alignment.training.records import Metrics, append, drop_after, read_metrics
 from alignment.training.scoring import RowScorer
 from alignment.training.watch import Watcher
@@ -52,13 +54,19 @@ class Holdout(Watcher):
         return control
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """From a checkpoint on, no adapter but the best so far can be asked for."""
-        if state.is_world_process_zero:
-            remove_best(self._folder, besides=self.best())
+        """Keep the best adapter so far, and what was the best at each checkpoint that the run may go on from."""
+        if not state.is_world_process_zero:
+            return
+        wanted = [self.best(until=step_of(checkpoint)) for checkpoint in sealed_checkpoints(self._folder)]
+        names = {_name(found) for found in wanted if found}
+        for kept in self._folder.glob(f"{BEST}*"):
+            if kept.name not in names:
+                shutil.rmtree(kept, ignore_errors=True)
 
-    def best(self) -> Metrics | None:
-        """The evaluation with the lowest loss, the newest of equals; None before the first."""
-        return min(reversed(self._found), key=lambda line: line["loss"], default=None)
+    def best(self, until: float = math.inf) -> Metrics | None:
+        """The evaluation with the lowest loss, up to a step, the newest of equals; None before the first."""
+        found = [line for line in reversed(self._found) if line["step"] <= until]
+        return min(found, key=lambda line: line["loss"], default=None)
 
     def _look(self, state: Any, model: Any) -> None:
         found = {"step": state.global_step, **self._evaluate(model)}
@@ -67,7 +75,7 @@ class Holdout(Watcher):
             append(self._folder / HOLDOUT_FILE, found)
             self._on_evaluation(found)
             if self.best() is found:
-                self._keep(model, state.global_step)
+                self._keep(model, self._folder / _name(found))
 
     def _evaluate(self, model: Any) -> Metrics:
         model.eval()
@@ -83,28 +91,23 @@ class Holdout(Watcher):
         best = self.best()
         return sum(best["step"] < line["step"] for line in self._found) if best else 0
 
-    def _keep(self, model: Any, step: int) -> None:
+    def _keep(self, model: Any, kept: Path) -> None:
         """Beside earlier ones: a run resumed from before this step still needs the best one until then."""
         unfinished = fresh_folder(self._folder / ".best.part")
         model.save_pretrained(str(unfinished), save_embedding_layers=False)
-        flush_tree(unfinished)
-        kept = self._folder / f"{BEST}{step}"
-        if kept.exists():
-            fresh_folder(kept).rmdir()
-        rename_into_place(unfinished, kept)
+        replace_folder(unfinished, kept)
 
 
-def best_adapter(folder: Path, best: Metrics | None) -> Path | None:
-    """The weights that were kept of an evaluation."""
-    path = folder / f"{BEST}{best['step']:g}" / "adapter_model.safetensors" if best else None
-    return path if path and path.is_file() else None
+def best_adapter(folder: Path, best: Metrics) -> Path:
+    """The weights that were kept of an evaluation. Raises `CheckpointDamaged` if they are not there any more."""
+    path = folder / _name(best) / "adapter_model.safetensors"
+    if not path.is_file():
+        raise CheckpointDamaged(f"{path}, the best adapter on the held-out rows, is gone; train anew in another folder")
+    return path
 
 
-def remove_best(folder: Path, besides: Metrics | None = None) -> None:
-    """Remove what was kept of evaluations, but for one of them."""
-    for kept in folder.glob(f"{BEST}*"):
-        if besides is None or kept.name != f"{BEST}{besides['step']:g}":
-            shutil.rmtree(kept, ignore_errors=True)
+def _name(found: Metrics) -> str:
+    return f"{BEST}{found['step']:g}"
 
 
 def held_out(rows: Sequence[Row], share: float) -> tuple[list[Row], list[Row]]:

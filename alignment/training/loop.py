@@ -104,8 +104,9 @@ def _finish(adapted: Any, base: BaseModelRef, folder: Path, holdout: Holdout | N
     plot_curves(read_metrics(folder / METRICS_FILE), folder / CURVES_FILE)
     unfinished = fresh_folder(folder / f".{ADAPTER_FOLDER}.part")
     save_adapter(adapted, base, unfinished)
-    if best := best_adapter(folder, holdout.best() if holdout else None):
-        shutil.copyfile(best, unfinished / best.name)
+    if best := holdout.best() if holdout else None:
+        kept = best_adapter(folder, best)
+        shutil.copyfile(kept, unfinished / kept.name)
     replace_folder(unfinished, folder / ADAPTER_FOLDER)
 
 

@@ -125,7 +125,9 @@ def test_going_on_takes_the_same_words_and_refuses_others(
     refused = run("train", "--resume", "--out", tmp_path / "out", "--rank", 8, "--lambda", 0.5, "--max-steps", 8)
     assert refused.exit_code == 1
     assert "leave --lambda, --rank out, or begin anew in another folder" in refused.output
-    assert run(*words, "--resume").exit_code == 0
+    again = run(*words, "--resume")
+    assert again.exit_code == 0
+    assert f"Next: alignway merge --model {tiny_model} " in again.output
 
 
 def test_merge_never_mixes_into_a_folder_in_use(run: Any, tiny_model: Path, tmp_path: Path) -> None:

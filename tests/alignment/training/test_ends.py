@@ -40,8 +40,11 @@ def interrupted(words: list[str], out: Path, log: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "optimizer.pt", "trainer_state.json"])
-def test_a_damaged_checkpoint_is_passed_over_and_named(words: list[str], tmp_path: Path, name: str) -> None:
+def test_a_damaged_checkpoint_is_passed_over_and_named(
+    words: list[str], holdout_file: Path, tmp_path: Path, name: str
+) -> None:
     whole, broken, log = tmp_path / "whole", tmp_path / "broken", tmp_path / "log"
+    words = [*words, "--holdout", str(holdout_file), "--evaluate-every", "1"]
     assert run([*words, *CHECKPOINTED, "--out", whole], log).status == 0
     interrupted(words, broken, log)
     damaged = broken / "checkpoint-6" / name
