@@ -49,7 +49,14 @@ ALIGNMENT_LAYERS = [
     {"alignment.models"},
     {"alignment.step"},
     {"alignment.pairs"},
-    {"alignment.base_models", "alignment.files", "alignment.side_files", "alignment.card", "alignment.errors"},
+    {
+        "alignment.base_models",
+        "alignment.files",
+        "alignment.hubs",
+        "alignment.side_files",
+        "alignment.card",
+        "alignment.errors",
+    },
 ]
 
 

@@ -2,14 +2,13 @@
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from alignment.base_models.bundled import BUNDLED_MODEL, bundled_model
 from alignment.base_models.cache import models_folder
 from alignment.base_models.identity import write_origin
 from alignment.errors import BaseModelMissing
-
-Hub = Literal["huggingface", "modelscope"]
+from alignment.hubs import MODELSCOPE_MISSING, Hub, from_huggingface, out_of_reach
 
 WHICH_MODEL = (
     f"A folder, a model id of the hub, or {BUNDLED_MODEL} (the small English default). "
@@ -39,20 +38,7 @@ def resolve_model(name: str, hub: Hub = "huggingface") -> Path:
 
 
 def _from_huggingface(model_id: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-
-    try:
-        return Path(snapshot_download(model_id, allow_patterns=_WANTED_FILES))
-    except GatedRepoError as error:
-        raise BaseModelMissing(f"{model_id} wants its terms accepted on its page, and `hf auth login` here") from error
-    except RepositoryNotFoundError as error:
-        raise BaseModelMissing(
-            f"Hugging Face knows no public model {model_id}; check the id, log in with `hf auth login` if it is "
-            "private, or try `--hub modelscope`"
-        ) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise _out_of_reach(model_id, "Hugging Face", "modelscope") from error
+    return from_huggingface(model_id, "model", _WANTED_FILES, BaseModelMissing, _otherwise("modelscope"))
 
 
 def _from_modelscope(model_id: str) -> Path:
@@ -60,13 +46,11 @@ def _from_modelscope(model_id: str) -> Path:
     try:
         import modelscope
     except ImportError as error:
-        raise BaseModelMissing(
-            "fetching from ModelScope needs its package: run `pip install modelscope`, or leave out `--hub modelscope`"
-        ) from error
+        raise BaseModelMissing(MODELSCOPE_MISSING) from error
     try:
         _fetch_from_modelscope(modelscope, model_id, folder)
     except Exception as error:  # its own errors share no base class
-        raise _out_of_reach(model_id, "ModelScope", "huggingface") from error
+        raise BaseModelMissing(out_of_reach(model_id, "ModelScope", _otherwise("huggingface"))) from error
     return folder
 
 
@@ -75,11 +59,8 @@ def _fetch_from_modelscope(modelscope: Any, model_id: str, folder: Path) -> None
     write_origin(folder, model_id, "modelscope-master")
 
 
-def _out_of_reach(model_id: str, hub: str, other: Hub) -> BaseModelMissing:
-    return BaseModelMissing(
-        f"{model_id} is not on this machine and {hub} cannot be reached from it; connect it, try `--hub {other}`, "
-        f"copy the model's folder here and give its path, or take {BUNDLED_MODEL}"
-    )
+def _otherwise(other: Hub) -> str:
+    return f"connect it, try `--hub {other}`, copy the model's folder here and give its path, or take {BUNDLED_MODEL}"
 
 
 def _checked(folder: Path) -> Path:

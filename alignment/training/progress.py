@@ -1,6 +1,7 @@
 """How a run goes, for people: a bar on a terminal, a line now and then anywhere else; never on standard output."""
 
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -42,7 +43,7 @@ class PaceMeter:
         return Pace(len(self._recent) / taken, tokens, left)
 
 
-class ProgressWatcher(Watcher):
+class ProgressWatcher(Watcher, ABC):
     """Follows the steps; children show them."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
@@ -66,8 +67,9 @@ class ProgressWatcher(Watcher):
     def _begin(self, step: int, steps: int) -> None:
         pass
 
+    @abstractmethod
     def _show(self, step: int, steps: int, text: str) -> None:
-        raise NotImplementedError
+        """Make a step visible."""
 
 
 class Bar(ProgressWatcher):
