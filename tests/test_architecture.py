@@ -18,11 +18,14 @@ LAYERS = [
     {"gateway.routes", "gateway.console"},
     {"gateway.relay"},
     {"gateway.services", "gateway.bootstrap"},
+    {"gateway.annotation", "gateway.privacy"},
     {"gateway.access", "gateway.rollout", "gateway.feedback", "gateway.agent"},
+    {"gateway.datasets"},
     {"gateway.routing"},
     {"gateway.engines"},
     {"gateway.wire"},
     {"gateway.storage"},
+    {"gateway.formats", "gateway.redaction"},
     {"gateway.contracts"},
     {
         "gateway.errors",
@@ -110,8 +113,15 @@ def test_gateway_never_imports_alignment_nor_an_engine() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_alignment_takes_only_contracts_and_storage_from_gateway() -> None:
-    allowed = ("gateway.contracts", "gateway.storage", "gateway.commands.options")
+def test_alignment_takes_from_gateway_only_records_and_the_rules_that_make_data_sets() -> None:
+    allowed = (
+        "gateway.contracts",
+        "gateway.formats",
+        "gateway.redaction",
+        "gateway.storage",
+        "gateway.datasets",
+        "gateway.commands.options",
+    )
     wrong = [
         f"{path.relative_to(ROOT)}:{line} imports {imported}"
         for _, path in modules("alignment")

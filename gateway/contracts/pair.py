@@ -8,6 +8,9 @@ from gateway.contracts.message import Message
 
 Origin = Literal["model", "human", "import"]
 RaterKind = Literal["end_user", "annotator", "judge", "code"]
+Basis = Literal["preference", "ranking", "correction", "ratings", "import", "judge"]
+"""What a pair follows from: a vote between completions, the ends of a ranking, an edit, thumbs up against thumbs down,
+another system's pair, or a model's verdict."""
 
 
 class Side(BaseModel):
@@ -31,6 +34,8 @@ class Rater(BaseModel):
 
     id_hash: str
     kind: RaterKind
+    trusted: bool = False
+    """The key voted in its own name and may name raters: no cap binds it."""
 
 
 class FeedbackPair(BaseModel):
@@ -47,7 +52,14 @@ class FeedbackPair(BaseModel):
     chosen: Side
     rejected: Side
     weight: PositiveFloat
-    """Trust in the vote times its recency; see `gateway/feedback/pairing.py`."""
+    """Trust in the vote (`gateway/feedback/pairing.py`); a data set multiplies it by recency and more."""
+    basis: Basis = "preference"
+    fact: bool = False
+    """A correction that touches a number, unit, negation or listed name: it weighs in full and never ages."""
+    source: str | None = None
+    """Where an imported pair comes from."""
+    licence: str | None = None
+    """Under which licence an imported pair may be used."""
     rater: Rater
     feedback_ids: tuple[str, ...] = Field(min_length=1)
     judged_at: AwareDatetime

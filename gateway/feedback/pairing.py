@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from gateway.contracts.message import Message
-from gateway.contracts.pair import FeedbackPair, Rater, Side
+from gateway.contracts.pair import Basis, FeedbackPair, Rater, Side
 from gateway.contracts.prompt import normal_text
 from gateway.feedback.completions import LoggedChoice
 from gateway.feedback.edits import is_typo
@@ -37,6 +37,7 @@ class Candidate:
     rejected: Side
     weight: float
     reason: str | None = None
+    fact: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,9 @@ class Judgement:
     prompt_hash: str
     rater: Rater
     judged_at: datetime
+    basis: Basis = "preference"
+    source: str | None = None
+    licence: str | None = None
 
 
 def pair_of(judgement: Judgement, candidate: Candidate, pair_id: str) -> FeedbackPair:
@@ -63,6 +67,10 @@ def pair_of(judgement: Judgement, candidate: Candidate, pair_id: str) -> Feedbac
         chosen=candidate.chosen,
         rejected=candidate.rejected,
         weight=candidate.weight,
+        basis=judgement.basis,
+        fact=candidate.fact,
+        source=judgement.source,
+        licence=judgement.licence,
         rater=judgement.rater,
         feedback_ids=(judgement.feedback_id,),
         judged_at=judgement.judged_at,
