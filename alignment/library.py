@@ -10,7 +10,7 @@ result.adapter      # PeftModel.from_pretrained opens it
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +33,8 @@ from gateway.contracts.training import TrainingOptions
 
 RUN_FILE = "run.json"
 CARD_FILE = "README.md"
+RESULT_FILE = "result.json"
+"""Written last: a run that has it is finished."""
 _LOCK_FILE = ".lock"
 Runner = Literal["local", "ray"]
 
@@ -50,6 +52,7 @@ def train(
     callbacks: Sequence[Any] = (),
     report_to: Sequence[str] = (),
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    should_stop: Callable[[], bool] = lambda: False,
     bar: bool = False,
 ) -> TrainResult:
     """Train an adapter for `model` on the pairs of `dataset`; everything lands in the folder `out`.
@@ -60,6 +63,7 @@ def train(
     workers    processes that share every step; `runner` says where they run
     callbacks  `transformers.TrainerCallback`s; `report_to` names reporters of transformers such as wandb. With one
                worker only.
+    should_stop  asked between two steps; true ends the run behind a checkpoint with `TrainingStopped`. One worker only.
     bar        show progress on standard error: a bar on a terminal, else a line now and then
     Called again with the same arguments, an interrupted run goes on. Raises the errors of `alignment.errors`, among
     them `BadPairs` if `out` holds another run.
@@ -80,9 +84,11 @@ def train(
         raise UnfitModel("callbacks and report_to go with a single worker: other processes cannot be handed them")
     with _way_on(job.folder), exhaustion_told(job.folder), _alone_in(job.folder):
         _claim_folder(job)
-        result = _run(job, workers, runner, Watching(callbacks=tuple(callbacks), report_to=tuple(report_to)))
+        watching = Watching(should_stop=should_stop, callbacks=tuple(callbacks), report_to=tuple(report_to))
+        result = _run(job, workers, runner, watching)
         card = adapter_card(job, result, read_run(job.folder), software_versions())
         write_whole(job.folder / CARD_FILE, card)
+        write_whole(job.folder / RESULT_FILE, result.model_dump_json() + "\n")
         discard_all(job.folder)
     return result
 
@@ -96,6 +102,14 @@ def read_run(out: Path) -> dict[str, Any]:
             f"{out} holds no run to go on with; leave --resume out, and name --dataset and --model"
         ) from error
     return run
+
+
+def finished_run(out: Path) -> TrainResult | None:
+    """What the run in a folder came to; None while there is something to go on with."""
+    try:
+        return TrainResult.model_validate_json((out / RESULT_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
 
 
 def _run(job: TrainJob, workers: int, runner: Runner, watching: Watching) -> TrainResult:
@@ -145,6 +159,7 @@ def _claim_folder(job: TrainJob) -> None:
                 f"{job.folder} holds another run (its {', '.join(changed)} differ); give another folder, or remove it"
             )
     job.folder.mkdir(parents=True, exist_ok=True)
+    (job.folder / RESULT_FILE).unlink(missing_ok=True)
     holdout = job.holdout_file and job.holdout_file.absolute()
     asked = {"dataset": str(job.pairs_file.absolute()), "holdout": holdout and str(holdout)}
     run = mine | asked | {"model": str(job.base_folder)}

@@ -1,5 +1,7 @@
 """`alignway train`: train an adapter from a file of preferences, without gateway or database."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -7,6 +9,8 @@ import typer
 from pydantic import ValidationError
 
 from alignment.commands.options import HubOption, JsonOption, find_hub, print_json, refusal, told
+from alignment.commands.stopping import stopping_softly
+from alignment.errors import TrainingStopped
 from gateway.contracts.methods import METHODS
 from gateway.contracts.training import TrainingOptions
 
@@ -155,11 +159,14 @@ def _runner(name: str) -> str:
 
 def _resumed(given: dict[str, Any], place: dict[str, Any]) -> "tuple[str, TrainResult]":
     with told():
-        from alignment.library import read_run
+        from alignment.library import finished_run, read_run
 
-        run = read_run(given["out"])
+        run, finished = read_run(given["out"]), finished_run(given["out"])
     options = TrainingOptions.model_validate(run["options"])
     _refuse_other_options(given, options)
+    if finished:
+        typer.echo(f"The run in {given['out']} is finished; nothing was left to do.", err=True)
+        return run["model"], finished
     place = place | {"holdout": run["holdout"]}
     return run["model"], _trained(run["model"], run["dataset"], given["out"], options, place)
 
@@ -182,7 +189,18 @@ def _trained(model: str, dataset: str, out: Path, options: TrainingOptions, plac
     with told():
         from alignment.library import train as run
 
-        return run(model, dataset, out, options, bar=True, **place)
+        if place["workers"] > 1 or place["runner"] == "ray":  # their processes are not ours to stop softly
+            return run(model, dataset, out, options, bar=True, **place)
+        with stopping_softly("Stopping behind this step, with a checkpoint") as should_stop, _way_back(out):
+            return run(model, dataset, out, options, should_stop=should_stop, bar=True, **place)
+
+
+@contextlib.contextmanager
+def _way_back(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except TrainingStopped as error:
+        raise TrainingStopped(f"{error.message}; go on with: alignway train --resume --out {out}") from error
 
 
 def _tell(result: "TrainResult", out: Path, model: str) -> None:

@@ -1,8 +1,10 @@
 """The trainer's commands as a user types them, on a tiny model."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +97,9 @@ def test_beta_is_explained(run: Any, dataset: Path, tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_option_ends_with_status_1_and_says_what_to_do(
-    run: Any, dataset: Path, tmp_path: Path, words: tuple[str, ...], message: str
+    run: Any, tiny_model: Path, dataset: Path, tmp_path: Path, words: tuple[str, ...], message: str
 ) -> None:
-    refused = run("train", "--dataset", dataset, "--out", tmp_path / "out", *words)
+    refused = run("train", "--model", tiny_model, "--dataset", dataset, "--out", tmp_path / "out", *words)
     assert refused.exit_code == 1
     assert message in refused.output
 
@@ -125,9 +127,42 @@ def test_going_on_takes_the_same_words_and_refuses_others(
     refused = run("train", "--resume", "--out", tmp_path / "out", "--rank", 8, "--lambda", 0.5, "--max-steps", 8)
     assert refused.exit_code == 1
     assert "leave --lambda, --rank out, or begin anew in another folder" in refused.output
-    again = run(*words, "--resume")
+
+
+def test_going_on_with_a_finished_run_tells_its_result_and_trains_nothing(
+    run: Any, tiny_model: Path, dataset: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    words = ("train", "--model", tiny_model, "--dataset", dataset, "--out", out, *QUICK)
+    first = run(*words, "--json")
+    written = (out / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns
+    again = run(*words, "--resume", "--json")
     assert again.exit_code == 0
-    assert f"Next: alignway merge --model {tiny_model} " in again.output
+    assert json.loads(again.stdout) == json.loads(first.stdout)
+    assert "is finished; nothing was left to do" in again.stderr
+    assert (out / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns == written
+    told = run("train", "--resume", "--out", out)
+    assert f"Next: alignway merge --model {tiny_model} " in told.output
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_training_told_to_end_leaves_a_checkpoint_and_says_how_to_go_on(
+    tiny_model: Path, dataset: Path, tmp_path: Path, sent: signal.Signals
+) -> None:
+    out = tmp_path / "out"
+    words = ["train", "--model", tiny_model, "--dataset", dataset, "--out", out, "--max-steps", 5000, "--device", "cpu"]
+    command = [sys.executable, "-m", "gateway", *map(str, words), "--checkpoint-seconds", "3600"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        while not (out / "metrics.jsonl").exists():
+            assert child.poll() is None
+            time.sleep(0.05)
+        child.send_signal(sent)
+        _, told = child.communicate(timeout=60)
+    assert child.returncode == 1
+    assert f"go on with: alignway train --resume --out {out}" in told
+    (checkpoint,) = out.glob("checkpoint-*")
+    steps = len((out / "metrics.jsonl").read_text().splitlines())
+    assert checkpoint.name == f"checkpoint-{steps}"
 
 
 def test_merge_never_mixes_into_a_folder_in_use(run: Any, tiny_model: Path, tmp_path: Path) -> None:
