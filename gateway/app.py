@@ -15,6 +15,7 @@ from gateway.access.secrets import Secrets
 from gateway.contracts import ids
 from gateway.engines.openai_client import EngineClient
 from gateway.engines.upstream import Upstreams
+from gateway.feedback.pace import VotePace
 from gateway.rollout.reconciler import Reconciler
 from gateway.routes import (
     admin_audit,
@@ -31,6 +32,7 @@ from gateway.routes import (
     responses,
     stored,
 )
+from gateway.routes.cross_origin import allow_votes_from_pages
 from gateway.routes.errors import install_error_handlers
 from gateway.routes.request_ids import RequestIds
 from gateway.routing.drain import Drain
@@ -116,6 +118,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.draining, app.state.drain = False, Drain()
     install_error_handlers(app)
+    allow_votes_from_pages(app, settings.server.cors_origins)
     for router in ROUTERS:
         app.include_router(router)
     return app
@@ -138,6 +141,7 @@ async def build_services(settings: Settings, drain: Drain) -> Services:
         authenticator=Authenticator(database, open_to_all_as),
         limiter=make_limiter(settings),
         votes=GroupCommit(database, "durable"),
+        vote_pace=VotePace(settings.feedback, settings.server.workers),
         completions=CompletionLog(settings.database_url),
         engines=EngineClient(settings.upstream, lambda: pool.freshness.is_fresh()),
         upstreams=Upstreams(settings.upstream),

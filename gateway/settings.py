@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from pydantic import Field, model_validator
 
-from gateway.sections.learning import AlignerSettings, FeedbackSettings, TrustSettings
+from gateway.sections.learning import AlignerSettings, FeedbackSettings, IgnoredText, TrustSettings
 from gateway.sections.models import DEFAULT_MODEL, EngineKind, EngineSettings, ModelSettings, Task
 from gateway.sections.section import Section
 from gateway.sections.serving import (
@@ -20,6 +20,7 @@ from gateway.sections.serving import (
     TelemetrySettings,
     UpstreamSettings,
 )
+from gateway.sections.users import UserSettings
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -28,6 +29,7 @@ __all__ = [
     "EngineKind",
     "EngineSettings",
     "FeedbackSettings",
+    "IgnoredText",
     "LimitSettings",
     "ModelSettings",
     "PoolSettings",
@@ -41,6 +43,7 @@ __all__ = [
     "TelemetrySettings",
     "TrustSettings",
     "UpstreamSettings",
+    "UserSettings",
 ]
 """Whoever takes settings takes them from here."""
 
@@ -77,6 +80,7 @@ class Settings(Section):
     pool: PoolSettings = PoolSettings()
     swap: SwapSettings = SwapSettings()
     limits: LimitSettings = LimitSettings()
+    users: UserSettings = UserSettings()
     feedback: FeedbackSettings = FeedbackSettings()
     aligner: AlignerSettings = AlignerSettings()
     telemetry: TelemetrySettings = TelemetrySettings()

@@ -46,6 +46,15 @@ class Caller:
     images: bool = False
     """Whether the key may send bodies up to `server.image_body_limit_bytes`."""
 
+    rater_hash: str | None = None
+    """The rater it stands for, if it is the bearer of a vote token."""
+    rateable: frozenset[str] | None = None
+    """Ids of the completions that a vote token is for; None: any of the project."""
+
     def may(self, scope: str) -> bool:
         """Whether the key has this scope; `admin` has them all."""
         return scope in self.scopes or "admin" in self.scopes
+
+    def may_rate(self, completion_id: str) -> bool:
+        """Whether it may rate this completion, among those of its project."""
+        return self.rateable is None or completion_id in self.rateable

@@ -48,11 +48,11 @@ class FeedbackCapture:
         """Store a vote, or all votes of a batch. Raises an `AlignwayError` that says what is wrong with it."""
         rater = rater_of(caller, body, self._hashes)
         if isinstance(body, PreferenceBody):
-            choices = await load_targets(session, caller.project_id, body.targets)
+            choices = await load_targets(session, caller, body.targets, self._settings)
             return await self._store(session, caller, preference_vote(body, rater, choices, self._settings))
         require_scope(caller, WRITE_TEXT, "text that was not written by the model")
         if isinstance(body, CorrectionBody):
-            choices = await load_targets(session, caller.project_id, body.targets)
+            choices = await load_targets(session, caller, body.targets, self._settings)
             return await self._store(session, caller, correction_vote(body, rater, choices, self._settings))
         return await self._import(session, caller, rater, body)
 

@@ -1,7 +1,9 @@
 """A logged completion as a vote sees it: what was asked, what each choice said, and how it ended. Pure."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from gateway.contracts.message import Message
@@ -9,6 +11,7 @@ from gateway.contracts.pair import Side
 from gateway.contracts.prompt import first_difference, prompt_hash
 from gateway.errors import InvalidRequest
 from gateway.feedback.bodies import ChoiceRef
+from gateway.settings import FeedbackSettings, IgnoredText
 from gateway.storage.feedback_tables import Completion
 
 
@@ -26,6 +29,10 @@ class Prompt:
     tools: tuple[dict[str, Any], ...]
     response_format: dict[str, Any] | None
     hash: str
+    compared: tuple[Message, ...]
+    """The messages without what is ignored; the hash is over these."""
+    is_task: bool = False
+    """A chore of the client, such as a title for the chat: nobody rates it."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +47,50 @@ class LoggedChoice:
     prompt: Prompt
 
 
-def prompt_of(completion: Completion) -> Prompt:
+def prompt_of(completion: Completion, settings: FeedbackSettings) -> Prompt:
     """The prompt of a completion, hashed anew from what was logged."""
     messages = tuple(Message.model_validate(message) for message in completion.messages)
     tools = tuple(completion.parameters.get("tools") or ())
     response_format = completion.parameters.get("response_format")
-    return Prompt(messages, tools, response_format, prompt_hash(messages, tools, response_format))
+    compared = without_ignored(messages, settings.ignore)
+    is_task = is_task_call(messages, completion.call_metadata, settings.task_prompts)
+    return Prompt(messages, tools, response_format, prompt_hash(compared, tools, response_format), compared, is_task)
+
+
+def is_task_call(messages: Sequence[Message], metadata: dict[str, Any], task_prompts: Sequence[str]) -> bool:
+    """Whether the client says so (metadata `task`, but for `user_response`), or asks as chat clients ask for titles."""
+    if metadata.get("task", "") not in ("", "false", "user_response"):
+        return True
+    last = next((message.text for message in reversed(messages) if message.role == "user"), "")
+    return last.startswith(tuple(task_prompts))
+
+
+def without_ignored(messages: tuple[Message, ...], ignore: Sequence[IgnoredText]) -> tuple[Message, ...]:
+    """The messages without every match of the patterns that go with their role."""
+    if not ignore:
+        return messages
+    return tuple(_without(message, ignore) for message in messages)
+
+
+def _without(message: Message, ignore: Sequence[IgnoredText]) -> Message:
+    content = message.content
+    for one in ignore:
+        if one.role not in (None, message.role):
+            continue
+        pattern = _compiled(one.pattern)
+        if isinstance(content, str):
+            content = pattern.sub("", content)
+        elif content is not None:
+            content = tuple(
+                part | {"text": pattern.sub("", str(part["text"]))} if part.get("type") == "text" else part
+                for part in content
+            )
+    return message.model_copy(update={"content": content})
+
+
+@lru_cache(maxsize=64)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.DOTALL)
 
 
 def logged_choice(completion: Completion, prompt: Prompt, ref: ChoiceRef) -> LoggedChoice:
@@ -74,7 +119,7 @@ def require_one_prompt(choices: Sequence[LoggedChoice]) -> None:
     for other in choices[1:]:
         if other.prompt.hash == first.prompt.hash:
             continue
-        difference = first_difference(first.prompt.messages, other.prompt.messages)
+        difference = first_difference(first.prompt.compared, other.prompt.compared)
         raise PromptMismatch(
             f"{first.side.completion_id} and {other.side.completion_id} answer different prompts; first difference: "
             f"{difference or 'their tools or response_format'}.",

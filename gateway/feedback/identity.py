@@ -26,8 +26,17 @@ class Caller(Protocol):
         """Its project, which bounds what it can see."""
         ...
 
+    @property
+    def rater_hash(self) -> str | None:
+        """The rater whom the caller stands for, where that is settled already."""
+        ...
+
     def may(self, scope: str) -> bool:
         """Whether the key has this scope."""
+        ...
+
+    def may_rate(self, completion_id: str) -> bool:
+        """Whether it may rate this completion, among those of its project."""
         ...
 
 
@@ -57,12 +66,22 @@ def rater_of(caller: Caller, body: AnyBody, hashes: KeyedHashes) -> Rater:
     if body.rater is None:
         return own_rater(caller, hashes)
     require_scope(caller, DELEGATE, "a vote in the name of another rater")
-    return Rater(id_hash=_hash(hashes, f"user:{caller.project_id}:{body.rater.id}"), kind=body.rater.kind)
+    return Rater(id_hash=user_hash(caller.project_id, body.rater.id, hashes), kind=body.rater.kind)
 
 
 def own_rater(caller: Caller, hashes: KeyedHashes) -> Rater:
-    """The rater that a key is when it names nobody else."""
-    return Rater(id_hash=_hash(hashes, f"key:{caller.key_id}"), kind="end_user")
+    """The rater that a key, or a vote token, is when it names nobody else."""
+    return Rater(id_hash=caller.rater_hash or key_hash(caller.key_id, hashes), kind="end_user")
+
+
+def user_hash(project_id: str, user: str, hashes: KeyedHashes) -> str:
+    """What is kept of a person whom a client names."""
+    return _hash(hashes, f"user:{project_id}:{user}")
+
+
+def key_hash(key_id: str, hashes: KeyedHashes) -> str:
+    """What is kept of a rater of whom nothing is known but the key."""
+    return _hash(hashes, f"key:{key_id}")
 
 
 def key_of_targets(rater: Rater, type_: str, targets: Sequence[ChoiceRef]) -> str:

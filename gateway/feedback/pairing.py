@@ -20,6 +20,7 @@ TRUNCATED = "truncated_output"
 FILTERED = "filtered_output"
 EMPTY = "empty_output"
 FAILED = "failed_completion"
+TASK = "task_call"
 PAIR_LIMIT = "pair_limit"
 SUPERSEDED = "superseded"
 RETRACTED = "retracted"
@@ -129,6 +130,8 @@ def _flaw_of_preference(chosen: LoggedChoice, rejected: LoggedChoice) -> str | N
 
 
 def _flaw_of_ending(choice: LoggedChoice) -> str | None:
+    if choice.prompt.is_task:
+        return TASK
     if choice.status != "finished":
         return FAILED
     return FILTERED if choice.finish_reason == "content_filter" else None

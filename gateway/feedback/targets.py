@@ -2,15 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.errors import NotFound
 from gateway.feedback.bodies import AnyBody, ChoiceRef, CorrectionBody, PreferenceBody
 from gateway.feedback.completions import LoggedChoice, logged_choice, prompt_of
+from gateway.feedback.identity import Caller
+from gateway.settings import FeedbackSettings
 from gateway.storage.database import Database
 from gateway.storage.feedback import find_completions
+from gateway.storage.feedback_tables import Completion
 
 FIRST_PAUSE_SECONDS = 0.02
 LONGEST_PAUSE_SECONDS = 0.3
@@ -21,22 +24,24 @@ class CompletionNotStored(NotFound):
 
     code, param = "completion_not_stored", "completion_id"
 
-    def __init__(self, completion_id: str) -> None:
+    def __init__(self, named: str, *, by_id: bool = True) -> None:
+        """`named`: the id, or the field that describes it."""
+        what = f"{named!r} is" if by_id else f"that fits `{named}` is"
         super().__init__(
-            f"No completion {completion_id!r} is stored for this project. Vote on the `id` of an answer that was "
+            f"No completion {what} stored for this project. Vote on the `id` of an answer that was "
             "fully received; answers that were not recorded, or were deleted, cannot be voted on."
         )
 
 
-async def wait_for_targets(database: Database, project_id: str, body: AnyBody, wait_seconds: float) -> None:
+async def wait_for_targets(database: Database, caller: Caller, body: AnyBody, settings: FeedbackSettings) -> None:
     """Return once all completions that `body` is about are stored, or raise `CompletionNotStored` after a while."""
     if not isinstance(body, PreferenceBody | CorrectionBody):
         return
     wanted = {target.completion_id for target in body.targets}
-    deadline, pause = time.monotonic() + wait_seconds, FIRST_PAUSE_SECONDS
+    deadline, pause = time.monotonic() + settings.completion_wait_seconds, FIRST_PAUSE_SECONDS
     while True:
         async with database.read() as session:
-            missing = wanted - (await find_completions(session, project_id, wanted)).keys()
+            missing = wanted - (await _visible(session, caller, wanted, settings)).keys()
         if not missing:
             return
         left = deadline - time.monotonic()
@@ -46,11 +51,25 @@ async def wait_for_targets(database: Database, project_id: str, body: AnyBody, w
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
-async def load_targets(session: AsyncSession, project_id: str, targets: Sequence[ChoiceRef]) -> list[LoggedChoice]:
+async def load_targets(
+    session: AsyncSession, caller: Caller, targets: Sequence[ChoiceRef], settings: FeedbackSettings
+) -> list[LoggedChoice]:
     """The choices a vote is about, in its order. Raises `CompletionNotStored` or `InvalidRequest`."""
-    completions = await find_completions(session, project_id, (target.completion_id for target in targets))
+    completions = await _visible(session, caller, {target.completion_id for target in targets}, settings)
     for target in targets:
         if target.completion_id not in completions:
             raise CompletionNotStored(target.completion_id)
-    prompts = {id_: prompt_of(completion) for id_, completion in completions.items()}
+    prompts = {id_: prompt_of(completion, settings) for id_, completion in completions.items()}
     return [logged_choice(completions[t.completion_id], prompts[t.completion_id], t) for t in targets]
+
+
+async def _visible(
+    session: AsyncSession, caller: Caller, ids: Iterable[str], settings: FeedbackSettings
+) -> dict[str, Completion]:
+    """Those of the completions that are stored and that the caller may rate, by id."""
+    found = await find_completions(session, caller.project_id, ids)
+    return {id_: one for id_, one in found.items() if caller.may_rate(id_) and _is_own(one, caller, settings)}
+
+
+def _is_own(completion: Completion, caller: Caller, settings: FeedbackSettings) -> bool:
+    return settings.scope == "project" or completion.key_id == caller.key_id

@@ -16,6 +16,7 @@ from gateway.relay.admission import authenticated, caller_at_once, estimated_tok
 from gateway.relay.asking import CHAT_PATH
 from gateway.relay.client import ClientOutlet
 from gateway.relay.exchange import ChatExchange
+from gateway.relay.naming import take_names, vote_token_line
 from gateway.relay.outlet import as_ours
 from gateway.services import Services
 from gateway.wire.chat import ChatRequest, parse_chat_request
@@ -71,7 +72,7 @@ class ChatLane(BoundedHttpProtocol):
         if hot:
             self._head = dict(self.headers)
             self._length = int(self._head.get(b"content-length", b"-1"))
-        if not hot or self._is_old() or self._is_large_from_a_stranger():
+        if not hot or self.parser.get_http_version() != "1.1" or self._is_large_from_a_stranger():
             super().on_headers_complete()
             return
         self._head_ended()
@@ -118,9 +119,6 @@ class ChatLane(BoundedHttpProtocol):
             self._begin()
         except Exception as error:
             self._turn_away(as_ours(error))
-
-    def _is_old(self) -> bool:
-        return bool(self.parser.get_http_version() != "1.1")
 
     def _is_large_from_a_stranger(self) -> bool:
         """Whether the application must ask who sends this before it is received: only some keys may send so much."""
@@ -209,13 +207,16 @@ class ChatLane(BoundedHttpProtocol):
         return parse_chat_request(bytes(self._body), self._services.settings.surface)
 
     def _exchange_for(self, caller: Caller, request: ChatRequest, admission: Admission) -> None:
-        self._body = b""
+        self._body, services, head = b"", self._services, self._head
+        take_names(services, caller, request, head)
+        exchange = self._exchange = ChatExchange(
+            services, caller, request, admission, self._outlet, traceparent=self._header(b"traceparent")
+        )
         self._outlet.limits = admission.header_lines
-        traceparent = self._header(b"traceparent")
-        self._exchange = ChatExchange(self._services, caller, request, admission, self._outlet, traceparent=traceparent)
+        self._outlet.limits += vote_token_line(services, caller, request, exchange.completion_id, head)
         if self.flow.write_paused:  # the client has not taken the answer before this one
-            self._exchange.pause()
-        self._exchange.start()
+            exchange.pause()
+        exchange.start()
 
     def _header(self, name: bytes) -> str | None:
         value = self._head.get(name)

@@ -100,7 +100,8 @@ class Tally:
         if services.request_log.wants(status, error):
             self._log(status, completion_id, usage, seconds, error)
         target = self._target
-        if answer is None or target is None or request.store is False or isinstance(error, InvalidRequest):
+        wanted = is_stored(request.store, services.settings.surface.store)
+        if answer is None or target is None or not wanted or isinstance(error, InvalidRequest):
             done(True)
             return
         row = self._row(target, status, completion_id, answer, user_hash, seconds)
@@ -169,6 +170,13 @@ class Tally:
             error=error,
             engine_url=None if target is None else target.url,
         )
+
+
+def is_stored(asked: bool | None, policy: str) -> bool:
+    """Whether a completion is kept: the operator's word, but for a client that says no."""
+    if policy == "always":
+        return asked is not False
+    return policy == "on_request" and asked is True
 
 
 def _text(json: bytes) -> str:

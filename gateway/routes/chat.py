@@ -28,7 +28,7 @@ async def create_chat_completion(
     """A completion by the release that the alias serves, whole or streamed."""
     services: Services = request.app.state.services
     chat = parse_chat_request(await read_body(request, images=caller.images), services.settings.surface)
-    exchange = Exchange(services, caller, chat, traceparent=request.headers.get("traceparent"))
+    exchange = Exchange(services, caller, chat, request)
     await exchange.admit()
     if not chat.stream:
         reply = await unless_left(request, exchange.reply())

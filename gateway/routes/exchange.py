@@ -6,12 +6,16 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import msgspec
+from fastapi import Request
 
 from gateway.access.caller import Caller
 from gateway.access.limits import Admission
+from gateway.contracts import ids
 from gateway.errors import AlignwayError
+from gateway.feedback.tokens import HEADER
 from gateway.relay.admission import estimated_tokens
 from gateway.relay.exchange import DONE, ChatExchange
+from gateway.relay.naming import take_names, vote_token
 from gateway.services import Services
 from gateway.wire.chat import ChatRequest
 
@@ -27,18 +31,23 @@ class Exchange:
         services: Services,
         caller: Caller,
         request: ChatRequest,
+        asked: Request,
         *,
         completion_id: str | None = None,
-        traceparent: str | None = None,
     ) -> None:
         self._services, self._caller, self._request = services, caller, request
-        self._completion_id, self._traceparent = completion_id, traceparent
+        head: dict[bytes, bytes] = dict(asked.scope["headers"])
+        take_names(services, caller, request, head)
+        self._completion_id = completion_id or ids.mint(ids.COMPLETION)
+        self._vote_token = vote_token(services, caller, request, self._completion_id, head)
+        self._traceparent = asked.headers.get("traceparent")
         self._admission: Admission | None = None
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers about the limits of the caller's key, once `admit` was called."""
-        return {} if self._admission is None else dict(self._admission.headers)
+        """Headers about the limits of the caller's key, once `admit` was called, and the vote token if wanted."""
+        token = {} if self._vote_token is None else {HEADER: self._vote_token}
+        return token if self._admission is None else dict(self._admission.headers) | token
 
     async def admit(self) -> None:
         """Count the request against the limits of its key; done by itself otherwise. Raises `RateLimited`."""

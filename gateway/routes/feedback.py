@@ -11,17 +11,20 @@ from gateway.access.caller import Caller
 from gateway.errors import InvalidRequest
 from gateway.feedback.bodies import parse_body
 from gateway.feedback.capture import Captured, FeedbackCapture
+from gateway.feedback.identity import rater_of
 from gateway.feedback.imports import InvalidPairs
+from gateway.feedback.lookup import resolve
 from gateway.feedback.reading import FeedbackNotFound, feedback_page, show_feedback
 from gateway.feedback.targets import wait_for_targets
 from gateway.routes.body import read_body
+from gateway.routes.voter import Voter, in_the_name_of
 from gateway.services import Services
 from gateway.wire.error_body import error_body
 from gateway.wire.json_body import parse_json
 
 router = APIRouter()
 
-Voter = Annotated[Caller, Depends(require("feedback"))]
+Retractor = Annotated[Caller, Depends(require("feedback"))]
 Reader = Annotated[Caller, Depends(require("feedback:read"))]
 FEEDBACK_ID = r"^fb_[0-9a-z]{1,64}$"
 MAX_DEPTH = 64
@@ -34,9 +37,11 @@ async def give_feedback(request: Request, caller: Voter) -> JSONResponse:
     services: Services = request.app.state.services
     raw = parse_json(await read_body(request))
     _require_storable_json(raw)
-    body = parse_body(raw)
     settings = services.settings.feedback
-    await wait_for_targets(services.database, caller.project_id, body, settings.completion_wait_seconds)
+    body = in_the_name_of(request, caller, parse_body(await resolve(services.database, caller, raw, settings)))
+    rater = rater_of(caller, body, services.secrets)
+    services.vote_pace.count(key=caller.key_id, rater=rater.id_hash, address=request.client and request.client.host)
+    await wait_for_targets(services.database, caller, body, settings)
     capture = FeedbackCapture(settings, services.secrets)
 
     async def store(session: AsyncSession) -> Captured:
@@ -73,7 +78,7 @@ async def retrieve_feedback(request: Request, feedback_id: str, caller: Reader) 
 
 
 @router.delete("/v1/feedback/{feedback_id}")
-async def retract_feedback(request: Request, feedback_id: str, caller: Voter) -> dict[str, Any]:
+async def retract_feedback(request: Request, feedback_id: str, caller: Retractor) -> dict[str, Any]:
     """Take a vote back: it is kept, but trains no more."""
     _require_storable(feedback_id)
     services: Services = request.app.state.services

@@ -33,10 +33,10 @@ async def create_response(request: Request, caller: Annotated[Caller, Depends(re
     services: Services = request.app.state.services
     fields, _ = await read_fields(request, images=caller.images)
     asked = parse_responses_request(fields)
-    response_id, traceparent = ids.mint(ids.RESPONSE), request.headers.get("traceparent")
+    response_id = ids.mint(ids.RESPONSE)
     try:
         chat = parse_chat_request(msgspec.json.encode(chat_fields(asked)), services.settings.surface)
-        exchange = Exchange(services, caller, chat, completion_id=response_id, traceparent=traceparent)
+        exchange = Exchange(services, caller, chat, request, completion_id=response_id)
         return await _answer(request, exchange, asked, response_id)
     except InvalidRequest as error:
         put_in_own_words(error)

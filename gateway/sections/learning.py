@@ -1,6 +1,9 @@
 """Settings of what becomes of feedback: how votes weigh, what is held out, when to train."""
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+import re
+from typing import Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from gateway.sections.section import Section
 
@@ -16,8 +19,51 @@ class TrustSettings(Section):
     """A pair brought in from elsewhere."""
 
 
+class IgnoredText(Section):
+    """Text that two prompts may differ in and still be the same prompt."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"] | None = None
+    """In messages of this role; default: in all."""
+    pattern: str = Field(min_length=1, max_length=500)
+    """A regular expression (Python's); `.` matches line ends too. Each match is left out of the comparison."""
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"no regular expression: {error}") from error
+        return value
+
+
+TASK_PROMPTS = (
+    "### Task:\nGenerate",
+    "### Task:\nPredict",
+    "### Task:\nAnalyze the chat history to determine",
+    "### Task:\nYou are an autocompletion system",
+)
+"""How Open WebUI's calls for titles, tags, follow-ups, image prompts, searches and completions begin. Its answers from
+documents begin with `### Task:` too, and are answers that people rate."""
+
+
 class FeedbackSettings(Section):
     """From votes to pairs."""
+
+    scope: Literal["project", "key"] = "project"
+    """A key may rate the completions of its project, or (`key`) its own alone."""
+    ignore: tuple[IgnoredText, ...] = ()
+    """Parts of prompts left out when completions of the same prompt are looked for: a clock, retrieved documents."""
+    task_prompts: tuple[str, ...] = TASK_PROMPTS
+    """A call whose last user message begins like this is a chore of the client (titles, tags); it makes no pairs."""
+    vote_token_seconds: PositiveFloat = 86400.0
+    """How long a browser may vote with the token of a completion."""
+    votes_per_minute_per_key: PositiveInt | None = None
+    """Votes that are let in within a minute from one key, shared evenly among the gateway's workers."""
+    votes_per_minute_per_rater: PositiveInt | None = None
+    """The same for one rater."""
+    votes_per_minute_per_address: PositiveInt | None = None
+    """The same for one network address; leave it out where one server sends the votes of many people."""
 
     trust: TrustSettings = TrustSettings()
     typo_distance: float = Field(default=0.02, ge=0, le=1)

@@ -1,6 +1,6 @@
 """Settings of the way of a request: the door, what may be asked, the engines it is sent to, and what is told of it."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -30,6 +30,8 @@ class ServerSettings(Section):
     """A client that takes nothing of its answer for this long is cut off, and its engine freed."""
     drain_seconds: PositiveFloat = 30.0
     """On SIGTERM, open streams may go on for this long."""
+    cors_origins: tuple[Annotated[str, Field(pattern=r"^https?://[^/*]+$")], ...] = ()
+    """Web pages of these origins, such as `https://chat.example.com`, may send votes with a vote token."""
 
 
 class SurfaceSettings(Section):
@@ -41,6 +43,9 @@ class SurfaceSettings(Section):
     """What `chat_template_kwargs` may hold; values are texts, numbers, `true`, `false` or `null`."""
     fetch_image_urls: bool = False
     """Whether engines may fetch images from `http` and `https` addresses that clients name."""
+    store: Literal["always", "on_request", "never"] = "always"
+    """Which completions are stored, so that they can be voted on: all, those with `"store": true`, or none. A request
+    with `"store": false` is never stored."""
     max_json_depth: PositiveInt = 64
     """Levels of lists and objects within each other, in schemas and in the arguments of tool calls."""
     max_choices: PositiveInt = 16

@@ -9,7 +9,8 @@ from gateway.contracts.pair import Rater, Side
 from gateway.feedback.completions import LoggedChoice, Prompt, PromptMismatch, require_one_prompt
 from gateway.feedback.pairing import Candidate, Judgement, candidate_of_correction, candidates_of_preference, pair_of
 
-PROMPT = Prompt((Message(role="user", content="Is it safe?"),), (), None, "ph_1")
+MESSAGES = (Message(role="user", content="Is it safe?"),)
+PROMPT = Prompt(MESSAGES, (), None, "ph_1", compared=MESSAGES)
 LONG = "The medicine helps most people and is taken in the morning together with a large glass of plain water. " * 2
 CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 
@@ -120,13 +121,14 @@ def test_a_correction_that_changes_nothing_makes_no_pair() -> None:
 
 
 def test_answers_to_different_prompts_cannot_be_compared() -> None:
-    other = Prompt((Message(role="user", content="Is it cheap?"),), (), None, "ph_2")
+    messages = (Message(role="user", content="Is it cheap?"),)
+    other = Prompt(messages, (), None, "ph_2", compared=messages)
     with pytest.raises(PromptMismatch, match=r"message 0 \(user\), character 6"):
         require_one_prompt([choice("Yes."), choice("No.", prompt=other)])
 
 
 def test_prompts_that_differ_in_their_tools_alone_are_different() -> None:
-    other = Prompt(PROMPT.messages, (CALL,), None, "ph_2")
+    other = Prompt(MESSAGES, (CALL,), None, "ph_2", compared=MESSAGES)
     with pytest.raises(PromptMismatch, match="tools or response_format"):
         require_one_prompt([choice("Yes."), choice("No.", prompt=other)])
 

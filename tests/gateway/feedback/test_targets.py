@@ -8,6 +8,7 @@ import pytest
 
 from gateway.feedback.bodies import parse_body
 from gateway.feedback.targets import CompletionNotStored, wait_for_targets
+from gateway.settings import FeedbackSettings
 
 
 def vote(*ids: str) -> Any:
@@ -15,14 +16,18 @@ def vote(*ids: str) -> Any:
     return parse_body({"type": "preference", "chosen": chosen, "rejected": rejected})
 
 
+def waiting_for(seconds: float) -> FeedbackSettings:
+    return FeedbackSettings(completion_wait_seconds=seconds)
+
+
 async def test_a_stored_completion_is_not_waited_for(desk: Any) -> None:
     body = vote(await desk.complete("No."), await desk.complete("Yes."))
-    await asyncio.wait_for(wait_for_targets(desk.database, "proj_1", body, wait_seconds=60), timeout=1)
+    await asyncio.wait_for(wait_for_targets(desk.database, desk.caller, body, waiting_for(60)), timeout=1)
 
 
 async def test_a_completion_that_is_still_being_written_is_waited_for(desk: Any) -> None:
     body = vote(await desk.complete("No."), "chatcmpl-late")
-    waiting = asyncio.create_task(wait_for_targets(desk.database, "proj_1", body, wait_seconds=10))
+    waiting = asyncio.create_task(wait_for_targets(desk.database, desk.caller, body, waiting_for(10)))
     await asyncio.sleep(0.15)
     assert not waiting.done()
     await desk.complete("Yes.", id="chatcmpl-late")
@@ -30,12 +35,13 @@ async def test_a_completion_that_is_still_being_written_is_waited_for(desk: Any)
 
 
 async def test_a_completion_that_never_comes_is_not_stored(desk: Any) -> None:
+    body = vote(await desk.complete("No."), "chatcmpl-never")
     begun = time.monotonic()
     with pytest.raises(CompletionNotStored, match="chatcmpl-never"):
-        await wait_for_targets(desk.database, "proj_1", vote(await desk.complete("No."), "chatcmpl-never"), 0.2)
+        await wait_for_targets(desk.database, desk.caller, body, waiting_for(0.2))
     assert 0.2 <= time.monotonic() - begun < 1.5
 
 
 async def test_an_import_waits_for_nothing(desk: Any) -> None:
     body = parse_body({"type": "pair", "source": "s", "licence": "l", "pairs": [1]})
-    await wait_for_targets(desk.database, "proj_1", body, wait_seconds=60)
+    await wait_for_targets(desk.database, desk.caller, body, waiting_for(60))

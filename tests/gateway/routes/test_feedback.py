@@ -18,7 +18,9 @@ from gateway.access.authenticate import Authenticator
 from gateway.access.secrets import Secrets
 from gateway.contracts.ids import COMPLETION, mint
 from gateway.contracts.message import Message
+from gateway.feedback.pace import VotePace
 from gateway.routes import feedback
+from gateway.routes.cross_origin import allow_votes_from_pages
 from gateway.routes.errors import install_error_handlers
 from gateway.settings import FeedbackSettings, Settings
 from gateway.storage import keys
@@ -91,14 +93,17 @@ async def furnish(database: Database) -> None:
         session.add_all([completion("Yes.", id="chatcmpl-yes"), completion("No.", id="chatcmpl-no")])
 
 
-def build_app(database: Database) -> FastAPI:
+def build_app(database: Database, settings: Settings | None = None) -> FastAPI:
+    settings = settings or Settings(feedback=FeedbackSettings(completion_wait_seconds=0.2))
     app = FastAPI()
+    allow_votes_from_pages(app, settings.server.cors_origins)
     install_error_handlers(app)
     app.include_router(feedback.router)
     app.state.services = SimpleNamespace(
         database=database,
         votes=GroupCommit(database, "durable"),
-        settings=Settings(feedback=FeedbackSettings(completion_wait_seconds=0.2)),
+        vote_pace=VotePace(settings.feedback, 1),
+        settings=settings,
         secrets=Secrets("root"),
         authenticator=Authenticator(database),
         metrics=Metrics(),

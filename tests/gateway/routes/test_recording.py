@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import Request
 from sqlalchemy import select
 
 from gateway.access.caller import Caller
@@ -48,7 +49,8 @@ async def services(tmp_path: Path, database_url: str, engine: RawEngine) -> Asyn
 
 def exchange(services: Services, **fields: Any) -> Exchange:
     body = {"model": "assistant", "messages": [{"role": "user", "content": "hi"}]} | fields
-    return Exchange(services, CALLER, parse_chat_request(json.dumps(body).encode(), services.settings.surface))
+    chat = parse_chat_request(json.dumps(body).encode(), services.settings.surface)
+    return Exchange(services, CALLER, chat, Request({"type": "http", "headers": []}))
 
 
 async def recorded(services: Services) -> list[Completion]:
