@@ -20,7 +20,7 @@ SECRETS = Secrets("root")
 PAGE = "https://chat.example.com"
 
 
-def token(completion_id: str, *, end_user: str = "ana", key_id: str = "key_0", ends: float = 60.0) -> str:
+def token(completion_id: str, *, end_user: str = "ana", key_id: str = "key_0", ends: float = 3600.0) -> str:
     return issue(
         SECRETS,
         completion_id=completion_id,
