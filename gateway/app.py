@@ -17,11 +17,13 @@ from gateway.engines.openai_client import EngineClient
 from gateway.engines.upstream import Upstreams
 from gateway.rollout.reconciler import Reconciler
 from gateway.routes import (
+    admin_annotation,
     admin_audit,
     admin_keys,
     admin_releases,
     admin_runs,
     admin_usage,
+    annotation,
     chat,
     completions,
     feedback,
@@ -63,6 +65,8 @@ ROUTERS = tuple(
         passed_on,
         models,
         feedback,
+        annotation,
+        admin_annotation,
         admin_keys,
         admin_audit,
         admin_usage,

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from pydantic import Field, model_validator
 
+from gateway.sections.annotation import AnnotationSettings, ComparisonSettings, JudgeSettings
 from gateway.sections.learning import AlignerSettings, FeedbackSettings, TrustSettings
 from gateway.sections.models import DEFAULT_MODEL, EngineKind, EngineSettings, ModelSettings, Task
 from gateway.sections.section import Section
@@ -24,10 +25,13 @@ from gateway.sections.serving import (
 __all__ = [
     "DEFAULT_MODEL",
     "AlignerSettings",
+    "AnnotationSettings",
+    "ComparisonSettings",
     "DatabaseSettings",
     "EngineKind",
     "EngineSettings",
     "FeedbackSettings",
+    "JudgeSettings",
     "LimitSettings",
     "ModelSettings",
     "PoolSettings",
@@ -78,6 +82,9 @@ class Settings(Section):
     swap: SwapSettings = SwapSettings()
     limits: LimitSettings = LimitSettings()
     feedback: FeedbackSettings = FeedbackSettings()
+    annotation: AnnotationSettings = AnnotationSettings()
+    comparisons: ComparisonSettings = ComparisonSettings()
+    judge: JudgeSettings = JudgeSettings()
     aligner: AlignerSettings = AlignerSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
