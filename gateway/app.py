@@ -1,10 +1,12 @@
 """Composition root of a gateway worker: makes every object, hands each its parts, mounts the routes."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
+import structlog
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
@@ -12,6 +14,8 @@ from gateway.access.authenticate import Authenticator
 from gateway.access.caller import SCOPES, Caller, KeyLimits
 from gateway.access.limits import Limiter
 from gateway.access.secrets import Secrets
+from gateway.annotation.judge import Judge
+from gateway.annotation.sampling import Comparisons
 from gateway.contracts import ids
 from gateway.engines.openai_client import EngineClient
 from gateway.engines.upstream import Upstreams
@@ -77,6 +81,9 @@ ROUTERS = tuple(
 )
 
 
+log = structlog.get_logger(__name__)
+
+
 class Application(FastAPI):
     """FastAPI with a request id on every answer, those of its outermost error handler included."""
 
@@ -97,7 +104,7 @@ def create_app(settings: Settings) -> FastAPI:
         )
         prober = Prober(services.database, services.pool, settings.pool, holder=services.sync.worker_id)
         app.state.drain.at_end(services.pool.shut)
-        jobs = (services.sync, services.limiter, reconciler, prober, services.metrics)
+        jobs = [services.sync, services.limiter, reconciler, prober, services.metrics, *comparing(services)]
         tasks = [asyncio.create_task(job.run()) for job in jobs]
         try:
             yield
@@ -135,6 +142,12 @@ async def build_services(settings: Settings, drain: Drain) -> Services:
     if settings.server.auth == "off":
         open_to_all_as = Caller("key_local", project.id, frozenset(SCOPES), "local")
     pool = Pool(settings.swap, settings.pool)
+    completions = CompletionLog(settings.database_url)
+    engines = EngineClient(settings.upstream, lambda: pool.freshness.is_fresh())
+    comparisons = None
+    if settings.comparisons.share > 0:
+        parts = (database, pool, engines, completions, secrets)
+        comparisons = Comparisons(settings.comparisons, settings.annotation, *parts)
     return Services(
         settings=settings,
         database=database,
@@ -142,8 +155,8 @@ async def build_services(settings: Settings, drain: Drain) -> Services:
         authenticator=Authenticator(database, open_to_all_as),
         limiter=make_limiter(settings),
         votes=GroupCommit(database, "durable"),
-        completions=CompletionLog(settings.database_url),
-        engines=EngineClient(settings.upstream, lambda: pool.freshness.is_fresh()),
+        completions=completions,
+        engines=engines,
         upstreams=Upstreams(settings.upstream),
         pool=pool,
         sync=RoutingSync(Database(settings.database_url, SYNC_WAIT_SECONDS), pool),
@@ -151,7 +164,25 @@ async def build_services(settings: Settings, drain: Drain) -> Services:
         traces=make_traces(settings.telemetry.otlp_endpoint),
         request_log=RequestLog(settings.telemetry),
         drain=drain,
+        comparisons=comparisons,
     )
+
+
+def comparing(services: Services) -> list[Comparisons | Judge]:
+    """The jobs that make and judge comparisons, as far as they are switched on."""
+    jobs: list[Comparisons | Judge] = [] if services.comparisons is None else [services.comparisons]
+    judge, key = services.settings.judge, None
+    if judge.api_key_env is not None:
+        key = os.environ.get(judge.api_key_env)
+        if not key:
+            log.error(
+                "judge_off", reason=f"the environment variable {judge.api_key_env} (judge.api_key_env) is not set"
+            )
+            return jobs
+    if judge.base_url is not None:
+        parts = (services.database, services.settings, services.secrets, services.votes)
+        jobs.append(Judge(*parts, holder=services.sync.worker_id, api_key=key))
+    return jobs
 
 
 def make_limiter(settings: Settings) -> Limiter:

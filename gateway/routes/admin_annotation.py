@@ -15,6 +15,7 @@ from gateway.annotation.refill import Refill
 from gateway.errors import ModelNotFound
 from gateway.routes.body import read_model
 from gateway.services import Services
+from gateway.storage.judgements import count_judgements
 from gateway.storage.tables import Alias
 
 router = APIRouter(prefix="/admin/v1")
@@ -48,7 +49,7 @@ async def retire_gold_item(request: Request, gold_id: GoldId, caller: Admin) -> 
 async def show_agreement(
     request: Request, caller: Admin, alias: Annotated[str, Query(min_length=1, max_length=256)]
 ) -> dict[str, Any]:
-    """Agreement of the people who compared answers of an alias."""
+    """Agreement of the people who compared answers of an alias, and how often the judge came to what."""
     services: Services = request.app.state.services
     async with services.database.read() as session:
         row = await session.get(Alias, alias) if "\0" not in alias else None
@@ -58,4 +59,5 @@ async def show_agreement(
     async with services.database.write("relaxed") as session:
         await refill.run(session, time.time())
         ballots = await agreement_ballots(session, alias)
-    return await asyncio.to_thread(agreement_report, alias, ballots)
+        judged = await count_judgements(session, alias)
+    return await asyncio.to_thread(agreement_report, alias, ballots) | {"judge": judged}
