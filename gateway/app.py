@@ -175,9 +175,7 @@ def comparing(services: Services) -> list[Comparisons | Judge]:
     if judge.api_key_env is not None:
         key = os.environ.get(judge.api_key_env)
         if not key:
-            log.error(
-                "judge_off", reason=f"the environment variable {judge.api_key_env} (judge.api_key_env) is not set"
-            )
+            log.error("judge_off", reason=f"judge.api_key_env names {judge.api_key_env}, which is not set")
             return jobs
     if judge.base_url is not None:
         parts = (services.database, services.settings, services.secrets, services.votes)

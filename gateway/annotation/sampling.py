@@ -152,10 +152,8 @@ class Comparisons:
         return parameters | {"seed": self._chance.randrange(MAX_SEED)}
 
     async def _ask(self, request: ChatRequest, target: Target, parameters: dict[str, Any]) -> dict[str, Any]:
-        body = parameters | {
-            "model": target.engine_model,
-            "messages": msgspec.json.decode(request.engine_messages_json),
-        }
+        messages = msgspec.json.decode(request.engine_messages_json)
+        body = parameters | {"model": target.engine_model, "messages": messages}
         return await self._engines.complete(target.url, body, target.kind)
 
     def _row(
@@ -196,7 +194,7 @@ class Comparisons:
             if (flaw := flaw_of(first, second)) is not None:
                 raise LeftOut(flaw)
             item, sides = item_of(ChoiceRef(completion_id=first.id), ChoiceRef(completion_id=second.id))
-            values = {"alias": first.alias, "item": item, "sides": sides, "purpose": COMPARISON}
+            values: dict[str, Any] = {"alias": first.alias, "item": item, "sides": sides, "purpose": COMPARISON}
             values |= {"tier": TIERS[COMPARISON], "wanted": self._annotation.raters_per_comparison}
             await add_task(session, time.time(), project_id=answered.project_id, **values)
 

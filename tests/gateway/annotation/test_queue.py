@@ -12,16 +12,23 @@ from gateway.annotation.errors import AlreadySubmitted, QueueEmpty, TaskNotFound
 from gateway.annotation.history import queue_view
 from gateway.errors import NotPermitted
 from gateway.feedback.identity import own_rater
+from gateway.storage.database import Database
 from gateway.storage.stored import delete_stored
 from tests.gateway.annotation.office import Office, annotator
 
 ANNA, BEN, CHEN = annotator("anna"), annotator("ben"), annotator("chen")
 
 
-async def test_of_twenty_who_claim_at_once_no_two_hold_one_task(office: Office) -> None:
+async def test_of_twenty_who_claim_at_once_from_four_workers_no_two_hold_one_task(
+    office: Office, database_url: str
+) -> None:
     for number in range(12):
         await office.comparison(f"Yes {number}.", f"No {number}.")
-    claimed = await asyncio.gather(*(office.claim(annotator(f"a{n}")) for n in range(20)), return_exceptions=True)
+    workers = [Office(Database(database_url)) for _ in range(4)]
+    claims = [workers[n % 4].claim(annotator(f"a{n}")) for n in range(20)]
+    claimed = await asyncio.gather(*claims, return_exceptions=True)
+    for worker in workers:
+        await worker.database.close()
     held = [task["id"] for task in claimed if isinstance(task, dict)]
     assert len(held) == len(set(held)) == 12
     assert sum(isinstance(refusal, QueueEmpty) for refusal in claimed) == 8
