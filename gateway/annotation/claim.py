@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.annotation.bodies import AnnotatorBody, ClaimBody
-from gateway.annotation.errors import QueueEmpty, TaskNotFound, TaskNotHeld
+from gateway.annotation.errors import TaskNotFound, TaskNotHeld
 from gateway.annotation.items import CHOICE_VERDICTS
 from gateway.annotation.order import GOLD, MARGIN_TIER, REPEAT, TIERS, asks
 from gateway.annotation.raters import annotator_of
@@ -24,6 +24,8 @@ from gateway.storage.annotation_tables import AnnotationTask, AnnotationVerdict
 REPEAT_BEHIND = 5
 """A repeat comes after at least this many other verdicts, so that it is judged and not remembered."""
 REPEAT_AMONG = 200
+MAX_GONE = 200
+"""Tasks whose texts are gone that one claim clears away."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +36,19 @@ class Claims:
     hashes: KeyedHashes
     chance: random.Random = field(default_factory=random.SystemRandom)
 
-    async def claim(self, session: AsyncSession, caller: Caller, body: ClaimBody, now: float) -> dict[str, Any]:
-        """The task the annotator holds already, or the next one. Raises `QueueEmpty`."""
+    async def claim(self, session: AsyncSession, caller: Caller, body: ClaimBody, now: float) -> dict[str, Any] | None:
+        """The task the annotator holds already, or the next one; None if there is none.
+
+        To be committed either way: tasks whose texts are gone were cleared away.
+        """
         rater, project = annotator_of(caller, body, self.hashes).id_hash, caller.project_id
         held = await rows.held_task(session, project, rater, body.alias, now)
         if held is None:
             await self._slip_in(session, project, rater, body.alias, now)
-        while True:
+        for _ in range(MAX_GONE):
             task = held or await rows.next_task(session, project, rater, body.alias, now, conflict_tier=MARGIN_TIER)
             if task is None:
-                raise QueueEmpty
+                return None
             texts = await load_texts(session, project, task.sides)
             if texts is None:
                 task.state, task.holder, held = "gone", None, None
@@ -54,6 +59,7 @@ class Claims:
             task.holder, task.lease_expires_at = rater, now + self.settings.lease_seconds
             await session.flush()
             return task_view(task, texts, self.settings.guideline)
+        return None
 
     async def renew(
         self, session: AsyncSession, caller: Caller, task_id: str, body: AnnotatorBody, now: float

@@ -14,7 +14,7 @@ from gateway.annotation.order import AUDIT, BAD, CONTESTED, HELD_FOR, TIERS, con
 from gateway.contracts.pair import FeedbackPair, Side
 from gateway.feedback.bodies import ChoiceRef
 from gateway.settings import AnnotationSettings
-from gateway.storage.annotation import add_task, bar, close_if_open, held_pairs
+from gateway.storage.annotation import add_task, add_tasks, bar, close_unheld, held_pairs
 from gateway.storage.ballots import (
     ballots_on,
     changed_preferences,
@@ -26,7 +26,7 @@ from gateway.storage.ballots import (
 from gateway.storage.feedback_tables import Feedback, PairRow
 
 PAGE_VOTES = 500
-MAX_PAGES = 20
+MAX_PAGES = 4
 """One run takes in no more; the next one goes on from there."""
 LATE_SECONDS = 10.0
 """A vote may be committed this long after the time it bears, so the last votes are looked at again."""
@@ -75,41 +75,46 @@ class Refill:
                 gone.append(vote.id)
         await put_ballots(session, ballots)
         await drop_ballots(session, gone)
-        await self._put_contested(session, sides, now)
+        tasks = await self._contested(session, sides)
         for pair in await eligible_pairs_of(session, [ballot["feedback_id"] for ballot in ballots]):
-            await self._put_audited(session, pair, now)
+            tasks += self._audited(pair)
+        await add_tasks(session, now, tasks)
 
-    async def _put_contested(self, session: AsyncSession, sides: dict[str, Sides], now: float) -> None:
+    async def _contested(self, session: AsyncSession, sides: dict[str, Sides]) -> list[dict[str, Any]]:
+        """Tasks for those of the items on which people differ, or find nothing good."""
         found = await ballots_on(session, self.project_id, sides)
+        tasks, agreed = [], []
         for item, both in sides.items():
             ballots = [ballot for ballot in found.get(item, ()) if ballot.rater_kind in PEOPLE]
             verdicts = [ballot.verdict for ballot in ballots]
             if contested(verdicts):
-                await self._put(session, now, ballots[0].alias, item, both, CONTESTED, score=entropy(verdicts))
+                tasks.append(self._task(ballots[0].alias, item, both, CONTESTED, entropy(verdicts)))
             else:
-                await close_if_open(session, self.project_id, item, CONTESTED)
+                agreed.append(item)
             if BOTH_BAD in verdicts:
-                await self._put(session, now, ballots[0].alias, item, both, BAD)
+                tasks.append(self._task(ballots[0].alias, item, both, BAD))
+        await close_unheld(session, self.project_id, agreed, CONTESTED)
+        return tasks
 
-    async def _put_audited(self, session: AsyncSession, pair: PairRow, now: float) -> None:
+    def _audited(self, pair: PairRow) -> list[dict[str, Any]]:
+        """A task for a decided pair, if it is drawn."""
         if not drawn(self.audit_key, pair.id, self.settings.audit_share):
-            return
+            return []
         record = FeedbackPair.model_validate(pair.body)
         chosen, rejected = _ref(record.chosen), _ref(record.rejected)
-        if chosen is not None and rejected is not None:
-            await self._put(session, now, pair.alias, *item_of(chosen, rejected), AUDIT)
+        if chosen is None or rejected is None:
+            return []
+        return [self._task(pair.alias, *item_of(chosen, rejected), AUDIT)]
 
     async def _put_held(self, session: AsyncSession, pair: PairRow, now: float) -> None:
-        purpose = HELD_FOR[pair.reason or ""]
-        task_id = await self._put(session, now, pair.alias, *item_of_pair(pair.id), purpose)
+        task = self._task(pair.alias, *item_of_pair(pair.id), HELD_FOR[pair.reason or ""])
+        task_id = await add_task(session, now, **task)
         if task_id is not None:
             await bar(session, task_id, FeedbackPair.model_validate(pair.body).rater.id_hash)
 
-    async def _put(
-        self, session: AsyncSession, now: float, alias: str, item: str, sides: Sides, purpose: str, score: float = 0.0
-    ) -> str | None:
-        values: dict[str, Any] = {"project_id": self.project_id, "alias": alias, "item": item, "sides": sides}
-        return await add_task(session, now, **values, purpose=purpose, tier=TIERS[purpose], score=score)
+    def _task(self, alias: str, item: str, sides: Sides, purpose: str, score: float = 0.0) -> dict[str, Any]:
+        place = {"project_id": self.project_id, "alias": alias, "item": item, "sides": sides}
+        return place | {"purpose": purpose, "tier": TIERS[purpose], "score": score}
 
 
 def _ballot(vote: Feedback, item: str, verdict: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from gateway.access.authenticate import require
 from gateway.access.caller import Caller
 from gateway.annotation.bodies import Annotator, AnnotatorBody, ClaimBody, SubmitBody
 from gateway.annotation.claim import Claims
+from gateway.annotation.errors import QueueEmpty
 from gateway.annotation.history import history, queue_view
 from gateway.annotation.raters import annotator_of
 from gateway.annotation.refill import Refill
@@ -33,7 +34,10 @@ async def claim_task(request: Request, caller: Asking) -> dict[str, Any]:
     async with services.database.write("relaxed") as session:
         await refill.run(session, time.time())
     async with services.database.write("relaxed") as session:
-        return await _claims(services).claim(session, caller, body, time.time())
+        task = await _claims(services).claim(session, caller, body, time.time())
+    if task is None:
+        raise QueueEmpty
+    return task
 
 
 @router.post("/tasks/{task_id}/submit")

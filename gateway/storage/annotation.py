@@ -30,16 +30,29 @@ async def add_task(session: AsyncSession, now: float, **values: Any) -> str | No
 
     One item has one task for each purpose.
     """
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    row = {"id": mint(TASK), "created_at": now, "for_rater": "", "score": 0.0, "wanted": 1, "given": 0} | values
-    row |= {"state": "open", "left_first": True}
-    statement = insert(Task).values(row)
-    unique = ["project_id", "item", "purpose", "for_rater"]
-    statement = statement.on_conflict_do_update(
-        index_elements=unique, set_={"state": "open", "score": statement.excluded.score}, where=Task.state == "gone"
-    )
-    added: str | None = await session.scalar(statement.returning(Task.id))
+    row = _row(now, values)
+    added: str | None = await session.scalar(_insert(session).values(row).returning(Task.id))
     return added
+
+
+async def add_tasks(session: AsyncSession, now: float, tasks: Iterable[dict[str, Any]]) -> None:
+    """The same for many."""
+    if found := [_row(now, values) for values in tasks]:
+        await session.execute(_insert(session), found)
+
+
+def _row(now: float, values: dict[str, Any]) -> dict[str, Any]:
+    row = {"id": mint(TASK), "created_at": now, "for_rater": "", "score": 0.0, "margin": None, "wanted": 1, "given": 0}
+    return row | values | {"state": "open", "left_first": True}
+
+
+def _insert(session: AsyncSession) -> Any:
+    statement = (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert(Task)
+    return statement.on_conflict_do_update(
+        index_elements=["project_id", "item", "purpose", "for_rater"],
+        set_={"state": "open", "score": statement.excluded.score},
+        where=Task.state == "gone",
+    )
 
 
 async def next_task(
@@ -182,11 +195,11 @@ async def pairs_of_votes(session: AsyncSession, feedback_ids: Sequence[str]) -> 
     return (await session.scalars(statement.order_by(PairRow.id).with_for_update())).all()
 
 
-async def close_if_open(session: AsyncSession, project_id: str, item: str, purpose: str) -> None:
-    """Take a task out of the queue whose reason is gone, unless somebody holds or judged it."""
+async def close_unheld(session: AsyncSession, project_id: str, items: Sequence[str], purpose: str) -> None:
+    """Take tasks out of the queue whose reason is gone, unless somebody holds or judged them."""
     await session.execute(
         update(Task)
-        .where(Task.project_id == project_id, Task.item == item, Task.purpose == purpose)
+        .where(Task.project_id == project_id, Task.item.in_(items), Task.purpose == purpose)
         .where(Task.state == "open", Task.holder.is_(None), Task.given == 0)
         .values(state="gone")
         .execution_options(synchronize_session=False)

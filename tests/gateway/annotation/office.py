@@ -11,6 +11,7 @@ from gateway.access.caller import Caller
 from gateway.access.secrets import Secrets
 from gateway.annotation.bodies import AnnotatorBody, ClaimBody, GoldBody, SubmitBody
 from gateway.annotation.claim import Claims
+from gateway.annotation.errors import QueueEmpty
 from gateway.annotation.gold import create_gold
 from gateway.annotation.items import item_of
 from gateway.annotation.order import COMPARISON, TIERS
@@ -111,11 +112,14 @@ class Office:
             await Refill("proj_1", self.settings, b"audit").run(session, time.time())
 
     async def claim(self, who: Caller, now: float | None = None, **body: Any) -> dict[str, Any]:
-        """The next task."""
+        """The next task, as the route hands it out."""
         await self.refill()
         claims = Claims(self.settings, self.secrets, self.chance)
         async with self.database.write("relaxed") as session:
-            return await claims.claim(session, who, ClaimBody.model_validate(body), now or time.time())
+            task = await claims.claim(session, who, ClaimBody.model_validate(body), now or time.time())
+        if task is None:
+            raise QueueEmpty
+        return task
 
     async def submit(self, who: Caller, task: dict[str, Any] | str, verdict: str, **body: Any) -> dict[str, Any]:
         """A verdict on a task."""

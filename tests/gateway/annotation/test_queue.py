@@ -169,12 +169,17 @@ async def test_only_what_the_task_asks_is_answered(office: Office) -> None:
 
 async def test_a_task_whose_texts_are_gone_is_passed_over(office: Office) -> None:
     _, lost = await office.comparison("A", "B")
-    await office.comparison("C", "D")
+    kept, _ = await office.comparison("C", "D")
     async with office.database.write() as session:
         await delete_stored(session, "proj_1", lost)
     task = await office.claim(ANNA)
     assert {task["left"]["text"], task["right"]["text"]} == {"C", "D"}
     assert [row.state for row in await office.tasks()] == ["gone", "open"]
+    async with office.database.write() as session:
+        await delete_stored(session, "proj_1", kept)
+    with pytest.raises(QueueEmpty):
+        await office.claim(ANNA)
+    assert [row.state for row in await office.tasks()] == ["gone", "gone"]
 
 
 async def test_an_undone_verdict_trains_no_more_and_its_task_comes_back(office: Office) -> None:
