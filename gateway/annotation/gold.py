@@ -1,6 +1,5 @@
-"""Gold items: comparisons whose answer is known, and how often each rater finds it."""
+"""Gold items: comparisons whose answer is known; `gateway/storage/gold.py` has how often each rater finds it."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -22,25 +21,6 @@ class GoldExists(Conflict):
     """The two answers are a gold item already."""
 
     code = "gold_exists"
-
-
-@dataclass(frozen=True)
-class GoldScore:
-    """How often a rater chose the known answer."""
-
-    right: int
-    given: int
-
-    @property
-    def share(self) -> float:
-        """0 to 1."""
-        return self.right / self.given
-
-
-async def gold_scores(session: AsyncSession, project_id: str) -> dict[str, GoldScore]:
-    """The score of each rater (by keyed hash) who judged a gold item of the project; skips do not count."""
-    counts = await rows.count_right(session, project_id)
-    return {rater_hash: GoldScore(right, given) for rater_hash, right, given in counts}
 
 
 async def create_gold(session: AsyncSession, project_id: str, body: GoldBody, now: float) -> dict[str, Any]:
@@ -67,7 +47,7 @@ async def create_gold(session: AsyncSession, project_id: str, body: GoldBody, no
 
 async def list_gold(session: AsyncSession, project_id: str) -> dict[str, Any]:
     """The gold items in use, oldest first, and the scores of raters."""
-    scores = await gold_scores(session, project_id)
+    scores = await rows.gold_scores(session, project_id)
     listed = list_reply([gold_view(gold) for gold in await rows.all_gold(session, project_id)])
     shown = {rater: {"right": one.right, "given": one.given, "share": one.share} for rater, one in scores.items()}
     return listed | {"scores": shown}

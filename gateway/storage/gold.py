@@ -1,11 +1,25 @@
 """Gold items as rows, and how often raters were right on them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.storage.annotation_tables import AnnotationGold, AnnotationVerdict
+
+
+@dataclass(frozen=True)
+class GoldScore:
+    """How often a rater chose the known answer."""
+
+    right: int
+    given: int
+
+    @property
+    def share(self) -> float:
+        """0 to 1."""
+        return self.right / self.given
 
 
 async def active_gold(session: AsyncSession, project_id: str, item: str) -> AnnotationGold | None:
@@ -26,8 +40,8 @@ async def find_gold(session: AsyncSession, project_id: str, gold_id: str) -> Ann
     return await session.scalar(select(AnnotationGold).where(*own).with_for_update())
 
 
-async def count_right(session: AsyncSession, project_id: str) -> list[tuple[str, int, int]]:
-    """Rater, gold verdicts that were right, and all of them; without those undone or skipped."""
+async def gold_scores(session: AsyncSession, project_id: str) -> dict[str, GoldScore]:
+    """The score of each rater (by keyed hash) who judged a gold item of the project; skipped and undone ones aside."""
     statement = (
         select(
             AnnotationVerdict.rater_hash,
@@ -42,4 +56,4 @@ async def count_right(session: AsyncSession, project_id: str) -> list[tuple[str,
         .group_by(AnnotationVerdict.rater_hash)
         .order_by(AnnotationVerdict.rater_hash)
     )
-    return [(rater_hash, right, given) for rater_hash, right, given in await session.execute(statement)]
+    return {rater_hash: GoldScore(right, given) for rater_hash, right, given in await session.execute(statement)}

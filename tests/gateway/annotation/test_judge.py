@@ -1,65 +1,24 @@
 """The judge, over a real HTTP server that speaks OpenAI's shape: both orders, strict reading, and trouble."""
 
 import asyncio
-import re
 import time
-from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 from sqlalchemy import select
 
 from gateway.annotation.judge import Judge
 from gateway.annotation.judgement import combined, question, read_verdict
+from gateway.app import comparing
 from gateway.settings import Settings
 from gateway.storage.annotation_tables import AnnotationJudgement
+from gateway.storage.feedback_tables import Completion, Feedback
 from gateway.storage.group_commit import GroupCommit
 from gateway.storage.judgements import count_judgements
+from tests.gateway.annotation.endpoint import Endpoint, first_then_second
 from tests.gateway.annotation.office import Office, annotator
-
-SIDES = re.compile(r"<left>\n(.*?)\n</left>.*<right>\n(.*?)\n</right>", re.DOTALL)
-Says = Callable[[str, str], str | int]
-
-
-class Endpoint:
-    """Replies as its rule says: a word, or a number for a status."""
-
-    def __init__(self) -> None:
-        self.says: Says = lambda left, right: "tie"
-        self.asked: list[dict[str, Any]] = []
-        self.keys: list[str | None] = []
-        self.at_once = self.most_at_once = 0
-        self.url = ""
-
-    async def answer(self, request: web.Request) -> web.Response:
-        body = await request.json()
-        self.asked.append(body)
-        self.keys.append(request.headers.get("authorization"))
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
-        await asyncio.sleep(0.01)
-        self.at_once -= 1
-        found = SIDES.search(body["messages"][0]["content"])
-        assert found is not None
-        said = self.says(*found.groups())
-        if isinstance(said, int):
-            return web.json_response({"error": {"message": "no"}}, status=said)
-        return web.json_response({"choices": [{"index": 0, "message": {"role": "assistant", "content": said}}]})
-
-
-@pytest.fixture
-async def endpoint() -> AsyncIterator[Endpoint]:
-    endpoint = Endpoint()
-    app = web.Application()
-    app.router.add_post("/v1/chat/completions", endpoint.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    endpoint.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-    yield endpoint
-    await runner.cleanup()
+from tests.gateway.relay.served import chat, gateway
 
 
 class Bench:
@@ -188,3 +147,31 @@ async def test_two_workers_do_not_judge_the_same(office: Office, endpoint: Endpo
     assert [await one.step(), await other.step()] == [1, 0]
     await office.comparison("C", "D")
     assert [await other.step(), await one.step()] == [0, 1]
+
+
+async def test_from_a_chat_to_a_second_answer_to_a_judges_vote(
+    tmp_path: Path, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint.says = lambda left, right: "left" if left == "second" else "right"
+    monkeypatch.setenv("JUDGE_KEY", "sk-secret")
+    judge = {"base_url": endpoint.url, "model": "judge-1", "api_key_env": "JUDGE_KEY"}
+    async with gateway(tmp_path, comparisons={"share": 1.0}, judge=judge) as served:
+        served.engine.behaviour = first_then_second("first", "second")
+        await served.send(chat(close=True))
+        async with asyncio.timeout(10):
+            while True:
+                async with served.services.database.read() as session:
+                    vote = await session.scalar(select(Feedback))
+                    if vote is not None:
+                        break
+                await asyncio.sleep(0.1)
+        async with served.services.database.read() as session:
+            chosen = await session.get_one(Completion, vote.body["chosen"]["completion_id"])
+    assert (vote.rater_kind, chosen.choices[0]["message"]["content"]) == ("judge", "second")
+    assert set(endpoint.keys) == {"Bearer sk-secret"}
+
+
+async def test_a_judge_whose_key_is_not_set_is_off(tmp_path: Path) -> None:
+    judge = {"base_url": "http://127.0.0.1:9/v1", "model": "judge-1", "api_key_env": "NO_SUCH_KEY_IS_SET"}
+    async with gateway(tmp_path, judge=judge) as served:
+        assert comparing(served.services) == []

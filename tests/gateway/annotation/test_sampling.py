@@ -3,7 +3,6 @@
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +13,9 @@ from gateway.annotation.sampling import flaw_of
 from gateway.storage.annotation_tables import AnnotationTask
 from gateway.storage.feedback_tables import Completion
 from gateway.storage.stored import COMPARISON_KEY
+from tests.gateway.annotation.endpoint import first_then_second, says
 from tests.gateway.relay.served import ADMIN_KEY, Ask, Gateway, chat, gateway, get, next_answer, with_length
 from tests.stack import running, stack_settings
-
-
-def says(text: str, finish: str = "stop") -> bytes:
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}
-    return with_length(json.dumps({"choices": [choice]}).encode())
-
-
-def first_then_second(first: str, second: str) -> Callable[[Ask], Awaitable[None]]:
-    """Chats of clients have no seed here; those of the gateway have."""
-
-    async def behave(ask: Ask) -> None:
-        await ask.say(says(second if "seed" in ask.body else first))
-
-    return behave
 
 
 async def rows_of(served: Gateway, table: Any) -> list[Any]:

@@ -6,12 +6,12 @@ import pytest
 from sqlalchemy import update
 
 from gateway.annotation.errors import NoTextToCorrect, QueueEmpty
-from gateway.annotation.gold import GoldScore, gold_scores
 from gateway.annotation.order import AUDIT, CONTESTED, contested, entropy
 from gateway.errors import NotPermitted
 from gateway.feedback.identity import own_rater
 from gateway.storage.annotation_tables import AnnotationTask
 from gateway.storage.feedback_tables import PairRow
+from gateway.storage.gold import GoldScore, gold_scores
 from gateway.storage.pairs import side_of_prompt
 from tests.gateway.annotation.office import SCOPES, Office, annotator
 
