@@ -91,7 +91,7 @@ class Claims:
             if gold:
                 one = self.chance.choice(gold)
                 values: dict[str, Any] = {"alias": one.alias, "item": one.item, "sides": one.sides, "purpose": GOLD}
-                await rows.add_task(session, now, project_id=project, for_rater=rater, tier=TIERS[GOLD], **values)
+                await rows.add_task(session, now, project_id=project, rater_hash=rater, tier=TIERS[GOLD], **values)
         elif lot < self.settings.gold_share + self.settings.repeat_share:
             given = await rows.verdicts_of(session, project, rater, REPEAT_AMONG)
             again = [
@@ -104,7 +104,7 @@ class Claims:
         task = await session.get(AnnotationTask, verdict.task_id)
         if task is not None:
             values: dict[str, Any] = {"alias": task.alias, "item": task.item, "sides": task.sides, "purpose": REPEAT}
-            values |= {"project_id": task.project_id, "for_rater": verdict.rater_hash, "tier": TIERS[REPEAT]}
+            values |= {"project_id": task.project_id, "rater_hash": verdict.rater_hash, "tier": TIERS[REPEAT]}
             await rows.add_task(session, now, **values)
 
     async def _draw_sides(self, session: AsyncSession, task: AnnotationTask, rater: str) -> bool:

@@ -36,6 +36,8 @@ from gateway.wire.chat import ChatRequest
 from gateway.wire.reply import Signature, WholeAnswer
 
 MAX_SEED = 2**31
+REPORT_SECONDS = 60.0
+"""The log says at most this often what was left out."""
 
 log = structlog.get_logger(__name__)
 
@@ -94,7 +96,11 @@ class Comparisons:
 
     async def run(self) -> None:
         """Ask for second answers, one at a time, until cancelled."""
+        reported_at, reported = time.monotonic(), 0
         while True:
+            if self.left_out.total() > reported and time.monotonic() - reported_at >= REPORT_SECONDS:
+                reported_at, reported = time.monotonic(), self.left_out.total()
+                log.info("comparisons_left_out", **self.left_out)
             answered = await self._waiting.get()
             try:
                 await self._compare(answered)
@@ -200,7 +206,13 @@ class Comparisons:
 
 
 def comparable(request: ChatRequest) -> bool:
-    """Whether a chat may be compared: one that is stored, of text alone, with one answer. Pure."""
+    """Whether a chat may be compared: one that a person asked and that is stored, of text alone, with one answer.
+
+    Pure. What a chat program asks for itself (titles, tags) bears `task` in its metadata.
+    """
+    metadata = request.metadata or {}
+    if metadata.get("task") or metadata.get("type") == "task":
+        return False
     return request.store is not False and request.choices == 1 and not request.images
 
 

@@ -93,20 +93,7 @@ class Submissions:
         self, session: AsyncSession, caller: Caller, rater: Rater, task: AnnotationTask, body: SubmitBody, now: float
     ) -> AnnotationVerdict:
         said = unmasked(body.verdict, task.left_first)
-        verdict = AnnotationVerdict(
-            id=mint(VERDICT),
-            task_id=task.id,
-            project_id=task.project_id,
-            alias=task.alias,
-            item=task.item,
-            purpose=task.purpose,
-            rater_hash=rater.id_hash,
-            verdict=said,
-            left_first=task.left_first,
-            feedback_ids=[],
-            before=[],
-            at=now,
-        )
+        verdict = _new_verdict(task, rater, said, now)
         if task.purpose == GOLD:
             verdict.right = (
                 None if said == SKIP else said == await rows.gold_answer(session, task.project_id, task.item)
@@ -161,6 +148,23 @@ class Submissions:
         return str(captured.reply["id"])
 
 
+def _new_verdict(task: AnnotationTask, rater: Rater, said: str, now: float) -> AnnotationVerdict:
+    return AnnotationVerdict(
+        id=mint(VERDICT),
+        task_id=task.id,
+        project_id=task.project_id,
+        alias=task.alias,
+        item=task.item,
+        purpose=task.purpose,
+        rater_hash=rater.id_hash,
+        verdict=said,
+        left_first=task.left_first,
+        feedback_ids=[],
+        before=[],
+        at=now,
+    )
+
+
 def _refs(task: AnnotationTask) -> tuple[ChoiceRef, ChoiceRef]:
     """Left and right, as the holder sees them."""
     first, second = (ChoiceRef.model_validate(side) for side in task.sides)
@@ -171,7 +175,7 @@ def _close(task: AnnotationTask, verdict: AnnotationVerdict) -> None:
     """The task after a verdict: done, or free for somebody else."""
     task.holder = task.lease_expires_at = None
     if verdict.verdict == SKIP:
-        if task.for_rater:
+        if task.rater_hash:
             task.state = "done"
         return
     task.given += 1

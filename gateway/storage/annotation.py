@@ -42,14 +42,14 @@ async def add_tasks(session: AsyncSession, now: float, tasks: Iterable[dict[str,
 
 
 def _row(now: float, values: dict[str, Any]) -> dict[str, Any]:
-    row = {"id": mint(TASK), "created_at": now, "for_rater": "", "score": 0.0, "margin": None, "wanted": 1, "given": 0}
+    row = {"id": mint(TASK), "created_at": now, "rater_hash": "", "score": 0.0, "margin": None, "wanted": 1, "given": 0}
     return row | values | {"state": "open", "left_first": True}
 
 
 def _insert(session: AsyncSession) -> Any:
     statement = (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert(Task)
     return statement.on_conflict_do_update(
-        index_elements=["project_id", "item", "purpose", "for_rater"],
+        index_elements=["project_id", "item", "purpose", "rater_hash"],
         set_={"state": "open", "score": statement.excluded.score},
         where=Task.state == "gone",
     )
@@ -85,7 +85,7 @@ def _open_to(rater_hash: str) -> ColumnElement[bool]:
         Verdict.verdict != "skip",
         Verdict.undone_at.is_(None),
     )
-    return and_(~barred, or_(Task.for_rater == rater_hash, and_(Task.for_rater == "", ~voted, ~judged)))
+    return and_(~barred, or_(Task.rater_hash == rater_hash, and_(Task.rater_hash == "", ~voted, ~judged)))
 
 
 async def held_task(
@@ -145,7 +145,7 @@ async def gold_for(
         Task.project_id == project_id,
         Task.item == AnnotationGold.item,
         Task.purpose == "gold",
-        Task.for_rater == rater_hash,
+        Task.rater_hash == rater_hash,
     )
     statement = select(AnnotationGold).where(
         AnnotationGold.project_id == project_id, AnnotationGold.retired_at.is_(None), ~given
@@ -160,7 +160,7 @@ async def count_tasks(session: AsyncSession, project_id: str, now: float) -> lis
     held = func.count().filter(Task.lease_expires_at > now)
     statement = (
         select(Task.purpose, Task.state, func.count(), held)
-        .where(Task.project_id == project_id, Task.for_rater == "")
+        .where(Task.project_id == project_id, Task.rater_hash == "")
         .group_by(Task.purpose, Task.state)
         .order_by(Task.purpose, Task.state)
     )

@@ -25,7 +25,7 @@ class AnnotationTask(Table):
     """First and second: `completion_id` and `index`, or `pair_id` and `side` where one of them is no model's text."""
     purpose: Mapped[str]
     """comparison, contested, both_bad, review, alarm, audit, gold or repeat."""
-    for_rater: Mapped[str] = mapped_column(default="")
+    rater_hash: Mapped[str] = mapped_column(default="")
     """The only rater who may have it (gold, repeat); empty: anybody."""
     tier: Mapped[int]
     """Lower comes first; see `gateway/annotation/order.py`."""
@@ -48,7 +48,7 @@ class AnnotationTask(Table):
     created_at: Mapped[float]
 
     __table_args__ = (
-        UniqueConstraint("project_id", "item", "purpose", "for_rater"),
+        UniqueConstraint("project_id", "item", "purpose", "rater_hash"),
         Index(None, "project_id", "state", "tier"),
         Index(None, "holder"),
     )

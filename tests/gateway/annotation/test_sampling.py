@@ -74,8 +74,8 @@ async def test_the_client_does_not_wait_for_the_second_answer(tmp_path: Path) ->
         assert time.monotonic() - began < 2
 
 
-@pytest.mark.parametrize("fields", [{"store": False}, {"n": 2}])
-async def test_what_is_not_stored_or_has_several_answers_is_not_compared(
+@pytest.mark.parametrize("fields", [{"store": False}, {"n": 2}, {"metadata": {"task": "title"}}])
+async def test_what_is_not_stored_has_several_answers_or_is_a_task_call_is_not_compared(
     tmp_path: Path, fields: dict[str, Any]
 ) -> None:
     async def two(ask: Ask) -> None:

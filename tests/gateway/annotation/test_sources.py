@@ -246,9 +246,9 @@ async def test_a_repeat_swaps_the_sides_and_tells_whether_the_rater_is_steady(of
 
 
 async def test_a_tasks_row_is_never_handed_to_whom_it_is_not_for(office: Office) -> None:
-    await office.comparison("A", "B", purpose="gold", tier=-1, for_rater=own_rater(ANNA, office.secrets).id_hash)
+    await office.comparison("A", "B", purpose="gold", tier=-1, rater_hash=own_rater(ANNA, office.secrets).id_hash)
     with pytest.raises(QueueEmpty):
         await office.claim(BEN)
     async with office.database.write() as session:
-        await session.execute(update(AnnotationTask).values(for_rater=""))
+        await session.execute(update(AnnotationTask).values(rater_hash=""))
     assert (await office.claim(BEN))["asks"] == "verdict"

@@ -81,7 +81,7 @@ def upgrade() -> None:
         sa.Column("item", sa.String(), nullable=False),
         sa.Column("sides", JSON, nullable=False),
         sa.Column("purpose", sa.String(), nullable=False),
-        sa.Column("for_rater", sa.String(), nullable=False),
+        sa.Column("rater_hash", sa.String(), nullable=False),
         sa.Column("tier", sa.BigInteger(), nullable=False),
         sa.Column("score", sa.Float(precision=53), nullable=False),
         sa.Column("margin", sa.Float(precision=53), nullable=True),
@@ -98,8 +98,8 @@ def upgrade() -> None:
             "project_id",
             "item",
             "purpose",
-            "for_rater",
-            name=op.f("uq_annotation_task_project_id_item_purpose_for_rater"),
+            "rater_hash",
+            name=op.f("uq_annotation_task_project_id_item_purpose_rater_hash"),
         ),
     )
     with op.batch_alter_table("annotation_task", schema=None) as batch_op:
