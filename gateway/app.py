@@ -1,10 +1,12 @@
 """Composition root of a gateway worker: makes every object, hands each its parts, mounts the routes."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
+import structlog
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
@@ -12,17 +14,21 @@ from gateway.access.authenticate import Authenticator
 from gateway.access.caller import SCOPES, Caller, KeyLimits
 from gateway.access.limits import Limiter
 from gateway.access.secrets import Secrets
+from gateway.annotation.judge import Judge
+from gateway.annotation.sampling import Comparisons
 from gateway.contracts import ids
 from gateway.engines.openai_client import EngineClient
 from gateway.engines.upstream import Upstreams
 from gateway.feedback.pace import VotePace
 from gateway.rollout.reconciler import Reconciler
 from gateway.routes import (
+    admin_annotation,
     admin_audit,
     admin_keys,
     admin_releases,
     admin_runs,
     admin_usage,
+    annotation,
     chat,
     completions,
     feedback,
@@ -65,6 +71,8 @@ ROUTERS = tuple(
         passed_on,
         models,
         feedback,
+        annotation,
+        admin_annotation,
         admin_keys,
         admin_audit,
         admin_usage,
@@ -73,6 +81,9 @@ ROUTERS = tuple(
         health,
     )
 )
+
+
+log = structlog.get_logger(__name__)
 
 
 class Application(FastAPI):
@@ -95,7 +106,7 @@ def create_app(settings: Settings) -> FastAPI:
         )
         prober = Prober(services.database, services.pool, settings.pool, holder=services.sync.worker_id)
         app.state.drain.at_end(services.pool.shut)
-        jobs = (services.sync, services.limiter, reconciler, prober, services.metrics)
+        jobs = [services.sync, services.limiter, reconciler, prober, services.metrics, *comparing(services)]
         tasks = [asyncio.create_task(job.run()) for job in jobs]
         try:
             yield
@@ -134,6 +145,12 @@ async def build_services(settings: Settings, drain: Drain) -> Services:
     if settings.server.auth == "off":
         open_to_all_as = Caller("key_local", project.id, frozenset(SCOPES), "local")
     pool = Pool(settings.swap, settings.pool)
+    completions = CompletionLog(settings.database_url)
+    engines = EngineClient(settings.upstream, lambda: pool.freshness.is_fresh())
+    comparisons = None
+    if settings.comparisons.share > 0:
+        parts = (database, pool, engines, completions, secrets)
+        comparisons = Comparisons(settings.comparisons, settings.annotation, *parts)
     return Services(
         settings=settings,
         database=database,
@@ -142,8 +159,8 @@ async def build_services(settings: Settings, drain: Drain) -> Services:
         limiter=make_limiter(settings),
         votes=GroupCommit(database, "durable"),
         vote_pace=VotePace(settings.feedback, settings.server.workers),
-        completions=CompletionLog(settings.database_url),
-        engines=EngineClient(settings.upstream, lambda: pool.freshness.is_fresh()),
+        completions=completions,
+        engines=engines,
         upstreams=Upstreams(settings.upstream),
         pool=pool,
         sync=RoutingSync(Database(settings.database_url, SYNC_WAIT_SECONDS), pool),
@@ -151,7 +168,23 @@ async def build_services(settings: Settings, drain: Drain) -> Services:
         traces=make_traces(settings.telemetry.otlp_endpoint),
         request_log=RequestLog(settings.telemetry),
         drain=drain,
+        comparisons=comparisons,
     )
+
+
+def comparing(services: Services) -> list[Comparisons | Judge]:
+    """The jobs that make and judge comparisons, as far as they are switched on."""
+    jobs: list[Comparisons | Judge] = [] if services.comparisons is None else [services.comparisons]
+    judge, key = services.settings.judge, None
+    if judge.api_key_env is not None:
+        key = os.environ.get(judge.api_key_env)
+        if not key:
+            log.error("judge_off", reason=f"judge.api_key_env names {judge.api_key_env}, which is not set")
+            return jobs
+    if judge.base_url is not None:
+        parts = (services.database, services.settings, services.secrets, services.votes)
+        jobs.append(Judge(*parts, holder=services.sync.worker_id, api_key=key))
+    return jobs
 
 
 def make_limiter(settings: Settings) -> Limiter:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from gateway.access.authenticate import Authenticator
 from gateway.access.limits import Limiter
 from gateway.access.secrets import Secrets
+from gateway.annotation.sampling import Comparisons
 from gateway.engines.openai_client import EngineClient
 from gateway.engines.upstream import Upstreams
 from gateway.feedback.pace import VotePace
@@ -42,6 +43,8 @@ class Services:
     traces: Traces
     request_log: RequestLog
     drain: Drain
+    comparisons: Comparisons | None = None
+    """Second answers to be compared; None: off."""
 
     def takes_images(self, alias: str) -> bool:
         """Whether the model behind an alias sees."""

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from pydantic import Field, model_validator
 
+from gateway.sections.annotation import AnnotationSettings, ComparisonSettings, JudgeSettings
 from gateway.sections.learning import AlignerSettings, FeedbackSettings, IgnoredText, TrustSettings
 from gateway.sections.models import DEFAULT_MODEL, EngineKind, EngineSettings, ModelSettings, Task
 from gateway.sections.section import Section
@@ -25,11 +26,14 @@ from gateway.sections.users import UserSettings
 __all__ = [
     "DEFAULT_MODEL",
     "AlignerSettings",
+    "AnnotationSettings",
+    "ComparisonSettings",
     "DatabaseSettings",
     "EngineKind",
     "EngineSettings",
     "FeedbackSettings",
     "IgnoredText",
+    "JudgeSettings",
     "LimitSettings",
     "ModelSettings",
     "PoolSettings",
@@ -82,6 +86,9 @@ class Settings(Section):
     limits: LimitSettings = LimitSettings()
     users: UserSettings = UserSettings()
     feedback: FeedbackSettings = FeedbackSettings()
+    annotation: AnnotationSettings = AnnotationSettings()
+    comparisons: ComparisonSettings = ComparisonSettings()
+    judge: JudgeSettings = JudgeSettings()
     aligner: AlignerSettings = AlignerSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 

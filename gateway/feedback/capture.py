@@ -44,9 +44,14 @@ class FeedbackCapture:
         self._settings = settings
         self._hashes = hashes
 
-    async def capture(self, session: AsyncSession, caller: Caller, body: AnyBody) -> Captured:
-        """Store a vote, or all votes of a batch. Raises an `AlignwayError` that says what is wrong with it."""
-        rater = rater_of(caller, body, self._hashes)
+    async def capture(
+        self, session: AsyncSession, caller: Caller, body: AnyBody, rater: Rater | None = None
+    ) -> Captured:
+        """Store a vote, or all votes of a batch. Raises an `AlignwayError` that says what is wrong with it.
+
+        `rater`: who judged, where that is settled already; otherwise the one in the body, or the key itself.
+        """
+        rater = rater or rater_of(caller, body, self._hashes)
         if isinstance(body, PreferenceBody):
             choices = await load_targets(session, caller, body.targets, self._settings)
             return await self._store(session, caller, preference_vote(body, rater, choices, self._settings))
@@ -109,10 +114,11 @@ class FeedbackCapture:
             pair = pair_of(judgement, candidate, pair_id)
             derived.append(await pair_rows.add_pair(session, pair, vote.alias, state, candidate.reason))
         if any(row.state == "eligible" for row in derived):
-            await self._settle_side(session, vote.alias, vote.prompt_hash)
+            await self.settle_side(session, vote.alias, vote.prompt_hash)
         return derived
 
-    async def _settle_side(self, session: AsyncSession, alias: str, prompt_hash: str) -> None:
+    async def settle_side(self, session: AsyncSession, alias: str, prompt_hash: str) -> None:
+        """Draw the side of a prompt that has an eligible pair, unless it was drawn before."""
         if await pair_rows.side_of_prompt(session, alias, prompt_hash) is not None:
             return
         start = self._settings.holdout_start_pairs

@@ -14,6 +14,8 @@ from gateway.feedback.bodies import ChoiceRef
 from gateway.settings import FeedbackSettings, IgnoredText
 from gateway.storage.feedback_tables import Completion
 
+NOTHING_IGNORED = FeedbackSettings()
+
 
 class PromptMismatch(InvalidRequest):
     """Two completions that answer different prompts cannot be compared."""
@@ -47,7 +49,7 @@ class LoggedChoice:
     prompt: Prompt
 
 
-def prompt_of(completion: Completion, settings: FeedbackSettings) -> Prompt:
+def prompt_of(completion: Completion, settings: FeedbackSettings = NOTHING_IGNORED) -> Prompt:
     """The prompt of a completion, hashed anew from what was logged."""
     messages = tuple(Message.model_validate(message) for message in completion.messages)
     tools = tuple(completion.parameters.get("tools") or ())

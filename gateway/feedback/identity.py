@@ -7,7 +7,7 @@ from typing import Protocol
 
 from gateway.contracts.pair import Rater
 from gateway.errors import NotPermitted
-from gateway.feedback.bodies import AnyBody, ChoiceRef
+from gateway.feedback.bodies import Body, ChoiceRef
 
 WRITE_TEXT = "feedback:write_text"
 DELEGATE = "feedback:delegate"
@@ -61,7 +61,7 @@ def require_scope(caller: Caller, scope: str, why: str) -> None:
         )
 
 
-def rater_of(caller: Caller, body: AnyBody, hashes: KeyedHashes) -> Rater:
+def rater_of(caller: Caller, body: Body, hashes: KeyedHashes) -> Rater:
     """The rater named in the body, where the key may name one; else the key itself."""
     if body.rater is None:
         return own_rater(caller, hashes)

@@ -253,3 +253,6 @@ class ChatExchange(Receiving):
         except Exception as unexpected:  # whatever goes wrong in the books, the client has its answer
             log.error("request_not_accounted", exc_info=unexpected)
             then(False)
+        comparisons = self._services.comparisons
+        if comparisons is not None and status == "finished" and self._lease is not None:
+            comparisons.offer(self._request, self._caller, self._lease.target, self.completion_id)

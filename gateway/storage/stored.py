@@ -12,6 +12,8 @@ from gateway.storage.feedback_tables import Completion
 from gateway.storage.tables import ReleaseRow
 
 Order = Literal["asc", "desc"]
+COMPARISON_KEY = "key_comparison"
+"""The key of second answers that the gateway asked for by itself: no client sees these."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ async def delete_stored(session: AsyncSession, project_id: str, completion_id: s
 
 def _of(project_id: str) -> Select[Completion, str]:
     joined = select(Completion, ReleaseRow.name).outerjoin(ReleaseRow, ReleaseRow.id == Completion.release_id)
-    return joined.where(Completion.project_id == project_id)
+    return joined.where(Completion.project_id == project_id, Completion.key_id != COMPARISON_KEY)
 
 
 def _tagged(session: AsyncSession, key: str, value: str) -> ColumnElement[bool]:

@@ -2,12 +2,11 @@
 
 from alembic import context
 
-from gateway.storage import feedback_tables, lookup_tables  # noqa: F401  (their tables belong to the schema)
-from gateway.storage.tables import Table
+from gateway.storage.schema import METADATA
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=Table.metadata,
+    target_metadata=METADATA,
     render_as_batch=True,
     compare_type=True,
 )

