@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from alignment.worker import Worker
+from gateway.sections.datasets import DatasetSettings
 from gateway.storage.database import Database
 
 DATABASE_VARIABLE = "ALIGNWAY_DATABASE_URL"
@@ -35,7 +36,8 @@ def main() -> None:
 
 async def _serve(arguments: argparse.Namespace) -> None:
     database = Database(arguments.database)
-    worker = Worker(database, arguments.store.resolve(), poll_seconds=arguments.poll_seconds)
+    rules = DatasetSettings.model_validate_json(arguments.datasets)
+    worker = Worker(database, arguments.store.resolve(), rules, poll_seconds=arguments.poll_seconds)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stopping.set)
@@ -64,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         "--database", default=os.environ.get(DATABASE_VARIABLE), help=f"URL; default: ${DATABASE_VARIABLE}"
     )
     parser.add_argument("--store", type=Path, required=True, help="folder for data sets, runs and releases")
+    parser.add_argument("--datasets", default="{}", help="the settings under `datasets`, as JSON")
     parser.add_argument("--poll-seconds", type=float, default=1.0, help="look for a run this often")
     parser.add_argument("--once", action="store_true", help="end when no run waits")
     parser.add_argument("--lifeline", action="store_true", help="end when standard input ends")

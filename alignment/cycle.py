@@ -5,6 +5,7 @@ and ends in exactly one release, whose id follows from the run's.
 """
 
 import asyncio
+import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,15 +18,18 @@ from alignment.gate.decide import Evidence, decide
 from alignment.jobs.client import TrainerProcess
 from alignment.jobs.contracts import EvaluateJob, EvaluateResult, MergeJob, TrainJob, TrainResult
 from alignment.ledger import RunLedger
-from alignment.pairs.freeze import HOLDOUT_FILE, TRAIN_FILE, Card, freeze, read_card
 from alignment.publish import publish, published_release, release_location, stage
 from alignment.training.checkpoints import discard_all
 from alignment.training.records import METRICS_FILE, read_metrics
 from gateway.contracts import ids
 from gateway.contracts.release import ADAPTER_FOLDER, MERGED_FOLDER, BaseModelRef, Interval, Release
 from gateway.contracts.training import MINIMUM_PAIRS_BY_HAND, TrainingOptions
+from gateway.datasets.card import summary
+from gateway.datasets.freeze import HOLDOUT_FILE, TRAIN_FILE, freeze, read_card
+from gateway.datasets.report import Card
+from gateway.sections.datasets import DatasetSettings
 from gateway.storage.database import Database
-from gateway.storage.datasets import eligible_sided_pairs, find_dataset, record_dataset
+from gateway.storage.datasets import find_dataset, record_dataset
 from gateway.storage.feedback_tables import Run
 from gateway.storage.releases import next_release_name
 from gateway.storage.tables import Alias, ReleaseRow
@@ -58,13 +62,15 @@ class Subject:
         return ids.DATASET + self.run_id.removeprefix(ids.RUN)
 
 
-async def run_cycle(database: Database, store: Path, run: Run, ledger: RunLedger, trainer: TrainerProcess) -> None:
+async def run_cycle(
+    database: Database, store: Path, run: Run, rules: DatasetSettings, ledger: RunLedger, trainer: TrainerProcess
+) -> None:
     """Carry a claimed run to its release, or raise. The caller renews the lease and ends the run if this raises."""
     subject = await look_up(database, store, run)
     if finished := await asyncio.to_thread(published_release, store, subject.alias, subject.release_id):
         ledger.note(f"release {finished.name} was complete already; announcing it")
         return await announce(ledger, finished)
-    card = await freeze_pairs(database, store, subject, ledger)
+    card = await freeze_pairs(database, store, subject, run, rules, ledger)
     trained = await train(store, subject, ledger, trainer)
     measured = await evaluate(store, subject, card, trained, ledger, trainer)
     _begin(ledger, "merging")
@@ -103,31 +109,45 @@ async def look_up(database: Database, store: Path, run: Run) -> Subject:
     return Subject(run.id, alias.name, options, Path(base.location), reference, incumbent.id, adapter)
 
 
-async def freeze_pairs(database: Database, store: Path, subject: Subject, ledger: RunLedger) -> Card:
+async def freeze_pairs(
+    database: Database, store: Path, subject: Subject, run: Run, rules: DatasetSettings, ledger: RunLedger
+) -> Card:
     """The data set of the run: the one it froze before, or a new one from the pairs eligible now."""
     _begin(ledger, "freezing")
     folder = dataset_folder(store, subject)
     async with database.read() as session:
         if await find_dataset(session, subject.dataset_id) is not None:
             return await asyncio.to_thread(read_card, folder)
-        sided = await eligible_sided_pairs(session, subject.alias)
-    if len(sided) < MINIMUM_PAIRS_BY_HAND:
-        raise NotEnoughPairs(
-            f"{subject.alias} has {len(sided)} eligible pairs, and a run needs at least {MINIMUM_PAIRS_BY_HAND}; "
-            "collect more feedback, or import pairs with `alignway feedback import`"
-        )
-    train_pairs, holdout_pairs = ([pair for pair, where in sided if where == side] for side in ("train", "holdout"))
-    now = datetime.now(UTC)
-    card = await asyncio.to_thread(freeze, folder, subject.alias, train_pairs, holdout_pairs, now)
+    now = datetime.now(UTC).timestamp()
+    card = await freeze(database, folder, subject.alias, rules, now=now)
+    try:
+        _check(card, subject, run)
+    except AlignmentError:
+        await asyncio.to_thread(shutil.rmtree, folder)
+        raise
     ledger.change(dataset_id=subject.dataset_id)
-    ledger.note(f"froze {len(train_pairs)} pairs to train on and {len(holdout_pairs)} to measure on")
+    ledger.note(f"froze {summary(card)}")
+    for warning in card["warnings"]:
+        ledger.note(warning, level="warning")
     await ledger.flush()
     async with database.write() as session:
         location = str(folder.relative_to(store))
-        await record_dataset(
-            session, subject.dataset_id, alias=subject.alias, location=location, card=card, now=now.timestamp()
-        )
+        await record_dataset(session, subject.dataset_id, alias=subject.alias, location=location, card=card, now=now)
     return card
+
+
+def _check(card: Card, subject: Subject, run: Run) -> None:
+    """Raise unless there is enough to train on, and nothing that a person should look at first."""
+    if card["pairs"] < MINIMUM_PAIRS_BY_HAND:
+        raise NotEnoughPairs(
+            f"{subject.alias} has {card['pairs']} pairs to use, and a run needs at least {MINIMUM_PAIRS_BY_HAND} "
+            f"({summary(card)}); collect more feedback, or import pairs with `alignway feedback import`"
+        )
+    if card["blocks_automatic_training"] and run.trigger != "manual":
+        raise AlignmentError(
+            f"{card['warnings'][-1]}; look at `alignway dataset build --dry-run`, then start a run yourself, or set "
+            "datasets.balance_length"
+        )
 
 
 async def train(store: Path, subject: Subject, ledger: RunLedger, trainer: TrainerProcess) -> TrainResult:

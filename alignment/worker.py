@@ -17,6 +17,7 @@ from alignment.jobs.client import TrainerDied, TrainerProcess, trainer_process
 from alignment.ledger import RunLedger
 from alignment.publish import release_location, remove_unfinished
 from gateway.contracts import ids
+from gateway.sections.datasets import DatasetSettings
 from gateway.storage.database import Database
 from gateway.storage.feedback_tables import Run
 from gateway.storage.runs import RunLeaseLost, claim_next_run
@@ -35,6 +36,8 @@ class Worker:
 
     database: Database
     store: Path
+    rules: DatasetSettings = field(default_factory=DatasetSettings)
+    """How pairs become a data set."""
     poll_seconds: float = 1.0
     lease_seconds: float = LEASE_SECONDS
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -72,7 +75,8 @@ class Worker:
     async def _carry_out(self, run: Run, ledger: RunLedger) -> None:
         try:
             async with trainer_process(run_folder(self.store, run.id) / "trainer.log") as trainer:
-                await self._until_told(run_cycle(self.database, self.store, run, ledger, trainer), ledger, trainer)
+                cycle = run_cycle(self.database, self.store, run, self.rules, ledger, trainer)
+                await self._until_told(cycle, ledger, trainer)
             log.info("run_succeeded", run_id=run.id)
         except TrainingStopped:
             await self._stopped(run, ledger)

@@ -24,6 +24,7 @@ from gateway.rollout.reconciler import Reconciler
 from gateway.routes import (
     admin_annotation,
     admin_audit,
+    admin_datasets,
     admin_keys,
     admin_releases,
     admin_runs,
@@ -74,6 +75,7 @@ ROUTERS = tuple(
         annotation,
         admin_annotation,
         admin_keys,
+        admin_datasets,
         admin_audit,
         admin_usage,
         admin_releases,

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from pydantic import Field, model_validator
 
 from gateway.sections.annotation import AnnotationSettings, ComparisonSettings, JudgeSettings
+from gateway.sections.datasets import DatasetSettings
 from gateway.sections.learning import AlignerSettings, FeedbackSettings, IgnoredText, TrustSettings
 from gateway.sections.models import DEFAULT_MODEL, EngineKind, EngineSettings, ModelSettings, Task
 from gateway.sections.section import Section
@@ -29,6 +30,7 @@ __all__ = [
     "AnnotationSettings",
     "ComparisonSettings",
     "DatabaseSettings",
+    "DatasetSettings",
     "EngineKind",
     "EngineSettings",
     "FeedbackSettings",
@@ -86,6 +88,7 @@ class Settings(Section):
     limits: LimitSettings = LimitSettings()
     users: UserSettings = UserSettings()
     feedback: FeedbackSettings = FeedbackSettings()
+    datasets: DatasetSettings = DatasetSettings()
     annotation: AnnotationSettings = AnnotationSettings()
     comparisons: ComparisonSettings = ComparisonSettings()
     judge: JudgeSettings = JudgeSettings()

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from alignment.errors import BadPairs
 from alignment.hubs import MODELSCOPE_MISSING, Hub, from_huggingface, out_of_reach
-from alignment.pairs.freeze import CARD_FILE, HOLDOUT_FILE
 from alignment.pairs.table import SUFFIXES
+from gateway.datasets.freeze import CARD_FILE, HOLDOUT_FILE
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _OTHERWISE = "connect it, or copy the data set's files here and give their folder"

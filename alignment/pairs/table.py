@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 from alignment.errors import BadPairs
 from alignment.pairs.fields import BadRow
-from alignment.pairs.freeze import CARD_FILE, TRAIN_FILE, read_card
+from gateway.datasets.freeze import CARD_FILE, TRAIN_FILE, DatasetDamaged, read_card
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
 _ROWS_AT_A_TIME = 1024
+_OWN = {"pair", "cluster", "feedback_ids"}
+"""Columns of a frozen data set, whose rows hold the whole pair."""
 
 
 class RawRow(NamedTuple):
@@ -40,7 +42,10 @@ def data_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     if (path / CARD_FILE).is_file():
-        read_card(path)
+        try:
+            read_card(path)
+        except DatasetDamaged as error:
+            raise BadPairs(error.message) from error
         return [path / TRAIN_FILE]
     found = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and not file.name.startswith("."))
     training = [file for file in found if "train" in file.name]
@@ -90,7 +95,8 @@ def _parquet_rows(file: Path) -> Iterator[RawRow]:
             for batch in table.iter_batches(_ROWS_AT_A_TIME):
                 for row in batch.to_pylist():
                     number += 1
-                    yield RawRow(f"row {number}", f"row-{number}", _without_gaps(row))
+                    value = json.loads(row["pair"]) if row.keys() >= _OWN else _without_gaps(row)
+                    yield RawRow(f"row {number}", f"row-{number}", value)
     except ArrowInvalid as error:
         raise BadPairs(f"{file} is no Parquet file: {error}") from error
 

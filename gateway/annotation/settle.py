@@ -7,7 +7,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.annotation.items import DISCARD, FIRST, SECOND, UNCLEAR, Sides
 from gateway.contracts.pair import FeedbackPair
-from gateway.feedback.capture import FeedbackCapture
 from gateway.storage.annotation import pairs_by_id, pairs_of_votes
 from gateway.storage.annotation_tables import AnnotationTask
 from gateway.storage.ballots import ballots_on
@@ -37,9 +36,7 @@ def preferred_side(pair: FeedbackPair, sides: Sides) -> str | None:
     return SECOND if [rejected, chosen] == sides else None
 
 
-async def settle(
-    session: AsyncSession, capture: FeedbackCapture, task: AnnotationTask, outcome: str
-) -> list[dict[str, Any]]:
+async def settle(session: AsyncSession, task: AnnotationTask, outcome: str) -> list[dict[str, Any]]:
     """Settle the pairs of a task; returns how they were."""
     before = []
     for row in await _pairs(session, task):
@@ -48,8 +45,6 @@ async def settle(
             continue
         before.append({"pair_id": row.id, "state": row.state, "reason": row.reason})
         row.state, row.reason = settled(prefers, outcome)
-        if row.state == "eligible":
-            await capture.settle_side(session, row.alias, row.prompt_hash)
     await session.flush()
     return before
 

@@ -104,7 +104,7 @@ class Submissions:
         elif said != SKIP:
             verdict.feedback_ids = await self._vote(session, caller, rater, task, body)
             if asks(task.purpose) == "adjudication":
-                verdict.before = await settle(session, self.capture, task, said)
+                verdict.before = await settle(session, task, said)
         if body.correction is not None:
             verdict.feedback_ids = [*verdict.feedback_ids, await self._correct(session, caller, rater, task, body)]
         return verdict

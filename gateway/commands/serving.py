@@ -213,7 +213,12 @@ def aligner_spec(settings: Settings) -> ChildSpec:
     """The aligner: trains when a run is queued."""
     return ChildSpec(
         name="aligner",
-        command=python_module("alignment", "--store", str(settings.store_path), "--lifeline"),
+        command=python_module(
+            "alignment",
+            *("--store", str(settings.store_path)),
+            *("--datasets", settings.datasets.model_dump_json(exclude_defaults=True)),
+            "--lifeline",
+        ),
         # Threads that spin while they wait would take the cores from an engine beside them.
         environment={"ALIGNWAY_DATABASE_URL": settings.database_url, "OMP_WAIT_POLICY": "PASSIVE"}
         | ({"OMP_NUM_THREADS": str(settings.aligner.threads)} if settings.aligner.threads else {}),

@@ -20,7 +20,6 @@ from gateway.feedback.imports import read_rows
 from gateway.feedback.pairing import RETRACTED, SUPERSEDED, Judgement, pair_of
 from gateway.feedback.reading import FeedbackNotFound
 from gateway.feedback.replies import deleted_reply, feedback_reply, list_reply
-from gateway.feedback.split import holdout_share, split_side
 from gateway.feedback.targets import load_targets
 from gateway.feedback.vote import Vote, correction_vote, import_vote, preference_vote
 from gateway.settings import FeedbackSettings
@@ -113,23 +112,7 @@ class FeedbackCapture:
             state = "eligible" if candidate.reason is None else "excluded"
             pair = pair_of(judgement, candidate, pair_id)
             derived.append(await pair_rows.add_pair(session, pair, vote.alias, state, candidate.reason))
-        if any(row.state == "eligible" for row in derived):
-            await self.settle_side(session, vote.alias, vote.prompt_hash)
         return derived
-
-    async def settle_side(self, session: AsyncSession, alias: str, prompt_hash: str) -> None:
-        """Draw the side of a prompt that has an eligible pair, unless it was drawn before."""
-        if await pair_rows.side_of_prompt(session, alias, prompt_hash) is not None:
-            return
-        start = self._settings.holdout_start_pairs
-        share = holdout_share(
-            await pair_rows.count_held_out(session, alias, at_most=start),
-            start_pairs=start,
-            start_share=self._settings.holdout_start_share,
-            share=self._settings.holdout_share,
-        )
-        side = split_side(self._hashes.derive("holdout"), alias, prompt_hash, share)
-        await pair_rows.settle_side(session, alias, prompt_hash, side)
 
 
 async def _alias_of_import(session: AsyncSession, project_id: str, wanted: str | None) -> str:

@@ -92,7 +92,7 @@ class Reconciler:
             await self._reconcile_safely(name)
         if now >= self._triggers_at:
             self._triggers_at = now + TRIGGER_SECONDS
-            await start_due_runs(self._database, self._settings.aligner, time.time(), self._check_lease)
+            await start_due_runs(self._database, self._settings, time.time(), self._check_lease)
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_SECONDS
             await self._sweep()

@@ -11,7 +11,8 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.training import TrainingOptions, TriggerKind
-from gateway.settings import AlignerSettings
+from gateway.datasets.settle import settle
+from gateway.settings import AlignerSettings, Settings
 from gateway.storage.database import Database
 from gateway.storage.feedback_tables import PairRow, PromptSide, Run
 from gateway.storage.routing_state import lock_alias
@@ -71,13 +72,18 @@ def interval_seconds(every: str) -> float:
 
 
 async def start_due_runs(
-    database: Database, settings: AlignerSettings, now: float, fence: Callable[[AsyncSession], Awaitable[None]]
+    database: Database, all_settings: Settings, now: float, fence: Callable[[AsyncSession], Awaitable[None]]
 ) -> None:
     """Queue a run for every alias whose trigger fires. `fence` raises if the caller was deposed, before each write."""
+    settings = all_settings.aligner
     if settings.every is None and settings.min_new_pairs is None:
         return
     async with database.read() as session:
-        names = [name for name in await session.scalars(_TRAINABLE) if await _due_for(session, name, settings, now)]
+        trainable = list(await session.scalars(_TRAINABLE))
+    for name in trainable:
+        await settle(database, name, all_settings.datasets)
+    async with database.read() as session:
+        names = [name for name in trainable if await _due_for(session, name, settings, now)]
     for name in names:
         async with database.write() as session:
             await lock_alias(session, name)
@@ -104,7 +110,7 @@ async def count_pairs(session: AsyncSession, alias: str, since: float = 0.0) -> 
         select(PromptSide.side, func.count(), func.count().filter(PairRow.created_at > since))
         .join(PromptSide, (PromptSide.alias == PairRow.alias) & (PromptSide.prompt_hash == PairRow.prompt_hash))
         .join(Alias, (Alias.name == PairRow.alias) & (Alias.project_id == PairRow.project_id))
-        .where(PairRow.alias == alias, PairRow.state == "eligible")
+        .where(PairRow.alias == alias, PairRow.state == "eligible", PromptSide.bridges.is_(False))
         .group_by(PromptSide.side)
     )
     rows = {side: (total, new) for side, total, new in await session.execute(counted)}

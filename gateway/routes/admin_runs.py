@@ -11,11 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from gateway.access.authenticate import require
 from gateway.access.caller import Caller
 from gateway.contracts.training import MINIMUM_PAIRS_BY_HAND, TrainingOptions
+from gateway.datasets.settle import settle
 from gateway.errors import InvalidRequest, NotFound
 from gateway.rollout.promotion import find_trainable
 from gateway.rollout.triggers import PairCounts, count_pairs
 from gateway.routes.body import read_model
 from gateway.routes.views import run_view
+from gateway.services import Services
 from gateway.storage.audit import write_audit
 from gateway.storage.feedback_tables import Run
 from gateway.storage.runs import create_run, find_run, list_run_events, list_runs, queue_position, request_cancel
@@ -41,8 +43,12 @@ class RetrainBody(BaseModel):
 async def retrain(request: Request, caller: Trainer) -> dict[str, Any]:
     """Queue a training run of an alias; the answer is the run, to be followed by its id."""
     body = await read_model(request, RetrainBody)
-    async with request.app.state.services.database.write() as session:
-        alias = await _alias_to_train(session, body.alias)
+    services: Services = request.app.state.services
+    async with services.database.read() as session:
+        name = (await _alias_to_train(session, body.alias)).name
+    await settle(services.database, name, services.settings.datasets)
+    async with services.database.write() as session:
+        alias = await _alias_to_train(session, name)
         pairs = await count_pairs(session, alias.name)
         counted = {"train_pairs": pairs.train, "holdout_pairs": pairs.holdout}
         if body.dry_run:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.storage.audit import Audited
-from gateway.storage.feedback_tables import Run
+from gateway.storage.feedback_tables import Dataset, Run
 from gateway.storage.tables import Alias, ReleaseRow, Replica, Rollout, RolloutStep
 
 
@@ -122,4 +122,17 @@ def audit_view(entry: Audited) -> dict[str, Any]:
         "before": row.detail["before"],
         "after": row.detail["after"],
         "created_at": row.at,
+    }
+
+
+def dataset_view(row: Dataset) -> dict[str, Any]:
+    """A frozen data set, in short."""
+    return {
+        "id": row.id,
+        "object": "dataset",
+        "alias": row.alias,
+        "created_at": int(row.created_at),
+        "frozen_at": row.card["created_at"],
+        "train_pairs": row.card["train"]["pairs"],
+        "holdout_pairs": row.card["holdout"]["pairs"],
     }

@@ -70,12 +70,6 @@ class FeedbackSettings(Section):
     """A correction closer to the original than this (normalised edit distance) counts as a typo."""
     typo_weight: PositiveFloat = 0.3
     """Weight of a typo correction."""
-    holdout_share: float = Field(default=0.1, ge=0, le=0.5)
-    """Share of prompts kept from training to measure it, once `holdout_start_pairs` are held out."""
-    holdout_start_share: float = Field(default=0.3, ge=0, le=0.5)
-    """Share until then."""
-    holdout_start_pairs: NonNegativeInt = 100
-    """See `holdout_start_share`."""
     completion_wait_seconds: PositiveFloat = 2.0
     """A vote on a completion that is still being written waits this long for it."""
 

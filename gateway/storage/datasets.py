@@ -1,37 +1,100 @@
-"""Frozen data sets as rows, and the pairs they are frozen from."""
+"""Frozen data sets as rows, and what they are made from: narrow rows first, texts only of what is left."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Text, cast, func, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.sql.elements import ColumnElement
 
-from gateway.contracts.pair import FeedbackPair
-from gateway.storage.feedback_tables import Dataset, PairRow, PromptSide
+from gateway.storage.feedback_tables import Dataset, Feedback, PairRow, PromptSide
 from gateway.storage.tables import Alias
 
+ROWS_AT_A_TIME = 1000
+NARROW = (
+    PairRow.id,
+    PairRow.feedback_id,
+    PairRow.prompt_hash,
+    PairRow.chosen_digest,
+    PairRow.rejected_digest,
+    PairRow.rater_hash,
+    PairRow.rater_kind,
+    PairRow.rater_trusted,
+    PairRow.basis,
+    PairRow.source,
+    PairRow.weight,
+    PairRow.created_at,
+    PairRow.chosen_release,
+    PairRow.rejected_release,
+)
 
-class SidedPair(NamedTuple):
-    """An eligible pair and the side of the split on which its prompt lies."""
 
-    pair: FeedbackPair
-    side: str
-    """train or holdout."""
-
-
-async def eligible_sided_pairs(session: AsyncSession, alias: str) -> list[SidedPair]:
-    """The pairs of an alias that may train it, oldest first: its own project's, each prompt's side settled."""
-    own_project = (Alias.name == PairRow.alias) & (Alias.project_id == PairRow.project_id)
-    same_prompt = (PromptSide.alias == PairRow.alias) & (PromptSide.prompt_hash == PairRow.prompt_hash)
+async def count_pairs(session: AsyncSession, alias: str) -> dict[tuple[str, str | None], int]:
+    """The pairs of an alias and its own project by state and reason."""
     statement = (
-        select(PairRow.body, PromptSide.side)
-        .join(PromptSide, same_prompt)
-        .join(Alias, own_project)
-        .where(PairRow.alias == alias, PairRow.state == "eligible")
-        .order_by(PairRow.created_at, PairRow.id)
+        select(PairRow.state, PairRow.reason, func.count())
+        .join(Alias, own_project())
+        .where(PairRow.alias == alias)
+        .group_by(PairRow.state, PairRow.reason)
     )
-    rows = (await session.execute(statement)).all()
-    return [SidedPair(FeedbackPair.model_validate(body), side) for body, side in rows]
+    return {(row[0], row[1]): row[2] for row in await session.execute(statement)}
+
+
+async def narrow_pairs(session: AsyncSession, alias: str) -> AsyncIterator[Sequence[Any]]:
+    """The eligible pairs of an alias and its own project, as `NARROW`, those of one prompt together; many at a time."""
+    statement = (
+        select(*NARROW)
+        .join(Alias, own_project())
+        .where(PairRow.alias == alias, PairRow.state == "eligible")
+        .order_by(PairRow.prompt_hash, PairRow.created_at, PairRow.id)
+        .execution_options(yield_per=10_000)
+    )
+    result = await session.stream(statement)
+    async for rows in result.partitions():
+        yield rows
+
+
+async def unsettled_prompts(session: AsyncSession, alias: str) -> list[tuple[str, str]]:
+    """Prompts with eligible pairs and no side yet, oldest first: the hash, and the id of a pair that has its text."""
+    known = (
+        select(PromptSide.prompt_hash)
+        .where(PromptSide.alias == PairRow.alias, PromptSide.prompt_hash == PairRow.prompt_hash)
+        .exists()
+    )
+    first = func.min(PairRow.created_at)
+    statement = (
+        select(PairRow.prompt_hash, func.min(PairRow.id))
+        .join(Alias, own_project())
+        .where(PairRow.alias == alias, PairRow.state == "eligible", ~known)
+        .group_by(PairRow.prompt_hash)
+        .order_by(first, PairRow.prompt_hash)
+    )
+    return [(row[0], row[1]) for row in await session.execute(statement)]
+
+
+async def pair_of_prompt(session: AsyncSession, alias: str, prompt_hash: str) -> str | None:
+    """The text of some pair about this prompt."""
+    statement = select(_text_of_body()).where(PairRow.alias == alias, PairRow.prompt_hash == prompt_hash).limit(1)
+    return await session.scalar(statement)
+
+
+async def bodies_of(session: AsyncSession, ids: Sequence[str]) -> dict[str, str]:
+    """The pairs as JSON (a `FeedbackPair`), by id."""
+    found: dict[str, str] = {}
+    for begin in range(0, len(ids), ROWS_AT_A_TIME):
+        piece = ids[begin : begin + ROWS_AT_A_TIME]
+        rows = await session.execute(select(PairRow.id, _text_of_body()).where(PairRow.id.in_(piece)))
+        found.update((row[0], row[1]) for row in rows)
+    return found
+
+
+async def settle_prompts(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
+    """Write the sides of prompts for good; one that somebody settled meanwhile stays."""
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    for begin in range(0, len(rows), ROWS_AT_A_TIME):
+        statement = insert(PromptSide).on_conflict_do_nothing()
+        await session.execute(statement, list(rows[begin : begin + ROWS_AT_A_TIME]))
 
 
 async def record_dataset(
@@ -50,8 +113,29 @@ async def find_dataset(session: AsyncSession, dataset_id: str) -> Dataset | None
 
 
 async def list_datasets(session: AsyncSession, alias: str | None = None) -> Sequence[Dataset]:
-    """Data sets, newest first; of one alias, or of all."""
+    """The data sets, newest first; those of one alias, or all."""
     statement = select(Dataset).order_by(Dataset.created_at.desc(), Dataset.id.desc())
     if alias is not None:
         statement = statement.where(Dataset.alias == alias)
     return (await session.scalars(statement)).all()
+
+
+async def taken_back(session: AsyncSession, feedback_ids: Sequence[str], since: float) -> int:
+    """How many of these votes were retracted, changed or erased since a moment."""
+    standing = 0
+    for begin in range(0, len(feedback_ids), ROWS_AT_A_TIME):
+        piece = feedback_ids[begin : begin + ROWS_AT_A_TIME]
+        counted = select(func.count()).where(
+            Feedback.id.in_(piece), Feedback.status == "active", Feedback.updated_at <= since
+        )
+        standing += await session.scalar(counted) or 0
+    return len(feedback_ids) - standing
+
+
+def own_project() -> ColumnElement[bool]:
+    """Joins pairs with their alias where they are of its own project: another's votes never train it."""
+    return (Alias.name == PairRow.alias) & (Alias.project_id == PairRow.project_id)
+
+
+def _text_of_body() -> ColumnElement[str]:
+    return cast(PairRow.body, Text)

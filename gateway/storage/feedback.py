@@ -71,5 +71,10 @@ async def aliases_of_project(session: AsyncSession, project_id: str) -> list[str
     return list(await session.scalars(select(Alias.name).where(*own).order_by(Alias.name)))
 
 
+async def trainable_aliases(session: AsyncSession) -> list[str]:
+    """The names of all aliases that can be trained."""
+    return list(await session.scalars(select(Alias.name).where(Alias.task == "chat").order_by(Alias.name)))
+
+
 def _locked(statement: Select[Feedback]) -> Select[Feedback]:
     return statement.with_for_update().execution_options(populate_existing=True)

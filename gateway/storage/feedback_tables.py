@@ -5,7 +5,7 @@ Times are unix seconds (float, UTC). Ids are those of `gateway/contracts/ids.py`
 
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, Text, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, LargeBinary, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from gateway.storage.tables import Table
@@ -84,8 +84,23 @@ class PairRow(Table):
     body: Mapped[dict[str, Any]]
     """A `FeedbackPair`."""
     created_at: Mapped[float]
+    # What the rules of data sets look at, so that they need not read the texts of a million pairs:
+    chosen_digest: Mapped[int] = mapped_column(default=0)
+    rejected_digest: Mapped[int] = mapped_column(default=0)
+    """Of the texts, 64 bits; the same for the same text."""
+    rater_hash: Mapped[str] = mapped_column(default="")
+    rater_kind: Mapped[str] = mapped_column(default="end_user")
+    rater_trusted: Mapped[bool] = mapped_column(default=False)
+    basis: Mapped[str] = mapped_column(default="preference")
+    source: Mapped[str | None]
+    weight: Mapped[float] = mapped_column(default=1.0)
+    chosen_release: Mapped[str | None]
+    rejected_release: Mapped[str | None]
 
-    __table_args__ = (Index(None, "alias", "state", "created_at"),)
+    __table_args__ = (
+        Index(None, "alias", "state", "created_at"),
+        Index(None, "alias", "prompt_hash"),
+    )
 
 
 class PromptSide(Table):
@@ -96,6 +111,14 @@ class PromptSide(Table):
     prompt_hash: Mapped[str] = mapped_column(primary_key=True)
     side: Mapped[str]
     """train or holdout."""
+    number: Mapped[int]
+    """Counts the prompts of an alias in the order in which they were settled."""
+    cluster: Mapped[str]
+    """The prompt with which its cluster of near-duplicates began."""
+    bridges: Mapped[bool] = mapped_column(default=False)
+    """It resembles prompts of both sides, and is used on neither."""
+    signature: Mapped[bytes] = mapped_column(LargeBinary)
+    """MinHash; see `gateway/datasets/signatures.py`."""
 
 
 class Dataset(Table):

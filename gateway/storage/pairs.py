@@ -1,18 +1,29 @@
 """Feedback pairs and the side of their prompts as rows. What is eligible is decided in `gateway/feedback`."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 
 from sqlalchemy import ColumnElement, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from gateway.contracts.message import Message
 from gateway.contracts.pair import FeedbackPair
+from gateway.contracts.prompt import normal_text
 from gateway.storage.feedback_tables import PairRow, PromptSide
 
 
 async def add_pair(session: AsyncSession, pair: FeedbackPair, alias: str, state: str, reason: str | None) -> PairRow:
     """Store a pair derived from the first of its votes."""
-    row = PairRow(
+    row = pair_row(pair, alias, state, reason)
+    session.add(row)
+    await session.flush()
+    return row
+
+
+def pair_row(pair: FeedbackPair, alias: str, state: str, reason: str | None) -> PairRow:
+    """A pair as a row."""
+    return PairRow(
         id=pair.id,
         feedback_id=pair.feedback_ids[0],
         project_id=pair.project_id,
@@ -22,10 +33,24 @@ async def add_pair(session: AsyncSession, pair: FeedbackPair, alias: str, state:
         reason=reason,
         body=pair.model_dump(mode="json", exclude_none=True),
         created_at=pair.judged_at.timestamp(),
+        chosen_digest=digest_of(pair.chosen.message),
+        rejected_digest=digest_of(pair.rejected.message),
+        rater_hash=pair.rater.id_hash,
+        rater_kind=pair.rater.kind,
+        rater_trusted=pair.rater.trusted,
+        basis=pair.basis,
+        source=pair.source,
+        weight=pair.weight,
+        chosen_release=pair.chosen.release_id if pair.chosen.origin == "model" else None,
+        rejected_release=pair.rejected.release_id if pair.rejected.origin == "model" else None,
     )
-    session.add(row)
-    await session.flush()
-    return row
+
+
+def digest_of(message: Message) -> int:
+    """63 bits that stand for what an answer says and calls."""
+    calls = [call.get("function", call) for call in message.tool_calls or ()]
+    said = json.dumps([normal_text(message.text), calls], sort_keys=True).encode()
+    return int.from_bytes(hashlib.sha256(said).digest()[:8]) >> 1
 
 
 async def exclude_pairs(session: AsyncSession, feedback_id: str, reason: str, *, but_not: str) -> None:
@@ -55,39 +80,23 @@ async def pairs_of_feedback(
     return pairs
 
 
-async def eligible_pairs(session: AsyncSession, alias: str, side: str | None = None) -> Sequence[PairRow]:
-    """The pairs of an alias that may train, oldest first; of one side of the split, or of both."""
-    statement = select(PairRow).where(PairRow.alias == alias, PairRow.state == "eligible")
-    if side is not None:
-        statement = statement.join(PromptSide, _same_prompt()).where(PromptSide.side == side)
-    return (await session.scalars(statement.order_by(PairRow.created_at, PairRow.id))).all()
-
-
-async def count_held_out(session: AsyncSession, alias: str, *, at_most: int) -> int:
-    """How many eligible pairs of the alias are held out; counts no further than `at_most`."""
-    held_out = (
-        select(PairRow.id)
-        .join(PromptSide, _same_prompt())
-        .where(PairRow.alias == alias, PairRow.state == "eligible", PromptSide.side == "holdout")
-        .limit(at_most)
+async def count_sides(session: AsyncSession, alias: str) -> dict[str, int]:
+    """How many eligible pairs of the alias lie on each side."""
+    statement = (
+        select(PromptSide.side, func.count())
+        .join(PairRow, same_prompt())
+        .where(PairRow.alias == alias, PairRow.state == "eligible", PromptSide.bridges.is_(False))
+        .group_by(PromptSide.side)
     )
-    return await session.scalar(select(func.count()).select_from(held_out.subquery())) or 0
+    return {row[0]: row[1] for row in await session.execute(statement)}
 
 
-async def side_of_prompt(session: AsyncSession, alias: str, prompt_hash: str) -> str | None:
-    """The side that was settled for a prompt, if any was."""
-    statement = select(PromptSide.side).where(PromptSide.alias == alias, PromptSide.prompt_hash == prompt_hash)
-    return await session.scalar(statement)
+async def sides_of(session: AsyncSession, alias: str) -> Sequence[PromptSide]:
+    """Every settled prompt of the alias, in the order in which they were settled."""
+    statement = select(PromptSide).where(PromptSide.alias == alias).order_by(PromptSide.number)
+    return (await session.scalars(statement)).all()
 
 
-async def settle_side(session: AsyncSession, alias: str, prompt_hash: str, side: str) -> str:
-    """Settle the side of a prompt for good; returns what stands, which is another's word if that came first."""
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    values = {"alias": alias, "prompt_hash": prompt_hash, "side": side}
-    await session.execute(insert(PromptSide).values(values).on_conflict_do_nothing())
-    settled = await side_of_prompt(session, alias, prompt_hash)
-    return side if settled is None else settled
-
-
-def _same_prompt() -> ColumnElement[bool]:
+def same_prompt() -> ColumnElement[bool]:
+    """Joins pairs with the side of their prompt."""
     return (PromptSide.alias == PairRow.alias) & (PromptSide.prompt_hash == PairRow.prompt_hash)

@@ -52,3 +52,14 @@ async def list_releases(session: AsyncSession, alias: str | None = None) -> Sequ
     if alias is not None:
         statement = statement.where(ReleaseRow.alias == alias)
     return (await session.scalars(statement)).all()
+
+
+async def releases_behind(session: AsyncSession, alias: str) -> dict[str, int]:
+    """By release of the alias, how many of those that led to the serving one are newer than it."""
+    rows = {row.id: row for row in await list_releases(session, alias)}
+    one = rows.get((await session.get_one(Alias, alias)).serving_release_id)
+    served: list[float] = []
+    while one is not None and len(served) < len(rows):
+        served.append(one.created_at)
+        one = rows.get(one.parent_id or "")
+    return {row.id: sum(at > row.created_at for at in served) for row in rows.values()}

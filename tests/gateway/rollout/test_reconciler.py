@@ -41,7 +41,7 @@ async def test_a_reconciler_that_was_deposed_starts_no_run(served: Served, monke
         return "schedule"
 
     monkeypatch.setattr("gateway.rollout.triggers._due_for", is_due)
-    settings = AlignerSettings(every="1h")
+    settings = Settings(aligner=AlignerSettings(every="1h"))
     async with served.database.write() as session:
         epoch = await take_lease(session, "reconciler", "gw_1", 0.0, time.time() - 10)
         await take_lease(session, "reconciler", "gw_2", 60.0, time.time())

@@ -6,6 +6,7 @@ from gateway.contracts.message import Message
 from gateway.contracts.pair import FeedbackPair, Rater, Side
 from gateway.rollout.triggers import PairCounts, count_pairs
 from gateway.storage import pairs
+from gateway.storage.datasets import settle_prompts
 from gateway.storage.feedback import insert_feedback
 from gateway.storage.tables import Project
 from tests.gateway.rollout.served import ALIAS, Served
@@ -44,6 +45,7 @@ async def test_an_alias_counts_the_pairs_of_its_own_project_only(served: Served)
     await store(served, "proj_2", "p1", "p3", "h1", "h2")
     async with served.database.write() as session:
         for prompt in ("p1", "p2", "p3", "h1", "h2"):
-            await pairs.settle_side(session, ALIAS, prompt, "holdout" if prompt.startswith("h") else "train")
+            side = {"alias": ALIAS, "prompt_hash": prompt, "side": "holdout" if prompt.startswith("h") else "train"}
+            await settle_prompts(session, [side | {"number": 1, "cluster": prompt, "bridges": False, "signature": b""}])
     async with served.database.read() as session:
         assert await count_pairs(session, ALIAS) == PairCounts(train=2, holdout=1, new=3)

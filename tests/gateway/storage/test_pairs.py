@@ -8,6 +8,7 @@ from gateway.contracts.message import Message
 from gateway.contracts.pair import FeedbackPair, Rater, Side
 from gateway.storage import pairs
 from gateway.storage.database import Database
+from gateway.storage.datasets import settle_prompts
 from gateway.storage.feedback import insert_feedback
 
 
@@ -53,37 +54,36 @@ async def store(database: Database, feedback_id: str, *prompts: str, state: str 
             await pairs.add_pair(session, pair(prompt, feedback_id), "assistant", state, None)
 
 
-async def settle(database: Database, prompt_hash: str, side: str) -> str:
+async def settle(database: Database, prompt: str, side: str, **columns: object) -> None:
+    row = {"alias": "assistant", "prompt_hash": f"ph_{prompt}", "side": side, "number": 1, "cluster": prompt}
     async with database.write() as session:
-        return await pairs.settle_side(session, "assistant", prompt_hash, side)
+        await settle_prompts(session, [row | {"bridges": False, "signature": b"1"} | columns])
 
 
 async def test_the_side_of_a_prompt_is_settled_once_and_never_changes(database: Database) -> None:
-    assert await settle(database, "ph_1", "holdout") == "holdout"
-    assert await settle(database, "ph_1", "train") == "holdout"
+    await settle(database, "a", "holdout")
+    await settle(database, "a", "train")
     async with database.read() as session:
-        assert await pairs.side_of_prompt(session, "assistant", "ph_1") == "holdout"
-        assert await pairs.side_of_prompt(session, "other", "ph_1") is None
+        assert [row.side for row in await pairs.sides_of(session, "assistant")] == ["holdout"]
+        assert await pairs.sides_of(session, "other") == []
 
 
-async def test_all_who_settle_a_side_at_once_are_told_the_same(database: Database) -> None:
-    sides = ["train", "holdout"] * 10
-    assert len(set(await asyncio.gather(*(settle(database, "ph_1", side) for side in sides)))) == 1
+async def test_of_all_who_settle_a_side_at_once_one_does(database: Database) -> None:
+    await asyncio.gather(*(settle(database, "a", side) for side in ["train", "holdout"] * 10))
+    async with database.read() as session:
+        assert len(await pairs.sides_of(session, "assistant")) == 1
 
 
-async def test_held_out_pairs_are_counted_no_further_than_asked(database: Database) -> None:
+async def test_eligible_pairs_are_counted_on_their_sides_without_those_that_bridge_both(database: Database) -> None:
     await store(database, "fb_1", "a", "b", "c", "d")
     await store(database, "fb_2", "a", "e", state="excluded")
-    for prompt in "abce":
-        await settle(database, f"ph_{prompt}", "holdout")
-    await settle(database, "ph_d", "train")
+    for prompt in "ae":
+        await settle(database, prompt, "holdout")
+    for prompt in "bd":
+        await settle(database, prompt, "train")
+    await settle(database, "c", "holdout", bridges=True)
     async with database.read() as session:
-        assert await pairs.count_held_out(session, "assistant", at_most=100) == 3
-        assert await pairs.count_held_out(session, "assistant", at_most=2) == 2
-        assert await pairs.count_held_out(session, "assistant", at_most=0) == 0
-        held_out = await pairs.eligible_pairs(session, "assistant", "holdout")
-        assert sorted(row.prompt_hash for row in held_out) == ["ph_a", "ph_b", "ph_c"]
-        assert len(await pairs.eligible_pairs(session, "assistant")) == 4
+        assert await pairs.count_sides(session, "assistant") == {"holdout": 1, "train": 2}
 
 
 async def test_excluded_pairs_are_kept_with_their_reason(database: Database) -> None:

@@ -6,7 +6,7 @@ import hmac
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.feedback.split import holdout_share, split_side
+from gateway.datasets.split import holdout_share, split_side
 
 KEY = b"k" * 32
 HASHES = [f"ph_{number:032x}" for number in range(4000)]

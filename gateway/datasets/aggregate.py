@@ -1,0 +1,66 @@
+"""Several votes on the same two answers become one pair, or none. Pure.
+
+One rater is believed. Two must agree. Three and more need a margin of two, or two thirds. Of one rater's several words
+(a vote and an import of it, say) the weightiest counts. A rater whose score on gold items is known counts by it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gateway.datasets.votes import PairVote
+
+CONFLICT, MINORITY, DUPLICATE = "conflict", "minority", "duplicate"
+MARGIN, MAJORITY = 2.0, 2 / 3
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """A pair that its votes agree on."""
+
+    vote: PairVote
+    """The one it is taken from: the weightiest of those that agree, and of these the newest."""
+    raters: int
+    """How many said so."""
+    feedback_ids: tuple[str, ...]
+    """Every vote that says the same, the one it is taken from first."""
+    struck: Mapping[str, int]
+    """How many votes went into it without becoming a pair of their own, by reason."""
+
+
+def agree(votes: Sequence[PairVote], gold: Mapping[str, float]) -> Agreed | Mapping[str, int]:
+    """What the votes on one item of one prompt come to; or, where they come to nothing, how many were struck and why.
+
+    gold   by rater, the share of gold items that were judged right; 1 where nothing is known
+    """
+    own: dict[str, PairVote] = {}
+    for vote in votes:
+        if vote.rater not in own or _rank(vote) > _rank(own[vote.rater]):
+            own[vote.rater] = vote
+    direction = votes[0].item
+    ahead = [vote for vote in own.values() if (vote.chosen, vote.rejected) == direction]
+    behind = [vote for vote in own.values() if (vote.chosen, vote.rejected) != direction]
+    if _sum(behind, gold) > _sum(ahead, gold):
+        ahead, behind = behind, ahead
+    if not _decided(_sum(ahead, gold), _sum(behind, gold), len(own), bool(behind)):
+        return {CONFLICT: len(votes)}
+    best = max(ahead, key=_rank)
+    same = [vote for vote in votes if vote.chosen == best.chosen]
+    struck = {DUPLICATE: len(same) - 1, MINORITY: len(votes) - len(same)}
+    ids = (best.feedback_id, *(vote.feedback_id for vote in same if vote.id != best.id))
+    return Agreed(best, len(ahead), ids, {reason: count for reason, count in struck.items() if count})
+
+
+def _decided(ahead: float, behind: float, raters: int, disputed: bool) -> bool:
+    if not disputed:
+        return True
+    if raters < 3:
+        return False
+    return ahead - behind >= MARGIN or ahead >= MAJORITY * (ahead + behind)
+
+
+def _sum(votes: Sequence[PairVote], gold: Mapping[str, float]) -> float:
+    return sum(gold.get(vote.rater, 1.0) for vote in votes)
+
+
+def _rank(vote: PairVote) -> tuple[float, float, str]:
+    return vote.weight, vote.judged_at, vote.id

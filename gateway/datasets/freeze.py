@@ -1,0 +1,192 @@
+"""Freezes a data set: Parquet files, a card for programs and one for people, and a checksum of each file.
+
+A row has what trainers read (`prompt`, `chosen`, `rejected` as lists of messages, as TRL takes them), what it is about,
+and under `pair` the whole record as JSON.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow.parquet import ParquetFile, ParquetWriter
+
+from gateway.contracts.message import Message
+from gateway.contracts.pair import FeedbackPair
+from gateway.contracts.seal import file_sha256
+from gateway.datasets.card import card_markdown, summary
+from gateway.datasets.collect import Chosen, Collected, Redact, collect
+from gateway.datasets.report import Card, described
+from gateway.errors import AlignwayError, InvalidRequest
+from gateway.settings import DatasetSettings
+from gateway.storage.database import Database
+
+TRAIN_FILE, HOLDOUT_FILE, CARD_FILE, CARD_PAGE = "train.parquet", "holdout.parquet", "card.json", "card.md"
+ROWS_AT_A_TIME = 2000
+_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("prompt", _MESSAGES),
+        ("chosen", _MESSAGES),
+        ("rejected", _MESSAGES),
+        ("weight", pa.float64()),
+        ("basis", pa.string()),
+        ("source", pa.string()),
+        ("licence", pa.string()),
+        ("raters", pa.int64()),
+        ("prompt_hash", pa.string()),
+        ("cluster", pa.string()),
+        ("feedback_ids", pa.list_(pa.string())),
+        ("judged_at", pa.timestamp("us", tz="UTC")),
+        ("pair", pa.string()),
+    ]
+)
+
+
+class DatasetDamaged(AlignwayError):
+    """A frozen data set that is not what was written."""
+
+    code = "dataset_damaged"
+
+
+async def freeze(
+    database: Database,
+    folder: Path,
+    alias: str,
+    settings: DatasetSettings,
+    *,
+    redact: Redact | None = None,
+    extra: Card | None = None,
+    now: float | None = None,
+    keep_empty: bool = True,
+) -> Card:
+    """Write the data set `folder.name` whole or not at all, and return its card. Whatever lay there is replaced.
+
+    `extra`: further figures for the card, such as agreement. Raises as `collect`, and `InvalidRequest` for a data set
+    without a pair unless `keep_empty`.
+    """
+    unfinished = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    with _Part(unfinished / TRAIN_FILE) as train, _Part(unfinished / HOLDOUT_FILE) as holdout:
+        parts = {"train": train, "holdout": holdout}
+
+        def keep(pair: FeedbackPair, chosen: Chosen) -> None:
+            parts[chosen.side].add(pair, chosen)
+
+        collected = await collect(database, alias, settings, redact=redact, sink=keep, now=now)
+    card = _card(unfinished, folder.name, collected) | (extra or {})
+    if not collected.chosen and not keep_empty:
+        shutil.rmtree(unfinished)
+        raise InvalidRequest(f"There is nothing to freeze: {summary(card)}.", code="empty_dataset")
+    card |= {"settings": settings.model_dump(mode="json")}
+    (unfinished / CARD_FILE).write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (unfinished / CARD_PAGE).write_text(card_markdown(card), encoding="utf-8")
+    _put_in_place(unfinished, folder)
+    return card
+
+
+class _Part:
+    """A Parquet file that grows."""
+
+    def __init__(self, path: Path) -> None:
+        self._writer = ParquetWriter(path, SCHEMA, compression="zstd")
+        self._rows: list[dict[str, Any]] = []
+
+    def __enter__(self) -> "_Part":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._flush()
+        self._writer.close()
+
+    def add(self, pair: FeedbackPair, chosen: Chosen) -> None:
+        """Add a row."""
+        self._rows.append(_row(pair, chosen))
+        if len(self._rows) >= ROWS_AT_A_TIME:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._writer.write_table(pa.Table.from_pylist(self._rows, schema=SCHEMA))
+        self._rows.clear()
+
+
+def read_pairs(path: Path) -> Iterator[FeedbackPair]:
+    """The pairs of a frozen file, in their order."""
+    with ParquetFile(path) as table:
+        for batch in table.iter_batches(ROWS_AT_A_TIME, columns=["pair"]):
+            for text in batch.column(0).to_pylist():
+                yield FeedbackPair.model_validate_json(text)
+
+
+def read_lineage(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """The id of every pair of a frozen data set, and of the votes that it stands for."""
+    for name in (TRAIN_FILE, HOLDOUT_FILE):
+        with ParquetFile(folder / name) as table:
+            for batch in table.iter_batches(ROWS_AT_A_TIME, columns=["id", "feedback_ids"]):
+                yield from zip(*(batch.column(place).to_pylist() for place in range(2)), strict=True)
+
+
+def read_card(folder: Path) -> Card:
+    """The card of a frozen data set. Raises `DatasetDamaged` if a file is not what was frozen."""
+    try:
+        card: Card = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
+        damaged = [name for name, digest in card["sha256"].items() if file_sha256(folder / name) != digest]
+    except (OSError, ValueError, KeyError) as error:
+        text = f"the data set {folder} cannot be read ({error}); restore it, or build a new one"
+        raise DatasetDamaged(text) from error
+    if damaged:
+        raise DatasetDamaged(f"{folder / damaged[0]} is not what was frozen; restore it, or build a new data set")
+    return card
+
+
+def _card(folder: Path, dataset_id: str, collected: Collected) -> Card:
+    made = datetime.fromtimestamp(collected.at, UTC).isoformat()
+    checksums = {name: file_sha256(folder / name) for name in (TRAIN_FILE, HOLDOUT_FILE)}
+    return {"schema_version": 2, "id": dataset_id, "created_at": made} | described(collected) | {"sha256": checksums}
+
+
+def _row(pair: FeedbackPair, chosen: Chosen) -> dict[str, Any]:
+    return {
+        "id": pair.id,
+        "prompt": [_plain(message) for message in pair.prompt],
+        "chosen": [_plain(pair.chosen.message)],
+        "rejected": [_plain(pair.rejected.message)],
+        "weight": pair.weight,
+        "basis": pair.basis,
+        "source": pair.source,
+        "licence": pair.licence,
+        "raters": chosen.raters,
+        "prompt_hash": pair.prompt_hash,
+        "cluster": chosen.cluster,
+        "feedback_ids": list(pair.feedback_ids),
+        "judged_at": pair.judged_at,
+        "pair": pair.model_dump_json(exclude_none=True),
+    }
+
+
+def _plain(message: Message) -> dict[str, str]:
+    return {"role": message.role, "content": message.text}
+
+
+def _put_in_place(unfinished: Path, folder: Path) -> None:
+    for file in unfinished.iterdir():
+        file.chmod(0o644)
+        _flush(file)
+    _flush(unfinished)
+    shutil.rmtree(folder, ignore_errors=True)
+    unfinished.rename(folder)
+    _flush(folder.parent)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

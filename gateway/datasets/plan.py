@@ -1,0 +1,134 @@
+"""Which pairs a data set would hold now, and what became of the others. Pure: it decides on narrow rows, before any
+text is read.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from gateway.datasets import caps
+from gateway.datasets.aggregate import Agreed, agree
+from gateway.datasets.votes import PairVote
+from gateway.datasets.weights import EXEMPT, off_policy, recency
+from gateway.settings import DatasetSettings
+
+DAY_SECONDS = 86400.0
+BRIDGES, CLUSTER, CAP, DAILY, PROBATION, JUDGE_HELD_OUT = (
+    "bridges_split", "cluster_limit", "rater_cap", "daily_limit", "quarantine", "judge_in_holdout",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Lying:
+    """Where a prompt lies."""
+
+    side: str
+    cluster: str
+    bridges: bool
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What the rules go by beside the votes."""
+
+    settings: DatasetSettings
+    lying: Mapping[str, Lying]
+    """By prompt; what is not there is not settled yet, and left for the next data set."""
+    gold: Mapping[str, float]
+    """By rater, the share of gold items judged right."""
+    releases: Mapping[str, int]
+    """By release, how many releases of the alias came after it up to the serving one."""
+    now: float
+    """Unix seconds."""
+
+
+@dataclass
+class Plan:
+    """What a data set would hold."""
+
+    pairs: list[Agreed] = field(default_factory=list)
+    weights: dict[str, float] = field(default_factory=dict)
+    """By pair."""
+    dropped: Counter[str] = field(default_factory=Counter)
+    """Votes that became no pair of their own, by rule."""
+    warnings: list[str] = field(default_factory=list)
+    guarded: list[Agreed] = field(default_factory=list)
+    """Pairs struck because of whom they are from: no part of the data set, but its alarms look at them."""
+
+
+def make_plan(votes: Iterable[PairVote], known: Circumstances) -> Plan:
+    """Apply every rule. `votes`: the eligible ones, those of one prompt together."""
+    plan = Plan()
+    agreed = list(_agreed(votes, known, plan.dropped))
+    agreed = _without(agreed, _not_for_holdout(agreed, known), JUDGE_HELD_OUT, plan.dropped)
+    agreed = _guarded(agreed, known, plan)
+    clusters = {prompt: one.cluster for prompt, one in known.lying.items()}
+    over = caps.over_clusters(agreed, clusters, known.settings.pairs_per_cluster)
+    plan.pairs = _without(agreed, over, CLUSTER, plan.dropped)
+    plan.weights = {pair.vote.id: weight_of(pair.vote, known) for pair in plan.pairs}
+    return plan
+
+
+def weight_of(vote: PairVote, known: Circumstances) -> float:
+    """Trust, times what age and newer releases leave of it."""
+    if vote.basis in EXEMPT:
+        return vote.weight
+    settings = known.settings
+    age = recency(
+        (known.now - vote.judged_at) / DAY_SECONDS,
+        half_life_days=settings.recency_half_life_days,
+        floor=settings.recency_floor,
+    )
+    behind = max((known.releases.get(one, 0) for one in (vote.chosen_release, vote.rejected_release) if one), default=0)
+    return vote.weight * age * off_policy(behind, factor=settings.off_policy_factor, floor=settings.off_policy_floor)
+
+
+def _agreed(votes: Iterable[PairVote], known: Circumstances, dropped: Counter[str]) -> Iterator[Agreed]:
+    for prompt, of_prompt in groupby(votes, lambda vote: vote.prompt_hash):
+        lies = known.lying.get(prompt)
+        if lies is None:
+            continue
+        items: dict[tuple[int, int], list[PairVote]] = {}
+        for vote in of_prompt:
+            if lies.bridges:
+                dropped[BRIDGES] += 1
+            else:
+                items.setdefault(vote.item, []).append(vote)
+        for own in items.values():
+            found = agree(own, known.gold)
+            dropped.update(found.struck if isinstance(found, Agreed) else found)
+            if isinstance(found, Agreed):
+                yield found
+
+
+def _not_for_holdout(pairs: Sequence[Agreed], known: Circumstances) -> set[str]:
+    """A model's verdicts measure nothing."""
+    return {
+        pair.vote.id
+        for pair in pairs
+        if pair.vote.basis == "judge" and known.lying[pair.vote.prompt_hash].side == "holdout"
+    }
+
+
+def _guarded(pairs: list[Agreed], known: Circumstances, plan: Plan) -> list[Agreed]:
+    """Against few who would steer many: applied in the profile `public`, told of in `team`."""
+    public, all_of_them = known.settings.profile == "public", pairs
+    if public:
+        pairs = _without(pairs, caps.in_quarantine(pairs, known.gold), PROBATION, plan.dropped)
+        pairs = _without(pairs, caps.over_days(pairs), DAILY, plan.dropped)
+    over = caps.over_shares(pairs)
+    for who, ids in over.items():
+        told = f"{who} is beyond the cap of a single rater or source by {len(ids)} pairs"
+        plan.warnings.append(told if public else f"{told}; the profile `team` trusts it")
+    if public:
+        pairs = _without(pairs, {one for ids in over.values() for one in ids}, CAP, plan.dropped)
+        left = {pair.vote.id for pair in pairs}
+        plan.guarded = [pair for pair in all_of_them if pair.vote.id not in left]
+    return pairs
+
+
+def _without(pairs: Sequence[Agreed], over: set[str], rule: str, dropped: Counter[str]) -> list[Agreed]:
+    if over:
+        dropped[rule] += len(over)
+    return [pair for pair in pairs if pair.vote.id not in over]

@@ -1,0 +1,137 @@
+"""Settles the sides of new prompts: reads them, places them, writes where they lie. One at a time for an alias."""
+
+import asyncio
+import hashlib
+import hmac
+import os
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from gateway.contracts.ids import ulid
+from gateway.contracts.message import Message
+from gateway.datasets.shingles import prompt_text
+from gateway.datasets.sides import Newcomers, Placed
+from gateway.datasets.split import SplitSide, holdout_share, split_side
+from gateway.errors import Unavailable
+from gateway.settings import DatasetSettings
+from gateway.storage.database import Database
+from gateway.storage.datasets import bodies_of, pair_of_prompt, settle_prompts, unsettled_prompts
+from gateway.storage.keys import ensure_root_secret
+from gateway.storage.leases import check_lease, release_lease, take_lease
+from gateway.storage.pairs import count_sides, sides_of
+
+BATCH = 20_000
+"""Prompts that are placed at once."""
+LEASE_SECONDS = 120.0
+PATIENCE_SECONDS = 300.0
+
+
+class _Prompt(msgspec.Struct):
+    """What is read of a pair: its prompt."""
+
+    prompt: list[dict[str, Any]]
+
+
+class _Held(NamedTuple):
+    name: str
+    holder: str
+    epoch: int
+
+
+async def settle(database: Database, alias: str, settings: DatasetSettings) -> int:
+    """Settle every prompt of the alias that has an eligible pair and no side; returns how many there were.
+
+    Raises `Unavailable` if somebody else is at it for too long.
+    """
+    async with database.read() as session:
+        if not await unsettled_prompts(session, alias):
+            return 0
+    async with _alone(database, alias) as lease:
+        done = 0
+        while settled := await _settle_some(database, alias, settings, lease):
+            done += settled
+    return done
+
+
+async def _settle_some(database: Database, alias: str, settings: DatasetSettings, lease: _Held) -> int:
+    async with database.write() as session:
+        await take_lease(session, lease.name, lease.holder, LEASE_SECONDS, time.time())
+        key = hmac.digest((await ensure_root_secret(session)).encode(), b"holdout", hashlib.sha256)
+    async with database.read() as session:
+        wanted = (await unsettled_prompts(session, alias))[:BATCH]
+        known = await sides_of(session, alias)
+        held_out = (await count_sides(session, alias)).get("holdout", 0)
+        texts = await bodies_of(session, [pair_id for _, pair_id in wanted])
+        settled = [Placed(row.prompt_hash, _side(row.side), row.cluster, row.bridges, row.signature) for row in known]
+        new = [(prompt_hash, _text_of(texts.pop(pair_id))) for prompt_hash, pair_id in wanted]
+        newcomers = await asyncio.to_thread(Newcomers, settled, new)
+        near = await _texts(session, alias, newcomers.resembled())
+    placed = await asyncio.to_thread(newcomers.place, near, partial(_draw, key, alias, settings, [held_out]))
+    first = known[-1].number + 1 if known else 0
+    rows = [_row(alias, first + number, one) for number, one in enumerate(placed)]
+    async with database.write() as session:
+        await check_lease(session, lease.name, lease.holder, lease.epoch)
+        await settle_prompts(session, rows)
+    return len(rows)
+
+
+def _draw(key: bytes, alias: str, settings: DatasetSettings, held_out: list[int], prompt_hash: str) -> SplitSide:
+    share = holdout_share(
+        held_out[0],
+        start_pairs=settings.holdout_start_pairs,
+        start_share=settings.holdout_start_share,
+        share=settings.holdout_share,
+    )
+    side = split_side(key, alias, prompt_hash, share)
+    held_out[0] += side == "holdout"  # a prompt has one pair at least
+    return side
+
+
+async def _texts(session: AsyncSession, alias: str, hashes: Iterable[str]) -> dict[str, str]:
+    found = {prompt_hash: await pair_of_prompt(session, alias, prompt_hash) for prompt_hash in sorted(hashes)}
+    return {prompt_hash: _text_of(body) for prompt_hash, body in found.items() if body is not None}
+
+
+def _text_of(body: str) -> str:
+    return prompt_text([Message.model_validate(one) for one in msgspec.json.decode(body, type=_Prompt).prompt])
+
+
+def _side(text: str) -> SplitSide:
+    return "holdout" if text == "holdout" else "train"
+
+
+def _row(alias: str, number: int, placed: Placed) -> dict[str, Any]:
+    return {
+        "alias": alias,
+        "prompt_hash": placed.prompt_hash,
+        "side": placed.side,
+        "number": number,
+        "cluster": placed.cluster,
+        "bridges": placed.bridges,
+        "signature": placed.signature,
+    }
+
+
+@asynccontextmanager
+async def _alone(database: Database, alias: str) -> AsyncIterator[_Held]:
+    name, holder = f"settle:{alias}", f"{os.getpid()}-{ulid()}"
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        async with database.write() as session:
+            epoch = await take_lease(session, name, holder, LEASE_SECONDS, time.time())
+        if epoch is not None:
+            break
+        if time.monotonic() > deadline:
+            raise Unavailable(f"Another process is dividing the prompts of {alias} for long; try again in a moment.")
+        await asyncio.sleep(0.2)
+    try:
+        yield _Held(name, holder, epoch)
+    finally:
+        async with database.write() as session:
+            await release_lease(session, name, holder)
