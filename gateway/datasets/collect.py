@@ -105,7 +105,7 @@ async def collect(
         pair = FeedbackPair.model_validate(_fields_of(text) | {"weight": weight, "feedback_ids": agreed.feedback_ids})
         kept = _read(pair, benchmarks, redact, collected)
         if kept is not None:
-            chosen = _chosen(kept, lying[kept.prompt_hash], agreed.raters)
+            chosen = chosen_of(kept, lying[kept.prompt_hash], agreed.raters)
             collected.chosen.append(chosen)
             collected.newest.append(texts_of(kept))
             sink(kept, chosen)
@@ -170,7 +170,8 @@ def _read(
     return redacted
 
 
-def _chosen(pair: FeedbackPair, lies: Lying, raters: int) -> Chosen:
+def chosen_of(pair: FeedbackPair, lies: Lying, raters: int) -> Chosen:
+    """What is kept of a pair when its texts are let go."""
     return Chosen(
         id=pair.id,
         side=lies.side,

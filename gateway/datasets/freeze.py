@@ -73,7 +73,7 @@ async def freeze(
     unfinished = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    with _Part(unfinished / TRAIN_FILE) as train, _Part(unfinished / HOLDOUT_FILE) as holdout:
+    with PairFile(unfinished / TRAIN_FILE) as train, PairFile(unfinished / HOLDOUT_FILE) as holdout:
         parts = {"train": train, "holdout": holdout}
 
         def keep(pair: FeedbackPair, chosen: Chosen) -> None:
@@ -91,14 +91,14 @@ async def freeze(
     return card
 
 
-class _Part:
+class PairFile:
     """A Parquet file that grows."""
 
     def __init__(self, path: Path) -> None:
         self._writer = ParquetWriter(path, SCHEMA, compression="zstd")
         self._rows: list[dict[str, Any]] = []
 
-    def __enter__(self) -> "_Part":
+    def __enter__(self) -> "PairFile":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,10 +1,11 @@
 """A logged completion as a vote sees it: what was asked, what each choice said, and how it ended. Pure."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+
+import regex
 
 from gateway.contracts.message import Message
 from gateway.contracts.pair import Side
@@ -15,6 +16,8 @@ from gateway.settings import FeedbackSettings, IgnoredText
 from gateway.storage.feedback_tables import Completion
 
 NOTHING_IGNORED = FeedbackSettings()
+PATTERN_SECONDS = 0.05
+"""A pattern may take this long on a message."""
 
 
 class PromptMismatch(InvalidRequest):
@@ -61,7 +64,7 @@ def prompt_of(completion: Completion, settings: FeedbackSettings = NOTHING_IGNOR
 
 def is_task_call(messages: Sequence[Message], metadata: dict[str, Any], task_prompts: Sequence[str]) -> bool:
     """Whether the client says so (metadata `task`, but for `user_response`), or asks as chat clients ask for titles."""
-    if metadata.get("task", "") not in ("", "false", "user_response"):
+    if metadata.get("task", "") not in ("", "false", "user_response") or metadata.get("type") == "task":
         return True
     last = next((message.text for message in reversed(messages) if message.role == "user"), "")
     return last.startswith(tuple(task_prompts))
@@ -81,18 +84,28 @@ def _without(message: Message, ignore: Sequence[IgnoredText]) -> Message:
             continue
         pattern = _compiled(one.pattern)
         if isinstance(content, str):
-            content = pattern.sub("", content)
+            content = _left_of(content, pattern)
         elif content is not None:
             content = tuple(
-                part | {"text": pattern.sub("", str(part["text"]))} if part.get("type") == "text" else part
+                part | {"text": _left_of(str(part["text"]), pattern)} if part.get("type") == "text" else part
                 for part in content
             )
     return message.model_copy(update={"content": content})
 
 
+def _left_of(text: str, pattern: "regex.Pattern[str]") -> str:
+    try:
+        return str(pattern.sub("", text, timeout=PATTERN_SECONDS))
+    except TimeoutError as error:
+        raise InvalidRequest(
+            f"The pattern {pattern.pattern!r} of `feedback.ignore` took too long on this prompt; make it simpler.",
+            code="pattern_too_slow",
+        ) from error
+
+
 @lru_cache(maxsize=64)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern, re.DOTALL)
+def _compiled(pattern: str) -> "regex.Pattern[str]":
+    return regex.compile(pattern, regex.DOTALL)
 
 
 def logged_choice(completion: Completion, prompt: Prompt, ref: ChoiceRef) -> LoggedChoice:

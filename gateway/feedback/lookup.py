@@ -4,6 +4,7 @@ The way of an answer pays nothing for this: digests are put into a table when so
 from then on for what has come since.
 """
 
+import asyncio
 import hashlib
 import json
 import time
@@ -27,6 +28,7 @@ from gateway.storage.lookup import add_digests, find_by_digests, keys_of, uninde
 OVERLAP_SECONDS = 3600.0
 """No answer takes longer than this from its beginning to its record."""
 BATCH = 500
+PAUSE_SECONDS = 0.25
 PATIENCE_SECONDS = 10.0
 """A caller waits this long for completions of the past to be gone through; the next one goes on from there."""
 PLACES = ("chosen", "rejected", "choices", "target", "ranking")
@@ -65,10 +67,25 @@ async def resolve(database: Database, caller: Caller, body: Any, settings: Feedb
     places = list(_references(body))
     if not places:
         return body
-    await _catch_up(database, caller.project_id, settings)
-    for holder, key in places:
-        holder[key] = await _resolved(database, caller, _parse(holder[key]), settings)
+    references = [_parse(holder[key]) for holder, key in places]
+    deadline = time.monotonic() + settings.completion_wait_seconds
+    for (holder, key), reference in zip(places, references, strict=True):
+        holder[key] = await _awaited(database, caller, reference, settings, deadline)
     return body
+
+
+async def _awaited(
+    database: Database, caller: Caller, reference: Reference, settings: FeedbackSettings, deadline: float
+) -> dict[str, Any]:
+    """What a reference means; one whose answer is still being written is waited for."""
+    while True:
+        await _catch_up(database, caller.project_id, settings)
+        try:
+            return await _resolved(database, caller, reference, settings)
+        except CompletionNotStored:
+            if time.monotonic() >= deadline:
+                raise
+        await asyncio.sleep(PAUSE_SECONDS)
 
 
 def _references(body: Any) -> Iterator[tuple[Any, Any]]:

@@ -21,26 +21,29 @@ def take_names(services: Services, caller: Caller, request: ChatRequest, head: H
     """Put into the request what headers say of it: the end user and metadata (of trusted keys), and its chore."""
     users = services.settings.users
     if (task := head.get(TASK_HEADER)) is not None:
-        request.metadata = (request.metadata or {}) | {"task": _text(task)}
+        request.metadata = (request.metadata or {}) | {"task": header_text(task)}
     if not (users.header or users.metadata_headers) or not caller.may(DELEGATE):
         return
     if users.header is not None and (user := head.get(users.header.encode())):
-        request.end_user = _text(user)
+        request.end_user = header_text(user)
     for header, name in users.metadata_headers.items():
         if (value := head.get(header.encode())) is not None:
-            request.metadata = (request.metadata or {}) | {name: _text(value)}
+            request.metadata = (request.metadata or {}) | {name: header_text(value)}
 
 
 def vote_token(services: Services, caller: Caller, request: ChatRequest, completion_id: str, head: Head) -> str | None:
-    """A token to vote on this completion, where the client asks for one."""
-    if TOKEN_HEADER not in head:
+    """A token to vote on this completion, where the client asks for one and may vote itself.
+
+    It names the end user only where the key may name raters.
+    """
+    if TOKEN_HEADER not in head or not caller.may("feedback"):
         return None
     return issue(
         services.secrets,
         completion_id=completion_id,
         project_id=caller.project_id,
         key_id=caller.key_id,
-        end_user=request.end_user,
+        end_user=request.end_user if caller.may(DELEGATE) else None,
         expires_at=time.time() + services.settings.feedback.vote_token_seconds,
     )
 
@@ -51,7 +54,8 @@ def vote_token_line(services: Services, caller: Caller, request: ChatRequest, co
     return b"" if token is None else b"%b: %b\r\n" % (TOKEN_HEADER, token.encode())
 
 
-def _text(value: bytes) -> str:
+def header_text(value: bytes) -> str:
+    """What a header says: UTF-8 where it is that, bounded, without NUL."""
     try:
         text = value.decode()
     except UnicodeDecodeError:

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.feedback.tokens import HEADER
 
 PATH = "/v1/feedback"
-HEADERS = ("content-type", "idempotency-key", HEADER, "x-request-id")
+HEADERS = ("authorization", "content-type", "idempotency-key", HEADER, "x-request-id")
 
 
 class VotesFromPages:
@@ -18,7 +18,11 @@ class VotesFromPages:
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
         self._app = app
         self._open = CORSMiddleware(
-            app, allow_origins=origins, allow_methods=["POST"], allow_headers=HEADERS, expose_headers=["x-request-id"]
+            app,
+            allow_origins=origins,
+            allow_methods=["POST"],
+            allow_headers=HEADERS,
+            expose_headers=["retry-after", "x-request-id"],
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -11,9 +11,11 @@ from gateway.errors import NotPermitted
 from gateway.feedback.bodies import AnyBody, Rater
 from gateway.feedback.identity import DELEGATE
 from gateway.feedback.tokens import HEADER, PREFIX, TYPES, BadVoteToken, read_all
+from gateway.relay.naming import header_text
 from gateway.services import Services
 from gateway.storage.tables import ApiKey
 
+MAX_NAME = 256
 _by_key = require("feedback")
 
 
@@ -53,8 +55,9 @@ def in_the_name_of(request: Request, caller: Caller, body: AnyBody) -> AnyBody:
             f"A vote token allows {', '.join(sorted(TYPES))}, not {body.type}. Send this with an API key from a server."
         )
     header = request.app.state.services.settings.users.header
-    user = request.headers.get(header) if header and body.rater is None and caller.may(DELEGATE) else None
-    return body.model_copy(update={"rater": Rater(id=user[:256])}) if user else body
+    named = request.headers.get(header) if header and body.rater is None and caller.may(DELEGATE) else None
+    user = header_text(named.encode("latin-1"))[:MAX_NAME] if named else None
+    return body.model_copy(update={"rater": Rater(id=user)}) if user else body
 
 
 def _tokens(request: Request) -> str | None:

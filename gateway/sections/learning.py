@@ -1,8 +1,8 @@
 """Settings of what becomes of feedback: how votes weigh, what is held out, when to train."""
 
-import re
 from typing import Literal
 
+import regex
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from gateway.sections.section import Section
@@ -25,14 +25,14 @@ class IgnoredText(Section):
     role: Literal["system", "developer", "user", "assistant", "tool"] | None = None
     """In messages of this role; default: in all."""
     pattern: str = Field(min_length=1, max_length=500)
-    """A regular expression (Python's); `.` matches line ends too. Each match is left out of the comparison."""
+    """A regular expression (of the package `regex`; `.` matches line ends too). What it matches is not compared."""
 
     @field_validator("pattern")
     @classmethod
     def _compiles(cls, value: str) -> str:
         try:
-            re.compile(value)
-        except re.error as error:
+            regex.compile(value)
+        except regex.error as error:
             raise ValueError(f"no regular expression: {error}") from error
         return value
 
@@ -40,6 +40,7 @@ class IgnoredText(Section):
 TASK_PROMPTS = (
     "### Task:\nGenerate",
     "### Task:\nPredict",
+    "### Task:\nSuggest 3-5",
     "### Task:\nAnalyze the chat history to determine",
     "### Task:\nYou are an autocompletion system",
 )

@@ -22,9 +22,11 @@ from gateway.contracts.prompt import prompt_hash
 from gateway.contracts.release import Release
 from gateway.contracts.seal import verify_seal
 from gateway.contracts.training import TrainingOptions
+from gateway.datasets.freeze import HOLDOUT_FILE, read_pairs
 from gateway.storage.database import Database
-from gateway.storage.feedback_tables import Dataset, Feedback, PairRow, PromptSide, Run
+from gateway.storage.feedback_tables import Dataset, Feedback, PromptSide, Run
 from gateway.storage.migrate import migrate
+from gateway.storage.pairs import pair_row
 from gateway.storage.runs import create_run, find_run, list_run_events, request_cancel
 from gateway.storage.tables import Alias, Project, ReleaseRow
 
@@ -102,8 +104,18 @@ async def fill(
             side = "holdout" if number % 5 == 0 else "train"
             if side == "holdout" and contrary_holdout:
                 pair = pair.model_copy(update={"chosen": pair.rejected, "rejected": pair.chosen})
-            session.add(PromptSide(alias="assistant", prompt_hash=pair.prompt_hash, side=side))
-            session.add(_row(pair))
+            session.add(
+                PromptSide(
+                    alias="assistant",
+                    prompt_hash=pair.prompt_hash,
+                    side=side,
+                    number=number,
+                    cluster=pair.prompt_hash,
+                    bridges=False,
+                    signature=bytes(512),
+                )
+            )
+            session.add(pair_row(pair, "assistant", "eligible", None))
     return await queue(database, options)
 
 
@@ -133,19 +145,6 @@ def _vote() -> Feedback:
         target={},
         created_at=NOW,
         updated_at=NOW,
-    )
-
-
-def _row(pair: FeedbackPair) -> PairRow:
-    return PairRow(
-        id=pair.id,
-        feedback_id="fb_1",
-        project_id="proj_1",
-        alias="assistant",
-        prompt_hash=pair.prompt_hash,
-        state="eligible",
-        body=pair.model_dump(mode="json", exclude_none=True),
-        created_at=NOW,
     )
 
 
@@ -244,8 +243,8 @@ async def test_the_data_set_is_frozen_with_its_card(loop: Loop) -> None:
         dataset = await session.get_one(Dataset, loop.runs[0].dataset_id)
     await database.close()
     folder = loop.store / dataset.location
-    lines = (folder / "holdout.jsonl").read_text().splitlines()
-    assert [FeedbackPair.model_validate_json(line) for line in lines] == [feedback_pair(n) for n in range(0, 40, 5)]
+    held_out = [pair.model_copy(update={"weight": 1.0}) for pair in read_pairs(folder / HOLDOUT_FILE)]
+    assert held_out == [feedback_pair(n) for n in range(0, 40, 5)]
     assert (dataset.card["train"]["pairs"], dataset.card["holdout"]["pairs"]) == (32, 8)
     assert json.loads((folder / "card.json").read_text()) == dataset.card
 
@@ -275,7 +274,8 @@ async def test_too_few_pairs_fail_with_what_to_do(database: Database, store: Pat
     run = await current(database, run)
     assert run.state == "failed"
     assert run.error is not None
-    assert "has 19 eligible pairs, and a run needs at least 20; collect more feedback" in run.error
+    assert "has 19 pairs to use, and a run needs at least 20 (19 candidate pairs from votes" in run.error
+    assert "collect more feedback" in run.error
     assert not await aligned_releases(database)
 
 

@@ -10,11 +10,14 @@ import pytest
 from pyarrow import parquet
 
 from alignment.errors import BadPairs
-from alignment.pairs.freeze import freeze
 from alignment.pairs.read import read_pairs
 from alignment.pairs.sources import holdout_of, resolve_dataset
 from gateway.contracts.message import Message
 from gateway.contracts.pair import FeedbackPair, Rater, Side
+from gateway.contracts.seal import file_sha256
+from gateway.datasets.collect import chosen_of
+from gateway.datasets.freeze import CARD_FILE, HOLDOUT_FILE, TRAIN_FILE, PairFile
+from gateway.datasets.plan import Lying
 
 ROWS = [
     {"prompt": [{"role": "user", "content": "Name a bird."}], "chosen": "A wren.", "rejected": "Many."},
@@ -89,13 +92,19 @@ def feedback_pair(number: int) -> FeedbackPair:
 
 def test_a_frozen_data_set_gives_its_training_part_and_names_its_holdout(tmp_path: Path) -> None:
     folder = tmp_path / "ds_1"
-    freeze(folder, "assistant", [feedback_pair(1), feedback_pair(2)], [feedback_pair(3)], datetime.now(UTC))
+    folder.mkdir()
+    for name, numbers in ((TRAIN_FILE, (1, 2)), (HOLDOUT_FILE, (3,))):
+        with PairFile(folder / name) as file:
+            for pair in map(feedback_pair, numbers):
+                file.add(pair, chosen_of(pair, Lying("train", pair.prompt_hash, bridges=False), raters=1))
+    card = {"sha256": {name: file_sha256(folder / name) for name in (TRAIN_FILE, HOLDOUT_FILE)}}
+    (folder / CARD_FILE).write_text(json.dumps(card))
     assert [pair.id for pair in read_pairs(folder)] == ["pair_1", "pair_2"]
     holdout = holdout_of(folder)
     assert holdout is not None
     assert [pair.id for pair in read_pairs(holdout)] == ["pair_3"]
-    with (folder / "train.jsonl").open("a") as file:
-        file.write("\n")
+    with (folder / TRAIN_FILE).open("ab") as damaged:
+        damaged.write(b"PAR1")
     with pytest.raises(BadPairs, match="is not what was frozen"):
         read_pairs(folder)
 

@@ -1,5 +1,6 @@
 """A completion is found by what it says or by its metadata, whenever it was recorded, and only in its own project."""
 
+import asyncio
 import time
 from dataclasses import replace
 from typing import Any
@@ -16,9 +17,12 @@ def by_text(content: str, prompt: str = "Is it safe?") -> dict[str, Any]:
     return {"match": {"messages": [{"role": "user", "content": prompt}], "content": content}}
 
 
-async def find(desk: Any, reference: dict[str, Any], settings: FeedbackSettings | None = None) -> Any:
+async def find(
+    desk: Any, reference: dict[str, Any], settings: FeedbackSettings | None = None, seconds: float = 0.01
+) -> Any:
     body = {"type": "rating", "target": reference}
-    return (await resolve(desk.database, desk.caller, body, settings or desk.settings))["target"]
+    settings = (settings or FeedbackSettings()).model_copy(update={"completion_wait_seconds": seconds})
+    return (await resolve(desk.database, desk.caller, body, settings))["target"]
 
 
 async def test_a_choice_is_found_by_its_prompt_and_text(desk: Any) -> None:
@@ -41,6 +45,14 @@ async def test_a_completion_recorded_after_the_first_look_is_found(desk: Any) ->
     # One that took long was begun before those that are looked up already.
     slow = await desk.complete("Maybe.", created_at=time.time() - 1800)
     assert (await find(desk, by_text("Maybe.")))["completion_id"] == slow
+
+
+async def test_an_answer_that_is_still_being_written_is_waited_for(desk: Any) -> None:
+    waiting = asyncio.create_task(find(desk, by_text("Late."), seconds=5))
+    await asyncio.sleep(0.3)
+    assert not waiting.done()
+    late = await desk.complete("Late.")
+    assert (await asyncio.wait_for(waiting, 2))["completion_id"] == late
 
 
 async def test_a_completion_is_found_by_all_of_its_metadata(desk: Any) -> None:

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.contracts.message import Message
+from gateway.errors import InvalidRequest
 from gateway.feedback.completions import PromptMismatch, is_task_call, without_ignored
 from gateway.sections.learning import TASK_PROMPTS
 from gateway.settings import FeedbackSettings, IgnoredText
@@ -49,6 +50,13 @@ async def test_answers_before_and_after_the_clock_moved_are_compared(desk: Any) 
         await desk.prefer(kinder, early)
 
 
+def test_a_pattern_that_takes_for_ever_is_refused_in_time() -> None:
+    slow = IgnoredText(pattern="(a|aa)+$")
+    with pytest.raises(InvalidRequest, match="took too long") as refused:
+        without_ignored((Message(role="user", content="a" * 60 + "!"),), (slow,))
+    assert refused.value.code == "pattern_too_slow"
+
+
 def test_a_pattern_that_is_none_is_refused_with_the_settings() -> None:
     with pytest.raises(ValidationError, match="no regular expression"):
         IgnoredText(pattern="(")
@@ -60,6 +68,8 @@ def test_a_pattern_that_is_none_is_refused_with_the_settings() -> None:
         ("### Task:\nGenerate a concise title summarizing the chat history.", {}, True),
         ("### Task:\nGenerate 1-3 broad tags", {}, True),
         ("### Task:\nPredict 3-5 useful messages", {}, True),
+        ("### Task:\nSuggest 3-5 relevant follow-up questions", {}, True),
+        ("Why?", {"type": "task"}, True),
         ("### Task:\nAnalyze the chat history to determine the necessity of generating search queries", {}, True),
         ("### Task:\nYou are an autocompletion system.", {}, True),
         # Open WebUI's answers from documents are answers that people rate.

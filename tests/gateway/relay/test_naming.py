@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from gateway.contracts.ids import COMPLETION
-from gateway.feedback.identity import user_hash
+from gateway.feedback.identity import key_hash, user_hash
 from gateway.feedback.tokens import read
 from gateway.relay.tally import is_stored
 from gateway.storage import keys
@@ -18,6 +18,23 @@ from tests.gateway.relay.served import Gateway, answers_in, chat, gateway
 from tests.stack import ADMIN_KEY
 
 USERS = {"header": "X-OpenWebUI-User-Id", "metadata_headers": {"x-openwebui-message-id": "message_id"}}
+
+
+async def test_a_key_that_may_not_vote_gets_no_token_and_one_that_may_not_delegate_names_nobody(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as served, httpx.AsyncClient() as client:
+        async with served.services.database.write() as session:
+            project = (await keys.ensure_project(session)).id
+            for name, scopes in (("asks", ["inference"]), ("votes", ["inference", "feedback"])):
+                await keys.create_key(session, project, name, scopes, f"sk-{name}-0000000000")
+        body = {"model": "assistant", "messages": [{"role": "user", "content": "hi"}], "user": "ana"}
+        tokens = {}
+        for name in ("asks", "votes"):
+            head = {"authorization": f"Bearer sk-{name}-0000000000", "x-alignway-vote-token": "request"}
+            reply = await client.post(f"http://127.0.0.1:{served.port}/v1/chat/completions", json=body, headers=head)
+            tokens[name] = reply.headers.get("x-alignway-vote-token")
+        assert tokens["asks"] is None
+        token = read(served.services.secrets, tokens["votes"] or "", time.time())
+        assert token.rater_hash == key_hash(token.key_id, served.services.secrets)
 
 
 async def the_record(served: Gateway, *lines: str, **fields: Any) -> Completion:
