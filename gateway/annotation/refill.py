@@ -88,7 +88,7 @@ class Refill:
             ballots = [ballot for ballot in found.get(item, ()) if ballot.rater_kind in PEOPLE]
             verdicts = [ballot.verdict for ballot in ballots]
             if contested(verdicts):
-                tasks.append(self._task(ballots[0].alias, item, both, CONTESTED, entropy(verdicts)))
+                tasks.append(self._task(ballots[0].alias, item, both, CONTESTED, -entropy(verdicts)))
             else:
                 agreed.append(item)
             if BOTH_BAD in verdicts:
@@ -112,9 +112,9 @@ class Refill:
         if task_id is not None:
             await bar(session, task_id, FeedbackPair.model_validate(pair.body).rater.id_hash)
 
-    def _task(self, alias: str, item: str, sides: Sides, purpose: str, score: float = 0.0) -> dict[str, Any]:
-        place = {"project_id": self.project_id, "alias": alias, "item": item, "sides": sides}
-        return place | {"purpose": purpose, "tier": TIERS[purpose], "score": score}
+    def _task(self, alias: str, item: str, sides: Sides, purpose: str, place: float = 0.0) -> dict[str, Any]:
+        what = {"project_id": self.project_id, "alias": alias, "item": item, "sides": sides}
+        return what | {"purpose": purpose, "tier": TIERS[purpose], "place": place}
 
 
 def _ballot(vote: Feedback, item: str, verdict: str) -> dict[str, Any]:

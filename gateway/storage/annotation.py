@@ -6,7 +6,7 @@ A task is handed out under a row lock that others skip (PostgreSQL) or under the
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -42,7 +42,7 @@ async def add_tasks(session: AsyncSession, now: float, tasks: Iterable[dict[str,
 
 
 def _row(now: float, values: dict[str, Any]) -> dict[str, Any]:
-    row = {"id": mint(TASK), "created_at": now, "rater_hash": "", "score": 0.0, "margin": None, "wanted": 1, "given": 0}
+    row = {"id": mint(TASK), "created_at": now, "rater_hash": "", "place": 0.0, "margin": None, "wanted": 1, "given": 0}
     return row | values | {"state": "open", "left_first": True}
 
 
@@ -50,7 +50,7 @@ def _insert(session: AsyncSession) -> Any:
     statement = (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert(Task)
     return statement.on_conflict_do_update(
         index_elements=["project_id", "item", "purpose", "rater_hash"],
-        set_={"state": "open", "score": statement.excluded.score},
+        set_={"state": "open", "place": statement.excluded.place},
         where=Task.state == "gone",
     )
 
@@ -58,16 +58,26 @@ def _insert(session: AsyncSession) -> Any:
 async def next_task(
     session: AsyncSession, project_id: str, rater_hash: str, alias: str | None, now: float, *, conflict_tier: int
 ) -> Task | None:
-    """The first task that nobody holds and the rater may have, locked."""
-    against = and_(Task.tier > conflict_tier, Task.margin < 0)
-    tier = case((against, conflict_tier), else_=Task.tier)
-    score = case((against, -Task.margin), else_=Task.score)
+    """The first task that nobody holds and the rater may have, locked.
+
+    What a model's margin speaks against comes right before `conflict_tier`. Each of the three questions is answered
+    in the order of an index, so that of a long queue only the head is looked at.
+    """
     free = or_(Task.lease_expires_at.is_(None), Task.lease_expires_at <= now)
-    statement = select(Task).where(Task.project_id == project_id, Task.state == "open", free, _open_to(rater_hash))
+    open_to = select(Task).where(Task.project_id == project_id, Task.state == "open", free, _open_to(rater_hash))
     if alias is not None:
-        statement = statement.where(Task.alias == alias)
-    statement = statement.order_by(tier, score.desc(), Task.created_at, Task.id).limit(1)
-    return await session.scalar(statement.with_for_update(skip_locked=True).execution_options(populate_existing=True))
+        open_to = open_to.where(Task.alias == alias)
+    by_place = open_to.order_by(Task.tier, Task.place, Task.created_at, Task.id)
+    heads = (
+        by_place.where(Task.tier < conflict_tier),
+        open_to.where(Task.margin < 0, Task.tier >= conflict_tier).order_by(Task.margin),
+        by_place.where(Task.tier >= conflict_tier),
+    )
+    for head in heads:
+        locked = head.limit(1).with_for_update(skip_locked=True).execution_options(populate_existing=True)
+        if (task := await session.scalar(locked)) is not None:
+            return task
+    return None
 
 
 def _open_to(rater_hash: str) -> ColumnElement[bool]:

@@ -29,8 +29,8 @@ class AnnotationTask(Table):
     """The only rater who may have it (gold, repeat); empty: anybody."""
     tier: Mapped[int]
     """Lower comes first; see `gateway/annotation/order.py`."""
-    score: Mapped[float] = mapped_column(default=0.0)
-    """Within a tier, higher comes first."""
+    place: Mapped[float] = mapped_column(default=0.0)
+    """Within a tier, lower comes first."""
     margin: Mapped[float | None]
     """How much more likely the model finds the side that people prefer, in nats per token; below 0 it is of another
     mind. Whoever has scored the pair fills it in."""
@@ -49,7 +49,8 @@ class AnnotationTask(Table):
 
     __table_args__ = (
         UniqueConstraint("project_id", "item", "purpose", "rater_hash"),
-        Index(None, "project_id", "state", "tier"),
+        Index(None, "project_id", "state", "tier", "place", "created_at", "id"),
+        Index(None, "project_id", "state", "margin"),
         Index(None, "holder"),
     )
 
@@ -87,7 +88,7 @@ class AnnotationVerdict(Table):
     at: Mapped[float]
     undone_at: Mapped[float | None]
 
-    __table_args__ = (Index(None, "project_id", "rater_hash", "at"),)
+    __table_args__ = (Index(None, "project_id", "rater_hash", "at"), Index(None, "rater_hash", "item"))
 
 
 class AnnotationGold(Table):
@@ -122,7 +123,7 @@ class AnnotationBallot(Table):
 
     __table_args__ = (
         Index(None, "project_id", "item"),
-        Index(None, "project_id", "rater_hash", "at"),
+        Index(None, "rater_hash", "item"),
         Index(None, "alias", "at"),
     )
 

@@ -181,7 +181,7 @@ async def test_the_order_is_contested_then_margin_then_both_bad_then_review_alar
         await office.comparison(f"good {purpose}", f"bad {purpose}", purpose=purpose, tier=tier)
     await office.comparison("good sure", "bad sure", margin=-0.9)
     await office.comparison("good unsure", "bad unsure", margin=-0.2)
-    await office.comparison("good agreed", "bad agreed", margin=2.0, score=-1.0)
+    await office.comparison("good agreed", "bad agreed", margin=2.0, place=1.0)
     seen = []
     for _ in range(9):
         task = await office.claim(ANNA)
@@ -193,8 +193,8 @@ async def test_the_order_is_contested_then_margin_then_both_bad_then_review_alar
 
 
 async def test_among_contested_items_the_more_divided_comes_first(office: Office) -> None:
-    await office.comparison("A", "B", purpose=CONTESTED, tier=0, score=0.97)
-    await office.comparison("C", "D", purpose=CONTESTED, tier=0, score=1.0)
+    await office.comparison("A", "B", purpose=CONTESTED, tier=0, place=-0.97)
+    await office.comparison("C", "D", purpose=CONTESTED, tier=0, place=-1.0)
     assert (await office.claim(ANNA))["left"]["text"] in ("C", "D")
 
 

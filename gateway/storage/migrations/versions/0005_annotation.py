@@ -28,11 +28,7 @@ def upgrade() -> None:
     with op.batch_alter_table("annotation_ballot", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_annotation_ballot_alias_at"), ["alias", "at"], unique=False)
         batch_op.create_index(batch_op.f("ix_annotation_ballot_project_id_item"), ["project_id", "item"], unique=False)
-        batch_op.create_index(
-            batch_op.f("ix_annotation_ballot_project_id_rater_hash_at"),
-            ["project_id", "rater_hash", "at"],
-            unique=False,
-        )
+        batch_op.create_index(batch_op.f("ix_annotation_ballot_rater_hash_item"), ["rater_hash", "item"], unique=False)
 
     op.create_table(
         "annotation_cursor",
@@ -83,7 +79,7 @@ def upgrade() -> None:
         sa.Column("purpose", sa.String(), nullable=False),
         sa.Column("rater_hash", sa.String(), nullable=False),
         sa.Column("tier", sa.BigInteger(), nullable=False),
-        sa.Column("score", sa.Float(precision=53), nullable=False),
+        sa.Column("place", sa.Float(precision=53), nullable=False),
         sa.Column("margin", sa.Float(precision=53), nullable=True),
         sa.Column("wanted", sa.BigInteger(), nullable=False),
         sa.Column("given", sa.BigInteger(), nullable=False),
@@ -105,7 +101,12 @@ def upgrade() -> None:
     with op.batch_alter_table("annotation_task", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_annotation_task_holder"), ["holder"], unique=False)
         batch_op.create_index(
-            batch_op.f("ix_annotation_task_project_id_state_tier"), ["project_id", "state", "tier"], unique=False
+            batch_op.f("ix_annotation_task_project_id_state_margin"), ["project_id", "state", "margin"], unique=False
+        )
+        batch_op.create_index(
+            batch_op.f("ix_annotation_task_project_id_state_tier_place_created_at_id"),
+            ["project_id", "state", "tier", "place", "created_at", "id"],
+            unique=False,
         )
 
     op.create_table(
@@ -133,6 +134,7 @@ def upgrade() -> None:
             ["project_id", "rater_hash", "at"],
             unique=False,
         )
+        batch_op.create_index(batch_op.f("ix_annotation_verdict_rater_hash_item"), ["rater_hash", "item"], unique=False)
         batch_op.create_index(batch_op.f("ix_annotation_verdict_task_id"), ["task_id"], unique=False)
 
     with op.batch_alter_table("feedback", schema=None) as batch_op:
