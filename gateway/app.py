@@ -15,6 +15,7 @@ from gateway.access.secrets import Secrets
 from gateway.contracts import ids
 from gateway.engines.openai_client import EngineClient
 from gateway.engines.upstream import Upstreams
+from gateway.redaction.configured import storage_redaction
 from gateway.rollout.reconciler import Reconciler
 from gateway.routes import (
     admin_audit,
@@ -131,6 +132,7 @@ async def build_services(settings: Settings, drain: Drain) -> Services:
     if settings.server.auth == "off":
         open_to_all_as = Caller("key_local", project.id, frozenset(SCOPES), "local")
     pool = Pool(settings.swap, settings.pool)
+    redact = await asyncio.to_thread(storage_redaction, settings.privacy)
     return Services(
         settings=settings,
         database=database,
@@ -138,7 +140,7 @@ async def build_services(settings: Settings, drain: Drain) -> Services:
         authenticator=Authenticator(database, open_to_all_as),
         limiter=make_limiter(settings),
         votes=GroupCommit(database, "durable"),
-        completions=CompletionLog(settings.database_url),
+        completions=CompletionLog(settings.database_url, None if redact is None else redact.completion),
         engines=EngineClient(settings.upstream, lambda: pool.freshness.is_fresh()),
         upstreams=Upstreams(settings.upstream),
         pool=pool,

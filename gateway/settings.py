@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from gateway.sections.learning import AlignerSettings, FeedbackSettings, TrustSettings
 from gateway.sections.models import DEFAULT_MODEL, EngineKind, EngineSettings, ModelSettings, Task
+from gateway.sections.privacy import PresidioSettings, PrivacySettings, RedactionMode, RetentionSettings
 from gateway.sections.section import Section
 from gateway.sections.serving import (
     LimitSettings,
@@ -31,6 +32,10 @@ __all__ = [
     "LimitSettings",
     "ModelSettings",
     "PoolSettings",
+    "PresidioSettings",
+    "PrivacySettings",
+    "RedactionMode",
+    "RetentionSettings",
     "Section",
     "ServerSettings",
     "Settings",
@@ -79,6 +84,7 @@ class Settings(Section):
     limits: LimitSettings = LimitSettings()
     feedback: FeedbackSettings = FeedbackSettings()
     aligner: AlignerSettings = AlignerSettings()
+    privacy: PrivacySettings = PrivacySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
     @model_validator(mode="after")

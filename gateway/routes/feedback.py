@@ -1,5 +1,6 @@
 """`/v1/feedback`: take votes in, show them, take them back."""
 
+import asyncio
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -14,6 +15,7 @@ from gateway.feedback.capture import Captured, FeedbackCapture
 from gateway.feedback.imports import InvalidPairs
 from gateway.feedback.reading import FeedbackNotFound, feedback_page, show_feedback
 from gateway.feedback.targets import wait_for_targets
+from gateway.redaction.configured import storage_redaction
 from gateway.routes.body import read_body
 from gateway.services import Services
 from gateway.wire.error_body import error_body
@@ -34,6 +36,8 @@ async def give_feedback(request: Request, caller: Voter) -> JSONResponse:
     services: Services = request.app.state.services
     raw = parse_json(await read_body(request))
     _require_storable_json(raw)
+    if (redaction := storage_redaction(services.settings.privacy)) is not None:
+        raw = await asyncio.to_thread(redaction.vote, raw)
     body = parse_body(raw)
     settings = services.settings.feedback
     await wait_for_targets(services.database, caller.project_id, body, settings.completion_wait_seconds)
