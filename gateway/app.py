@@ -15,12 +15,15 @@ from gateway.access.secrets import Secrets
 from gateway.contracts import ids
 from gateway.engines.openai_client import EngineClient
 from gateway.engines.upstream import Upstreams
+from gateway.privacy.housekeeper import Housekeeper
 from gateway.redaction.configured import storage_redaction
 from gateway.rollout.reconciler import Reconciler
 from gateway.routes import (
     admin_audit,
+    admin_erasures,
     admin_keys,
     admin_releases,
+    admin_retention,
     admin_runs,
     admin_usage,
     chat,
@@ -69,6 +72,8 @@ ROUTERS = tuple(
         admin_usage,
         admin_releases,
         admin_runs,
+        admin_erasures,
+        admin_retention,
         health,
     )
 )
@@ -93,8 +98,9 @@ def create_app(settings: Settings) -> FastAPI:
             services.database, settings, services.sync.worker_id, epoch=lambda: services.pool.table.epoch
         )
         prober = Prober(services.database, services.pool, settings.pool, holder=services.sync.worker_id)
+        housekeeper = Housekeeper(services.database, settings, holder=services.sync.worker_id)
         app.state.drain.at_end(services.pool.shut)
-        jobs = (services.sync, services.limiter, reconciler, prober, services.metrics)
+        jobs = (services.sync, services.limiter, reconciler, prober, housekeeper, services.metrics)
         tasks = [asyncio.create_task(job.run()) for job in jobs]
         try:
             yield

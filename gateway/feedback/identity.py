@@ -57,7 +57,12 @@ def rater_of(caller: Caller, body: AnyBody, hashes: KeyedHashes) -> Rater:
     if body.rater is None:
         return own_rater(caller, hashes)
     require_scope(caller, DELEGATE, "a vote in the name of another rater")
-    return Rater(id_hash=_hash(hashes, f"user:{caller.project_id}:{body.rater.id}"), kind=body.rater.kind)
+    return Rater(id_hash=hash_of_user(hashes, caller.project_id, body.rater.id), kind=body.rater.kind)
+
+
+def hash_of_user(hashes: KeyedHashes, project_id: str, user: str) -> str:
+    """What is kept of a person whom a key of the project names as the rater."""
+    return _hash(hashes, f"user:{project_id}:{user}")
 
 
 def own_rater(caller: Caller, hashes: KeyedHashes) -> Rater:
