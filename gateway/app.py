@@ -98,7 +98,7 @@ def create_app(settings: Settings) -> FastAPI:
             services.database, settings, services.sync.worker_id, epoch=lambda: services.pool.table.epoch
         )
         prober = Prober(services.database, services.pool, settings.pool, holder=services.sync.worker_id)
-        housekeeper = Housekeeper(services.database, settings, holder=services.sync.worker_id)
+        housekeeper = Housekeeper(services.database, settings, holder=services.sync.worker_id, metrics=services.metrics)
         app.state.drain.at_end(services.pool.shut)
         jobs = (services.sync, services.limiter, reconciler, prober, housekeeper, services.metrics)
         tasks = [asyncio.create_task(job.run()) for job in jobs]

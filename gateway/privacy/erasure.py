@@ -57,7 +57,9 @@ async def hashes_of_user(
     Raises `InvalidRequest` for a name that cannot be one, `NotFound` for an unknown project (by id or name).
     """
     if not 0 < len(user) <= MAX_USER_CHARACTERS:
-        raise InvalidRequest(f"`user` is the name that clients send, 1 to {MAX_USER_CHARACTERS} characters.", param="user")
+        raise InvalidRequest(
+            f"`user` is the name that clients send, 1 to {MAX_USER_CHARACTERS} characters.", param="user"
+        )
     statement = select(Project.id)
     if project is not None:
         statement = statement.where((Project.id == project) | (Project.name == project))
@@ -106,9 +108,7 @@ async def find_erasure(session: AsyncSession, erasure_id: str) -> Erasure:
     return erasure
 
 
-async def carry_out(
-    database: Database, store: Path, erasure_id: str, on_progress: OnProgress | None = None
-) -> Erasure:
+async def carry_out(database: Database, store: Path, erasure_id: str, on_progress: OnProgress | None = None) -> Erasure:
     """Do what is left of an erasure, and return it done."""
     steps = {"queued": _begin, "rows": _erase_rows, "datasets": _rewrite_datasets, "releases": _tell_releases}
     while True:

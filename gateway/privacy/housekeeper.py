@@ -14,6 +14,7 @@ from gateway.privacy.turns import turn
 from gateway.settings import Settings
 from gateway.storage.database import Database
 from gateway.storage.erasures import open_erasures, unchecked_erasures
+from gateway.telemetry.metrics import Metrics
 
 LOOK_SECONDS = 1.0
 LOOK_AGAIN_SECONDS = 60.0
@@ -26,8 +27,8 @@ log = structlog.get_logger(__name__)
 class Housekeeper:
     """The job."""
 
-    def __init__(self, database: Database, settings: Settings, holder: str) -> None:
-        self._database, self._settings, self._holder = database, settings, holder
+    def __init__(self, database: Database, settings: Settings, holder: str, metrics: Metrics) -> None:
+        self._database, self._settings, self._holder, self._metrics = database, settings, holder, metrics
 
     async def run(self) -> None:
         """Look for work until cancelled."""
@@ -60,4 +61,5 @@ class Housekeeper:
                 await look_again(self._database, store, erasure, now)
             if due:
                 deleted = await purge(self._database, store, retention, now)
+                self._metrics.purge_done(deleted, now)
                 log.info("retention_purged", **deleted)

@@ -99,9 +99,7 @@ async def _purge_table(database: Database, settings: RetentionSettings, table: s
     deleted = 0
     for _ in range(MAX_BATCHES):
         async with database.write("relaxed") as session:
-            found = await rows.delete_older(
-                session, Table.metadata.tables[table], column, before, settings.batch_rows
-            )
+            found = await rows.delete_older(session, Table.metadata.tables[table], column, before, settings.batch_rows)
         deleted += found
         if found < settings.batch_rows:
             break

@@ -46,9 +46,7 @@ class Place:
                           created_at=1.0, updated_at=1.0)
                 )  # fmt: skip
             for key, project in (("key_app", "proj_1"), ("key_other", "proj_2")):
-                session.add(
-                    ApiKey(id=key, project_id=project, name=key, secret_sha256=key, scopes=[], created_at=1.0)
-                )
+                session.add(ApiKey(id=key, project_id=project, name=key, secret_sha256=key, scopes=[], created_at=1.0))
 
     async def complete(self, user: str | None, text: str, prompt: str = "Is it safe?", **columns: Any) -> str:
         """Store a completion for an end user; returns its id."""

@@ -16,7 +16,6 @@ from gateway.storage.feedback_tables import Completion, Dataset, Feedback, Feedb
 from gateway.storage.privacy_tables import CompletionVote, Erasure, Tombstone
 from gateway.storage.stored import find_stored
 from gateway.storage.tables import AuditEntry, ReleaseRow, Usage
-
 from tests.gateway.privacy.conftest import Place
 
 
@@ -43,7 +42,11 @@ async def test_a_vote_by_somebody_else_on_the_users_chat_goes_with_it(place: Pla
     await place.prefer("bob", mine, other)
     await place.vote(
         "bob",
-        {"type": "correction", "target": {"completion_id": mine}, "message": {"role": "assistant", "content": "改好了"}},
+        {
+            "type": "correction",
+            "target": {"completion_id": mine},
+            "message": {"role": "assistant", "content": "改好了"},
+        },
     )
     await place.erase("amy")
     assert await place.rows(PairRow) == []

@@ -68,9 +68,7 @@ def kill_between(pass_step: Callable[[], None]) -> None:
         setattr(dataset_files, name, stepped(getattr(dataset_files, name)))
 
 
-def test_an_erasure_killed_at_every_step_is_completed_by_the_next_process(
-    database_url: str, tmp_path: Path
-) -> None:
+def test_an_erasure_killed_at_every_step_is_completed_by_the_next_process(database_url: str, tmp_path: Path) -> None:
     place = Place(Database(database_url), tmp_path / "store")
     users = [f"user-{number}" for number in range(USERS)]
 
