@@ -22,10 +22,12 @@ from gateway.routes import (
     admin_audit,
     admin_erasures,
     admin_keys,
+    admin_raters,
     admin_releases,
     admin_retention,
     admin_runs,
     admin_usage,
+    admin_users,
     chat,
     completions,
     feedback,
@@ -74,6 +76,8 @@ ROUTERS = tuple(
         admin_runs,
         admin_erasures,
         admin_retention,
+        admin_raters,
+        admin_users,
         health,
     )
 )

@@ -28,7 +28,8 @@ from gateway.storage.datasets import record_dataset
 from gateway.storage.feedback_tables import Dataset, Run
 from gateway.storage.privacy_tables import Erasure
 from gateway.storage.runs import OPEN_STATES, create_run, request_cancel
-from gateway.storage.tables import Alias, Project, ReleaseRow
+from gateway.storage.tables import Alias, Project
+from gateway.storage.user_records import trained_on
 
 Policy = Literal["flag", "schedule_retrain", "block"]
 BATCH_ROWS = 500
@@ -207,7 +208,7 @@ async def _tell_releases(database: Database, store: Path, erasure: Erasure) -> N
     now = time.time()
     async with database.write() as session:
         row = await session.get_one(Erasure, erasure.id, with_for_update=True)
-        trained = await _trained_on(session, set(row.datasets))
+        trained = await trained_on(session, set(row.datasets))
         for release in trained:
             release.tainted = True
             if row.policy == "block":
@@ -219,17 +220,6 @@ async def _tell_releases(database: Database, store: Path, erasure: Erasure) -> N
         row.finished_at = now
         _advance(row, "releases")
         await write_audit(session, actor=row.actor, action="erasure.done", subject=row.id, after=row.receipt)
-
-
-async def _trained_on(session: AsyncSession, datasets: set[str]) -> list[ReleaseRow]:
-    """The releases trained on these data sets, or on ones that these replaced: what was in these was in those."""
-    replacing = await session.execute(select(Dataset.id, Dataset.replaced_by).where(Dataset.replaced_by.is_not(None)))
-    older = {new: old for old, new in replacing}
-    for dataset in list(datasets):
-        while (dataset := older.get(dataset, "")) and dataset not in datasets:
-            datasets.add(dataset)
-    releases = await session.scalars(select(ReleaseRow).order_by(ReleaseRow.id))
-    return [release for release in releases if release.manifest.get("dataset_id") in datasets]
 
 
 async def _queue_runs(session: AsyncSession, aliases: set[str], erasure: Erasure, now: float) -> list[str]:

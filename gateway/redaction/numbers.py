@@ -119,7 +119,8 @@ def find_plates(text: str) -> Iterator[Finding]:
 
 def _take(text: str, start: int, wanted: int) -> tuple[str, int]:
     """Up to `wanted` letters and digits from `start` on, single spaces and hyphens left out; and where they end."""
-    taken, at = [], start
+    taken: list[str] = []
+    at = start
     while len(taken) < wanted and at < len(text):
         character = text[at]
         if character.isascii() and character.isalnum():

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from gateway.access.secrets import Secrets
 from gateway.commands.erase import erase
+from gateway.commands.users import app as users
 from gateway.errors import InvalidRequest
 from gateway.storage.database import Database
 from gateway.storage.keys import ensure_root_secret
@@ -67,3 +68,17 @@ def test_people_are_told_what_went_and_what_to_do_about_releases(folder: Path) -
 def test_a_policy_that_does_not_exist_is_refused(folder: Path) -> None:
     with pytest.raises(InvalidRequest, match="flag, schedule_retrain, block"):
         run(folder, "--user", "amy", "--policy", "shred")
+
+
+def test_what_is_stored_about_a_user_is_printed_or_written(folder: Path) -> None:
+    def export(*words: str) -> str:
+        done = CliRunner().invoke(users, ["export", "amy", *words, "--data-dir", str(folder)])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    document = json.loads(export())
+    assert (len(document["completions"]), len(document["votes"]), len(document["pairs"])) == (2, 1, 1)
+    assert document["used_in"] == {"datasets": ["ds_1"], "releases": ["rel_1"]}
+    file = folder / "amy.json"
+    assert "2 completions, 1 votes, 1 pairs" in export("--output", str(file))
+    assert json.loads(file.read_text(encoding="utf-8"))["pairs"] == document["pairs"]

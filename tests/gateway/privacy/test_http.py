@@ -87,3 +87,27 @@ async def test_retention_is_shown_by_kind_with_its_last_run(api: Api) -> None:
     assert (kept["completions"], kept["voted_completions"]) == (30 * 86400, 180 * 86400)
     assert (kept["datasets"], kept["audit"]) == (90 * 86400, 365 * 86400)
     assert abs(shown["data"][0]["last_run_at"] - time.time()) < 60
+
+
+async def test_raters_are_listed_changed_and_given_out_by_name(api: Api) -> None:
+    chats = [await complete(api, "amy", text) for text in ("是。", "否。")]
+    vote = {
+        "type": "preference",
+        "chosen": {"completion_id": chats[0]},
+        "rejected": [{"completion_id": chats[1]}],
+        "rater": {"id": "amy"},
+    }
+    assert (await api.client.post("/v1/feedback", json=vote, headers=KEY)).status_code == 201
+    status, listed = await api.call("GET", "/raters")
+    assert (status, len(listed["data"]), listed["has_more"]) == (200, 1, False)
+    id_hash = listed["data"][0]["id"]
+    status, changed = await api.call("POST", f"/raters/{id_hash}", {"blocked": True, "note": "spam"})
+    assert (status, changed["blocked"], changed["pairs"]) == (200, True, {"held": 1})
+    assert (await api.call("GET", f"/raters/{id_hash}"))[1] == changed
+    status, answer = await api.call("POST", "/raters/r_nobody", {"blocked": True})
+    assert (status, answer["error"]["code"]) == (404, "rater_not_found")
+    status, document = await api.call("GET", "/users/export?user=amy")
+    assert (status, [one["id"] for one in document["completions"]]) == (200, chats)
+    assert document["rater_hashes"] == [id_hash]
+    status, answer = await api.call("GET", "/users/export")
+    assert (status, answer["error"]["param"]) == (400, "user")
