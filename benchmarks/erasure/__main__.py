@@ -21,7 +21,7 @@ from sqlalchemy import Table, insert
 
 from benchmarks.record import record
 from gateway.access.secrets import Secrets
-from gateway.feedback.identity import hash_of_user
+from gateway.feedback.identity import rater_hash_of
 from gateway.privacy.erasure import carry_out, request_erasure
 from gateway.storage.database import Database
 from gateway.storage.feedback_tables import Completion, Feedback, FeedbackRevision, PairRow
@@ -112,7 +112,7 @@ def _vote(number: int, completions: int) -> dict[str, Any]:
     return {
         "id": f"fb_{number}", "project_id": "proj_1", "alias": "assistant", "natural_key": f"preference:{number}",
         "type": "preference", "status": "active", "revision": 1,
-        "rater_hash": hash_of_user(SECRETS, "proj_1", f"user-{number % USERS}"), "rater_kind": "end_user",
+        "rater_hash": rater_hash_of("proj_1", f"user-{number % USERS}", SECRETS), "rater_kind": "end_user",
         "body": {"chosen": {"completion_id": f"chatcmpl-{number % completions}"}}, "target": {},
         "created_at": float(number), "updated_at": float(number),
     }  # fmt: skip

@@ -57,17 +57,17 @@ def rater_of(caller: Caller, body: AnyBody, hashes: KeyedHashes) -> Rater:
     if body.rater is None:
         return own_rater(caller, hashes)
     require_scope(caller, DELEGATE, "a vote in the name of another rater")
-    return Rater(id_hash=hash_of_user(hashes, caller.project_id, body.rater.id), kind=body.rater.kind)
-
-
-def hash_of_user(hashes: KeyedHashes, project_id: str, user: str) -> str:
-    """What is kept of a person whom a key of the project names as the rater."""
-    return _hash(hashes, f"user:{project_id}:{user}")
+    return Rater(id_hash=rater_hash_of(caller.project_id, body.rater.id, hashes), kind=body.rater.kind)
 
 
 def own_rater(caller: Caller, hashes: KeyedHashes) -> Rater:
     """The rater that a key is when it names nobody else."""
     return Rater(id_hash=_hash(hashes, f"key:{caller.key_id}"), kind="end_user")
+
+
+def rater_hash_of(project_id: str, name: str, hashes: KeyedHashes) -> str:
+    """What stands for a person whom a trusted key names."""
+    return _hash(hashes, f"user:{project_id}:{name}")
 
 
 def key_of_targets(rater: Rater, type_: str, targets: Sequence[ChoiceRef]) -> str:

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from gateway.contracts import ids
 from gateway.contracts.training import TrainingOptions
 from gateway.errors import InvalidRequest, NotFound
-from gateway.feedback.identity import KeyedHashes, hash_of_user
+from gateway.feedback.identity import KeyedHashes, rater_hash_of
 from gateway.privacy import dataset_files
 from gateway.storage import erasures as rows
 from gateway.storage.audit import write_audit
@@ -67,7 +67,7 @@ async def hashes_of_user(
     projects = (await session.scalars(statement.order_by(Project.id))).all()
     if project is not None and not projects:
         raise NotFound(f"There is no project `{project}`.", param="project", code="project_not_found")
-    raters = {project_id: hash_of_user(hashes, project_id, user) for project_id in projects}
+    raters = {project_id: rater_hash_of(project_id, user, hashes) for project_id in projects}
     return (projects[0] if project is not None else None), hashes.keyed_hash("end_user", user), raters
 
 

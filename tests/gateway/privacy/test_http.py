@@ -2,9 +2,16 @@
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from gateway.app import build_services, close_services
 from gateway.contracts.ids import COMPLETION, mint
+from gateway.routing.drain import Drain
+from gateway.settings import Settings
+from gateway.storage.completion_log import CompletionRow
 from gateway.storage.feedback_tables import Completion
 from gateway.storage.keys import ensure_project
 from tests.gateway.routes.test_admin_keys import ADMIN, Api, api
@@ -87,6 +94,38 @@ async def test_retention_is_shown_by_kind_with_its_last_run(api: Api) -> None:
     assert (kept["completions"], kept["voted_completions"]) == (30 * 86400, 180 * 86400)
     assert (kept["datasets"], kept["audit"]) == (90 * 86400, 365 * 86400)
     assert abs(shown["data"][0]["last_run_at"] - time.time()) < 60
+
+
+@pytest.mark.parametrize(("mode", "stored"), [("before_storage", "打[PHONE_1]"), ("before_training", "打13800138000")])
+async def test_before_storage_alone_redacts_what_is_recorded_of_a_chat(
+    sqlite_url: str, tmp_path: Path, mode: str, stored: str
+) -> None:
+    settings = {"data_dir": tmp_path, "database": {"url": sqlite_url}, "privacy": {"redaction": mode}}
+    services = await build_services(Settings.model_validate(settings), Drain())
+    row = CompletionRow(
+        id="chatcmpl-1",
+        project_id="proj_1",
+        key_id="key_1",
+        alias="assistant",
+        release_id="rel_1",
+        status="finished",
+        messages='[{"role":"user","content":"电话?"}]',
+        parameters="{}",
+        choices='[{"index":0,"message":{"role":"assistant","content":"打13800138000"},"finish_reason":"stop"}]',
+        usage="{}",
+        end_user_hash=None,
+        created_at=time.time(),
+        first_chunk_seconds=None,
+        total_seconds=1.0,
+        call_metadata="{}",
+    )
+    told = asyncio.get_running_loop().create_future()
+    services.completions.write(row, told.set_result)
+    assert await told
+    async with services.database.read() as session:
+        found = await session.get_one(Completion, "chatcmpl-1")
+    await close_services(services)
+    assert found.choices[0]["message"]["content"] == stored
 
 
 async def test_raters_are_listed_changed_and_given_out_by_name(api: Api) -> None:

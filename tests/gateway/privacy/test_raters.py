@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select
 
 from gateway.access.caller import Caller
-from gateway.feedback.identity import hash_of_user
+from gateway.feedback.identity import rater_hash_of
 from gateway.privacy.raters import Decision, RaterNotFound, decide, list_raters, show_rater
 from gateway.storage.datasets import eligible_sided_pairs
 from gateway.storage.feedback_tables import Feedback, PairRow
@@ -15,7 +15,7 @@ from tests.gateway.privacy.conftest import DELEGATE, Place
 
 
 def hash_of(place: Place, user: str) -> str:
-    return hash_of_user(place.secrets, "proj_1", user)
+    return rater_hash_of("proj_1", user, place.secrets)
 
 
 async def states(place: Place) -> list[tuple[str, str | None]]:

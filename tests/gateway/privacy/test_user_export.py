@@ -4,7 +4,7 @@ import json
 
 from sqlalchemy import text
 
-from gateway.feedback.identity import hash_of_user
+from gateway.feedback.identity import rater_hash_of
 from gateway.privacy.user_export import export_user
 from gateway.storage.tables import Table
 from tests.gateway.privacy.conftest import Place
@@ -33,7 +33,7 @@ async def test_a_pair_that_somebody_else_made_of_the_users_chat_is_in_it_without
     document = await export_user(place.database, place.store, place.secrets, "amy")
     assert document["votes"] == []
     assert len(document["pairs"]) == 1
-    assert hash_of_user(place.secrets, "proj_1", "bob") not in json.dumps(document)
+    assert rater_hash_of("proj_1", "bob", place.secrets) not in json.dumps(document)
 
 
 async def test_after_an_erasure_the_document_is_empty(place: Place) -> None:
