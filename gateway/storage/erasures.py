@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.storage.feedback_tables import Completion, Feedback, PairRow
-from gateway.storage.privacy_tables import CompletionVote, Erasure, RaterRow, Tombstone
+from gateway.storage.privacy_tables import CompletionVote, Erasure, PairVote, RaterRow, Tombstone
 from gateway.storage.tables import Table, Usage
 from gateway.storage.usage import COUNTS, add_usage
 
@@ -58,10 +58,13 @@ async def completions_to_erase(session: AsyncSession, erasure: Erasure, limit: i
 
 
 async def delete_votes(session: AsyncSession, erasure_id: str, votes: Collection[str]) -> Counts:
-    """Delete votes with their history, their pairs and whatever else names them."""
-    pairs = (await session.scalars(select(PairRow.id).where(PairRow.feedback_id.in_(votes)))).all()
+    """Delete votes with their history, whatever else names them, and all pairs they have part in."""
+    own = select(PairRow.id).where(PairRow.feedback_id.in_(votes))
+    pairs = (await session.scalars(union(own, select(PairVote.pair_id).where(PairVote.feedback_id.in_(votes))))).all()
     await bury(session, erasure_id, [*votes, *pairs])
     counts: Counts = Counter()
+    counts["pair_vote"] += await _delete(session, Table.metadata.tables["pair_vote"], "pair_id", pairs)
+    counts["feedback_pair"] += await _delete(session, Table.metadata.tables["feedback_pair"], "id", pairs)
     for table in _naming("feedback_id"):
         counts[table.name] += await _delete(session, table, "feedback_id", votes)
     counts["feedback"] += await _delete(session, Feedback.metadata.tables["feedback"], "id", votes)

@@ -27,6 +27,14 @@ class CompletionVote(Table):
     )
 
 
+class PairVote(Table):
+    """A further vote that a pair follows from, besides the one it belongs to: the first of two ratings."""
+
+    __tablename__ = "pair_vote"
+    pair_id: Mapped[str] = mapped_column(ForeignKey("feedback_pair.id"), primary_key=True)
+    feedback_id: Mapped[str] = mapped_column(ForeignKey("feedback.id"), primary_key=True, index=True)
+
+
 class Erasure(Table):
     """The erasure of everything about one user: asked for, carried out step by step, and its receipt."""
 

@@ -6,7 +6,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.storage.feedback_tables import Completion, Dataset, Feedback, FeedbackRevision, PairRow
-from gateway.storage.privacy_tables import CompletionVote
+from gateway.storage.privacy_tables import CompletionVote, PairVote
 from gateway.storage.tables import ReleaseRow, Usage
 
 
@@ -37,7 +37,10 @@ async def pairs_of(
     """Pairs from the user's votes, and from anybody's on the user's completions, oldest first."""
     about = select(CompletionVote.feedback_id).where(CompletionVote.end_user_hash == end_user)
     own = select(Feedback.id).where(Feedback.rater_hash.in_(raters))
-    statement = select(PairRow).where(or_(PairRow.feedback_id.in_(own), PairRow.feedback_id.in_(about)))
+    shared = select(PairVote.pair_id).where(PairVote.feedback_id.in_(own))
+    statement = select(PairRow).where(
+        or_(PairRow.feedback_id.in_(own), PairRow.feedback_id.in_(about), PairRow.id.in_(shared))
+    )
     if project_id is not None:
         statement = statement.where(PairRow.project_id == project_id)
     return (await session.scalars(statement.order_by(PairRow.created_at, PairRow.id))).all()

@@ -1,14 +1,15 @@
 """Which votes are about which completions, as rows: written with each vote, and kept longer than the completions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from gateway.contracts.pair import FeedbackPair
 from gateway.storage.feedback_tables import Completion
-from gateway.storage.privacy_tables import CompletionVote
+from gateway.storage.privacy_tables import CompletionVote, PairVote
 
 
 def completions_in(body: Any) -> Iterator[str]:
@@ -26,7 +27,22 @@ def completions_in(body: Any) -> Iterator[str]:
 
 async def link_completions(session: AsyncSession, feedback_id: str, body: Any) -> None:
     """Note that a vote is about the completions in its body, and which end users those answered."""
-    named = sorted(set(completions_in(body)))
+    await _link(session, feedback_id, sorted(set(completions_in(body))))
+
+
+async def link_pair(session: AsyncSession, pair: FeedbackPair) -> None:
+    """Note the further votes that a pair follows from, and that the vote it belongs to is also about their
+    completions. A pair of one vote needs nothing: that vote is linked to its completions already."""
+    first, *others = pair.feedback_ids
+    if not others:
+        return
+    session.add_all(PairVote(pair_id=pair.id, feedback_id=other) for other in others)
+    await session.flush()
+    sides = (pair.chosen.completion_id, pair.rejected.completion_id)
+    await _link(session, first, sorted({side for side in sides if side is not None}))
+
+
+async def _link(session: AsyncSession, feedback_id: str, named: Sequence[str]) -> None:
     if not named:
         return
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert

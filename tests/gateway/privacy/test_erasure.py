@@ -2,17 +2,20 @@
 
 import hashlib
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select, text
 
 from gateway.access.caller import Caller
+from gateway.contracts.pair import FeedbackPair
 from gateway.errors import Conflict, InvalidRequest, NotFound
 from gateway.feedback.reading import FeedbackNotFound, show_feedback
 from gateway.privacy.erasure import look_again
 from gateway.rollout.promotion import Promotion, promote
 from gateway.storage.feedback_tables import Completion, Dataset, Feedback, FeedbackRevision, PairRow, Run
+from gateway.storage.pairs import add_pair
 from gateway.storage.privacy_tables import CompletionVote, Erasure, Tombstone
 from gateway.storage.stored import find_stored
 from gateway.storage.tables import AuditEntry, ReleaseRow, Usage
@@ -61,6 +64,43 @@ async def test_a_pair_whose_completion_was_deleted_by_age_is_found_all_the_same(
     done = await place.erase("amy")
     assert done.counts["feedback_pair"] == 1
     assert await place.rows(PairRow) == []
+
+
+async def pair_of_two_ratings(place: Place) -> tuple[str, str, str]:
+    """Bob likes what amy was answered, eve dislikes what carl was: one pair, of eve's vote. Its id and the votes."""
+    amys, carls = await place.complete("amy", "Yes."), await place.complete("carl", "No.")
+    tie = {"type": "preference", "verdict": "tie"}
+    others = [await place.complete(None, answer) for answer in ("a", "b")]
+    bobs, eves = [
+        str((await place.vote(user, tie | {"choices": [{"completion_id": one}, {"completion_id": other}]})).reply["id"])
+        for user, one, other in (("bob", amys, others[0]), ("eve", carls, others[1]))
+    ]
+    side = {"origin": "model", "index": 0}
+    pair = FeedbackPair.model_validate(
+        {
+            "id": "pair_1", "project_id": "proj_1", "prompt": [{"role": "user", "content": "Is it safe?"}],
+            "prompt_hash": "ph_1", "weight": 0.3, "basis": "ratings", "feedback_ids": [eves, bobs],
+            "chosen": side | {"message": {"role": "assistant", "content": "Yes."}, "completion_id": amys},
+            "rejected": side | {"message": {"role": "assistant", "content": "No."}, "completion_id": carls},
+            "rater": {"id_hash": "r_1", "kind": "end_user"}, "judged_at": datetime.now(UTC),
+        }
+    )  # fmt: skip
+    async with place.database.write() as session:
+        await add_pair(session, pair, "assistant", "eligible", None)
+    return pair.id, bobs, eves
+
+
+@pytest.mark.parametrize("user", ["amy", "bob", "carl", "eve"])
+async def test_a_pair_of_two_ratings_goes_with_each_of_the_four_people_in_it(place: Place, user: str) -> None:
+    pair, bobs, eves = await pair_of_two_ratings(place)
+    await place.freeze("ds_1")
+    done = await place.erase(user)
+    assert await place.rows(PairRow) == []
+    assert done.counts["feedback_pair"] == 1
+    assert done.datasets == {"ds_1": None}
+    left = {"amy": [], "bob": [eves], "carl": [bobs], "eve": [bobs]}[user]
+    assert await place.rows(Feedback) == left
+    assert pair in await place.rows(Tombstone)
 
 
 async def test_a_vote_on_a_completion_after_its_erasure_is_404(place: Place) -> None:
@@ -279,6 +319,7 @@ async def test_a_person_is_found_by_index(place: Place) -> None:
         "SELECT feedback_id FROM completion_vote WHERE end_user_hash = 'x'": "ix_completion_vote_end_user_hash",
         "SELECT id FROM feedback WHERE rater_hash IN ('x')": "ix_feedback_rater_hash",
         "SELECT id FROM feedback_pair WHERE feedback_id IN ('x')": "ix_feedback_pair_feedback_id",
+        "SELECT pair_id FROM pair_vote WHERE feedback_id IN ('x')": "ix_pair_vote_feedback_id",
         "DELETE FROM completion_vote WHERE feedback_id IN ('x')": "ix_completion_vote_feedback_id",
     }
     async with place.database.write() as session:

@@ -69,6 +69,15 @@ def _make_tables() -> None:
     )
     op.create_index(op.f("ix_completion_vote_feedback_id"), "completion_vote", ["feedback_id"], unique=False)
     op.create_table(
+        "pair_vote",
+        sa.Column("pair_id", sa.String(), nullable=False),
+        sa.Column("feedback_id", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(["feedback_id"], ["feedback.id"], name=op.f("fk_pair_vote_feedback_id_feedback")),
+        sa.ForeignKeyConstraint(["pair_id"], ["feedback_pair.id"], name=op.f("fk_pair_vote_pair_id_feedback_pair")),
+        sa.PrimaryKeyConstraint("pair_id", "feedback_id", name=op.f("pk_pair_vote")),
+    )
+    op.create_index(op.f("ix_pair_vote_feedback_id"), "pair_vote", ["feedback_id"], unique=False)
+    op.create_table(
         "rater",
         sa.Column("project_id", sa.String(), nullable=False),
         sa.Column("id_hash", sa.String(), nullable=False),
