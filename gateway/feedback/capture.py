@@ -28,7 +28,7 @@ from gateway.settings import FeedbackSettings
 from gateway.storage import feedback as rows
 from gateway.storage import pairs as pair_rows
 from gateway.storage.feedback_tables import Feedback, PairRow
-from gateway.storage.raters import Standing, standing_of
+from gateway.storage.raters import Standing, load_standings
 from gateway.storage.votes_of import completions_in
 
 
@@ -84,8 +84,8 @@ class FeedbackCapture:
 
     async def _store(self, session: AsyncSession, caller: Caller, vote: Vote) -> Captured:
         now = time.time()
-        named = completions_in(vote.body)
-        standing = await standing_of(session, caller.project_id, vote.rater.id_hash, caller.key_id, named)
+        named, rater = set(completions_in(vote.body)), (caller.project_id, vote.rater.id_hash)
+        standing = (await load_standings(session, [rater], named)).of(*rater, caller.key_id, named)
         vote = under(vote, standing)
         created = await rows.insert_feedback(session, _new_row(caller.project_id, vote, status_of(standing), now))
         feedback = await rows.lock_feedback(session, caller.project_id, vote.natural_key)

@@ -50,7 +50,7 @@ async def add_revision(session: AsyncSession, feedback: Feedback) -> None:
         )
     )
     await session.flush()
-    await link_completions(session, feedback.id, feedback.body)
+    await link_completions(session, [(feedback.id, feedback.body)])
 
 
 async def list_feedback(

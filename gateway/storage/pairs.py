@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.pair import FeedbackPair
 from gateway.storage.feedback_tables import PairRow, PromptSide
-from gateway.storage.votes_of import link_pair
+from gateway.storage.votes_of import link_pairs
 
 
 async def add_pair(session: AsyncSession, pair: FeedbackPair, alias: str, state: str, reason: str | None) -> PairRow:
@@ -26,7 +26,7 @@ async def add_pair(session: AsyncSession, pair: FeedbackPair, alias: str, state:
     )
     session.add(row)
     await session.flush()
-    await link_pair(session, pair)
+    await link_pairs(session, [pair])
     return row
 
 

@@ -1,10 +1,10 @@
 """Raters as rows: their votes and pairs in numbers, and what an operator decided about them."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import exists, func, or_, select, update
+from sqlalchemy import exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.storage.feedback_tables import Completion, Feedback, PairRow
@@ -40,20 +40,44 @@ class RaterFigures:
     """By state."""
 
 
-async def standing_of(
-    session: AsyncSession, project_id: str, rater_hash: str, key_id: str, completion_ids: Iterable[str]
-) -> Standing:
-    """How a vote by this rater with this key stands; one statement, as every vote waits for it."""
-    rater = (RaterRow.project_id == project_id) & (RaterRow.id_hash == rater_hash)
-    asked = select(Completion.key_id).where(Completion.id.in_(list(completion_ids)))
-    forbidding = select(ApiKey.id).where(or_(ApiKey.id == key_id, ApiKey.id.in_(asked)), ApiKey.train.is_(False))
-    statement = select(
-        select(RaterRow.blocked).where(rater).scalar_subquery(),
-        select(RaterRow.trusted).where(rater).scalar_subquery(),
-        exists(forbidding),
+@dataclass(frozen=True)
+class Standings:
+    """What bears on several votes, looked up at once."""
+
+    blocked: frozenset[tuple[str, str]]
+    """Project id and hash of the raters who are."""
+    trusted: frozenset[tuple[str, str]]
+    forbidding: frozenset[str]
+    """Ids of the keys that allow no training."""
+    keys: Mapping[str, str]
+    """Completion to key, where there are such keys."""
+
+    def of(self, project_id: str, rater_hash: str, key_id: str, completion_ids: Iterable[str]) -> Standing:
+        """How a vote by this rater with this key about these completions stands."""
+        rater = (project_id, rater_hash)
+        with_part = {key_id, *(self.keys[one] for one in completion_ids if one in self.keys)}
+        return Standing(rater in self.blocked, rater in self.trusted, self.forbidding.isdisjoint(with_part))
+
+
+async def load_standings(
+    session: AsyncSession, raters: Collection[tuple[str, str]], completion_ids: Collection[str]
+) -> Standings:
+    """What bears on votes by these raters (project id and hash) about these completions: two statements, however many
+    votes; a third if there are keys that allow no training."""
+    projects, hashes = {project for project, _ in raters}, {id_hash for _, id_hash in raters}
+    named = (RaterRow.project_id.in_(projects), RaterRow.id_hash.in_(hashes))
+    decided = (await session.scalars(select(RaterRow).where(*named))).all()
+    forbidding = frozenset(await session.scalars(select(ApiKey.id).where(ApiKey.train.is_(False))))
+    keys: dict[str, str] = {}
+    if forbidding and completion_ids:
+        asked = select(Completion.id, Completion.key_id).where(Completion.id.in_(set(completion_ids)))
+        keys = {row.id: row.key_id for row in await session.execute(asked)}
+    return Standings(
+        blocked=frozenset((row.project_id, row.id_hash) for row in decided if row.blocked),
+        trusted=frozenset((row.project_id, row.id_hash) for row in decided if row.trusted),
+        forbidding=forbidding,
+        keys=keys,
     )
-    blocked, trusted, forbidden = (await session.execute(statement)).one()
-    return Standing(bool(blocked), bool(trusted), not forbidden)
 
 
 async def page_of_raters(session: AsyncSession, after: str, limit: int) -> Sequence[str]:

@@ -1,9 +1,9 @@
 """Which votes are about which completions, as rows: written with each vote, and kept longer than the completions."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import literal, select
+from sqlalchemy import insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -25,27 +25,34 @@ def completions_in(body: Any) -> Iterator[str]:
             yield from completions_in(value)
 
 
-async def link_completions(session: AsyncSession, feedback_id: str, body: Any) -> None:
-    """Note that a vote is about the completions in its body, and which end users those answered."""
-    await _link(session, feedback_id, sorted(set(completions_in(body))))
+async def link_completions(session: AsyncSession, votes: Sequence[tuple[str, Any]]) -> None:
+    """Note which completions votes are about, and which end users those answered. `votes`: their ids and bodies."""
+    await _link(session, {(named, vote) for vote, body in votes for named in completions_in(body)})
 
 
-async def link_pair(session: AsyncSession, pair: FeedbackPair) -> None:
-    """Note the further votes that a pair follows from, and that the vote it belongs to is also about their
-    completions. A pair of one vote needs nothing: that vote is linked to its completions already."""
-    first, *others = pair.feedback_ids
-    if not others:
-        return
-    session.add_all(PairVote(pair_id=pair.id, feedback_id=other) for other in others)
-    await session.flush()
-    sides = (pair.chosen.completion_id, pair.rejected.completion_id)
-    await _link(session, first, sorted({side for side in sides if side is not None}))
+async def link_pairs(session: AsyncSession, pairs: Iterable[FeedbackPair]) -> None:
+    """Note the further votes that pairs follow from, and that the vote a pair belongs to is also about the completions
+    of the others. A pair of one vote needs nothing: that vote is linked to its completions already."""
+    shared = [pair for pair in pairs if len(pair.feedback_ids) > 1]
+    further = [{"pair_id": pair.id, "feedback_id": vote} for pair in shared for vote in pair.feedback_ids[1:]]
+    if further:
+        await session.execute(insert(PairVote), further)
+    sides = [(side.completion_id, pair.feedback_ids[0]) for pair in shared for side in (pair.chosen, pair.rejected)]
+    await _link(session, {(completion, vote) for completion, vote in sides if completion is not None})
 
 
-async def _link(session: AsyncSession, feedback_id: str, named: Sequence[str]) -> None:
+async def _link(session: AsyncSession, links: set[tuple[str, str]]) -> None:
+    """Link those of the completions that are stored."""
+    named = {completion for completion, _ in links}
     if not named:
         return
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    rows = select(Completion.id, literal(feedback_id), Completion.end_user_hash).where(Completion.id.in_(named))
-    columns = ["completion_id", "feedback_id", "end_user_hash"]
-    await session.execute(insert(CompletionVote).from_select(columns, rows).on_conflict_do_nothing())
+    known = await session.execute(select(Completion.id, Completion.end_user_hash).where(Completion.id.in_(named)))
+    users = {row.id: row.end_user_hash for row in known}
+    rows = [
+        {"completion_id": completion, "feedback_id": vote, "end_user_hash": users[completion]}
+        for completion, vote in sorted(links)
+        if completion in users
+    ]
+    if rows:
+        insert_into = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+        await session.execute(insert_into(CompletionVote).on_conflict_do_nothing(), rows)
