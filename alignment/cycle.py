@@ -6,7 +6,7 @@ and ends in exactly one release, whose id follows from the run's.
 
 import asyncio
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from gateway.contracts.training import MINIMUM_PAIRS_BY_HAND, TrainingOptions
 from gateway.datasets.card import summary
 from gateway.datasets.freeze import HOLDOUT_FILE, TRAIN_FILE, freeze, read_card
 from gateway.datasets.report import Card
+from gateway.redaction.configured import RedactPair
 from gateway.sections.datasets import DatasetSettings
 from gateway.storage.database import Database
 from gateway.storage.datasets import find_dataset, record_dataset
@@ -36,6 +37,15 @@ from gateway.storage.tables import Alias, ReleaseRow
 
 # How far the whole run is when a stage begins.
 _PROGRESS = {"freezing": 0.0, "training": 0.02, "evaluating": 0.8, "merging": 0.9, "publishing": 0.96}
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How pairs become a data set."""
+
+    datasets: DatasetSettings = field(default_factory=DatasetSettings)
+    redact: RedactPair | None = None
+    """What is done to a pair before anybody trains on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +73,7 @@ class Subject:
 
 
 async def run_cycle(
-    database: Database, store: Path, run: Run, rules: DatasetSettings, ledger: RunLedger, trainer: TrainerProcess
+    database: Database, store: Path, run: Run, rules: Rules, ledger: RunLedger, trainer: TrainerProcess
 ) -> None:
     """Carry a claimed run to its release, or raise. The caller renews the lease and ends the run if this raises."""
     subject = await look_up(database, store, run)
@@ -110,7 +120,7 @@ async def look_up(database: Database, store: Path, run: Run) -> Subject:
 
 
 async def freeze_pairs(
-    database: Database, store: Path, subject: Subject, run: Run, rules: DatasetSettings, ledger: RunLedger
+    database: Database, store: Path, subject: Subject, run: Run, rules: Rules, ledger: RunLedger
 ) -> Card:
     """The data set of the run: the one it froze before, or a new one from the pairs eligible now."""
     _begin(ledger, "freezing")
@@ -119,7 +129,7 @@ async def freeze_pairs(
         if await find_dataset(session, subject.dataset_id) is not None:
             return await asyncio.to_thread(read_card, folder)
     now = datetime.now(UTC).timestamp()
-    card = await freeze(database, folder, subject.alias, rules, now=now)
+    card = await freeze(database, folder, subject.alias, rules.datasets, redact=rules.redact, now=now)
     try:
         _check(card, subject, run)
     except AlignmentError:

@@ -11,13 +11,12 @@ from typing import Any
 
 import structlog
 
-from alignment.cycle import run_cycle, run_folder
+from alignment.cycle import Rules, run_cycle, run_folder
 from alignment.errors import AlignmentError, TrainingStopped
 from alignment.jobs.client import TrainerDied, TrainerProcess, trainer_process
 from alignment.ledger import RunLedger
 from alignment.publish import release_location, remove_unfinished
 from gateway.contracts import ids
-from gateway.sections.datasets import DatasetSettings
 from gateway.storage.database import Database
 from gateway.storage.feedback_tables import Run
 from gateway.storage.runs import RunLeaseLost, claim_next_run
@@ -36,8 +35,7 @@ class Worker:
 
     database: Database
     store: Path
-    rules: DatasetSettings = field(default_factory=DatasetSettings)
-    """How pairs become a data set."""
+    rules: Rules = field(default_factory=Rules)
     poll_seconds: float = 1.0
     lease_seconds: float = LEASE_SECONDS
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

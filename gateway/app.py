@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from typing import Protocol
 
 import structlog
 from fastapi import FastAPI
@@ -20,15 +21,21 @@ from gateway.contracts import ids
 from gateway.engines.openai_client import EngineClient
 from gateway.engines.upstream import Upstreams
 from gateway.feedback.pace import VotePace
+from gateway.privacy.housekeeper import Housekeeper
+from gateway.redaction.configured import storage_redaction
 from gateway.rollout.reconciler import Reconciler
 from gateway.routes import (
     admin_annotation,
     admin_audit,
     admin_datasets,
+    admin_erasures,
     admin_keys,
+    admin_raters,
     admin_releases,
+    admin_retention,
     admin_runs,
     admin_usage,
+    admin_users,
     annotation,
     chat,
     completions,
@@ -80,6 +87,10 @@ ROUTERS = tuple(
         admin_usage,
         admin_releases,
         admin_runs,
+        admin_erasures,
+        admin_retention,
+        admin_raters,
+        admin_users,
         health,
     )
 )
@@ -107,8 +118,10 @@ def create_app(settings: Settings) -> FastAPI:
             services.database, settings, services.sync.worker_id, epoch=lambda: services.pool.table.epoch
         )
         prober = Prober(services.database, services.pool, settings.pool, holder=services.sync.worker_id)
+        housekeeper = Housekeeper(services.database, settings, holder=services.sync.worker_id, metrics=services.metrics)
         app.state.drain.at_end(services.pool.shut)
-        jobs = [services.sync, services.limiter, reconciler, prober, services.metrics, *comparing(services)]
+        jobs: list[Job] = [services.sync, services.limiter, reconciler, prober, housekeeper, services.metrics]
+        jobs += comparing(services)
         tasks = [asyncio.create_task(job.run()) for job in jobs]
         try:
             yield
@@ -147,7 +160,8 @@ async def build_services(settings: Settings, drain: Drain) -> Services:
     if settings.server.auth == "off":
         open_to_all_as = Caller("key_local", project.id, frozenset(SCOPES), "local")
     pool = Pool(settings.swap, settings.pool)
-    completions = CompletionLog(settings.database_url)
+    redact = await asyncio.to_thread(storage_redaction, settings.privacy)
+    completions = CompletionLog(settings.database_url, None if redact is None else redact.completion)
     engines = EngineClient(settings.upstream, lambda: pool.freshness.is_fresh())
     comparisons = None
     if settings.comparisons.share > 0:
@@ -172,6 +186,13 @@ async def build_services(settings: Settings, drain: Drain) -> Services:
         drain=drain,
         comparisons=comparisons,
     )
+
+
+class Job(Protocol):
+    """What a worker does beside answering, until it is cancelled."""
+
+    async def run(self) -> None:
+        """Do it."""
 
 
 def comparing(services: Services) -> list[Comparisons | Judge]:

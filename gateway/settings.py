@@ -12,6 +12,7 @@ from gateway.sections.annotation import AnnotationSettings, ComparisonSettings, 
 from gateway.sections.datasets import DatasetSettings
 from gateway.sections.learning import AlignerSettings, FeedbackSettings, IgnoredText, TrustSettings
 from gateway.sections.models import DEFAULT_MODEL, EngineKind, EngineSettings, ModelSettings, Task
+from gateway.sections.privacy import PresidioSettings, PrivacySettings, RedactionMode, RetentionSettings
 from gateway.sections.section import Section
 from gateway.sections.serving import (
     LimitSettings,
@@ -39,6 +40,10 @@ __all__ = [
     "LimitSettings",
     "ModelSettings",
     "PoolSettings",
+    "PresidioSettings",
+    "PrivacySettings",
+    "RedactionMode",
+    "RetentionSettings",
     "Section",
     "ServerSettings",
     "Settings",
@@ -93,6 +98,7 @@ class Settings(Section):
     comparisons: ComparisonSettings = ComparisonSettings()
     judge: JudgeSettings = JudgeSettings()
     aligner: AlignerSettings = AlignerSettings()
+    privacy: PrivacySettings = PrivacySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
     @model_validator(mode="after")

@@ -120,7 +120,7 @@ def test_alignment_takes_from_gateway_only_records_and_the_rules_that_make_data_
         "gateway.redaction",
         "gateway.storage",
         "gateway.datasets",
-        "gateway.sections.datasets",
+        "gateway.sections",
         "gateway.commands.options",
     )
     wrong = [

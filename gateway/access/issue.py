@@ -31,12 +31,14 @@ def seconds_of(duration: str, param: str) -> float:
     return float(spelt[1]) * UNIT_SECONDS[spelt[2]]
 
 
-def checked_terms(expires_in: str | None, expires_at: float | None, limits: KeyLimits, images: bool) -> KeyTerms:
+def checked_terms(
+    expires_in: str | None, expires_at: float | None, limits: KeyLimits, images: bool, train: bool = True
+) -> KeyTerms:
     """The terms of a new key. Raises `InvalidRequest`, naming what cannot be."""
     for name, limit in limits._asdict().items():
         if limit is not None and not 0 < limit <= MAX_LIMIT:
             raise InvalidRequest(f"`{name}` is a whole number from 1 to {MAX_LIMIT}, or left out.", param=name)
-    return KeyTerms(_expiry(expires_in, expires_at), *limits, images=images)
+    return KeyTerms(_expiry(expires_in, expires_at), *limits, images=images, train=train)
 
 
 def checked_scopes(scopes: Sequence[str]) -> list[str]:
@@ -117,7 +119,17 @@ def state_of(key: ApiKey, now: float) -> str:
 
 def key_view(key: ApiKey, now: float) -> dict[str, Any]:
     """A key as people and programs see it; never its secret."""
-    names = ("id", "name", "project_id", "scopes", "requests_per_minute", "tokens_per_minute", "streams", "images")
+    names = (
+        "id",
+        "name",
+        "project_id",
+        "scopes",
+        "requests_per_minute",
+        "tokens_per_minute",
+        "streams",
+        "images",
+        "train",
+    )
     view = {name: getattr(key, name) for name in names}
     view |= {name: getattr(key, name) for name in ("created_at", "expires_at", "revoked_at")}
     in_grace = key.previous_expires_at is not None and key.previous_expires_at > now

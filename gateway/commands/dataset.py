@@ -10,6 +10,7 @@ from gateway.commands.workplace import with_database
 from gateway.contracts.training import MINIMUM_PAIRS_BY_HAND
 from gateway.datasets.build import alias_to_build, build, preview, show
 from gateway.datasets.card import card_markdown, summary
+from gateway.redaction.configured import training_redaction
 from gateway.routes.views import dataset_view
 from gateway.settings import Settings
 from gateway.storage.database import Database
@@ -32,10 +33,11 @@ def build_(
 
     async def work(database: Database, settings: Settings) -> dict[str, Any]:
         name = await alias_to_build(database, alias)
+        redact = training_redaction(settings.privacy)
         with progress.status("Going through the votes"):
             if dry_run:
-                return await preview(database, name, settings.datasets)
-            return await build(database, settings.store_path, name, settings.datasets)
+                return await preview(database, name, settings.datasets, redact)
+            return await build(database, settings.store_path, name, settings.datasets, redact)
 
     card = with_database(config, data_dir, work)
     if as_json:

@@ -33,12 +33,13 @@ def create(
     tokens_per_minute: Annotated[int | None, typer.Option(help="Prompt and completion together.")] = None,
     streams: Annotated[int | None, typer.Option(help="Requests open at once.")] = None,
     images: Annotated[bool, typer.Option("--images", help="May send bodies up to 32 MiB.")] = False,
+    train: Annotated[bool, typer.Option("--train/--no-train", help="May its chats and votes make pairs?")] = True,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a key. Its secret is shown once, now."""
-    terms = checked_terms(expires_in, None, KeyLimits(requests_per_minute, tokens_per_minute, streams), images)
+    terms = checked_terms(expires_in, None, KeyLimits(requests_per_minute, tokens_per_minute, streams), images, train)
 
     async def work(session: AsyncSession) -> tuple[dict[str, Any], str]:
         key, secret = await issue_key(session, project, name, scopes.split(","), terms, COMMAND_LINE)
@@ -152,4 +153,5 @@ def _in_transaction(config: Any, data_dir: Any, work: Callable[[AsyncSession], C
 def _limits(key: dict[str, Any]) -> str:
     names = (("requests_per_minute", "requests/min"), ("tokens_per_minute", "tokens/min"), ("streams", "streams"))
     limits = [f"{key[name]} {unit}" for name, unit in names if key[name] is not None]
-    return ", ".join(limits + (["images"] if key["images"] else []))
+    flags = [name for name, set_ in (("images", key["images"]), ("no training", not key["train"])) if set_]
+    return ", ".join(limits + flags)

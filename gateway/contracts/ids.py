@@ -28,6 +28,7 @@ AUDIT = "audit_"
 TASK = "task_"
 VERDICT = "verdict_"
 GOLD = "gold_"
+ERASURE = "erasure_"
 
 WEIGHTS_NAME = "weights"
 """Under this model name an engine of ours serves its full weights; adapters go by `engine_name`."""

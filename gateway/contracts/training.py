@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, m
 from gateway.contracts.methods import PARAMETERS, Method, find_method, why_not
 
 RunState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-TriggerKind = Literal["manual", "schedule", "new_pairs"]
+TriggerKind = Literal["manual", "schedule", "new_pairs", "erasure"]
 
 MINIMUM_PAIRS_BY_HAND = 20
 """A run that a person asks for starts from this many eligible pairs."""

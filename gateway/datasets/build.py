@@ -7,10 +7,11 @@ from typing import Any
 
 from gateway.contracts import ids
 from gateway.contracts.training import MINIMUM_PAIRS_BY_HAND
-from gateway.datasets.collect import Redact, collect
+from gateway.datasets.collect import collect
 from gateway.datasets.freeze import freeze, read_lineage
 from gateway.datasets.report import Card, described
 from gateway.errors import InvalidRequest, NotFound
+from gateway.redaction.configured import RedactPair as Redact
 from gateway.settings import DatasetSettings
 from gateway.storage.database import Database
 from gateway.storage.datasets import find_dataset, record_dataset, taken_back

@@ -18,6 +18,8 @@ from gateway.datasets.plan import Circumstances, Lying, Plan, make_plan
 from gateway.datasets.settle import settle
 from gateway.datasets.votes import PairVote
 from gateway.errors import InvalidRequest
+from gateway.redaction.configured import RedactPair as Redact
+from gateway.redaction.pair import flaw_after_redaction
 from gateway.settings import DatasetSettings
 from gateway.storage.database import Database
 from gateway.storage.datasets import ROWS_AT_A_TIME, bodies_of, count_pairs, narrow_pairs
@@ -26,10 +28,9 @@ from gateway.storage.pairs import sides_of
 from gateway.storage.releases import releases_behind
 from gateway.storage.tables import Alias
 
-CONTAMINATED, REDACTED_EQUAL = "contamination", "identical_after_redaction"
+CONTAMINATED = "contamination"
 TEXTS_KEPT = 20_000
 """Figures over texts are taken from the newest so many pairs."""
-Redact = Callable[[FeedbackPair], tuple[FeedbackPair, Counter[str]]]
 _fields_of = msgspec.json.Decoder(dict[str, object]).decode
 
 
@@ -102,7 +103,9 @@ async def collect(
     factors = await _length_factors(database, plan) if settings.balance_length else {}
     async for agreed, text in _texts(database, plan.pairs):
         weight = plan.weights[agreed.vote.id] * factors.get(agreed.vote.id, 1.0)
-        pair = FeedbackPair.model_validate(_fields_of(text) | {"weight": weight, "feedback_ids": agreed.feedback_ids})
+        pair = FeedbackPair.model_validate(_fields_of(text) | {"weight": weight})
+        votes = tuple(dict.fromkeys((*pair.feedback_ids, *agreed.feedback_ids)))
+        pair = pair.model_copy(update={"feedback_ids": votes})
         kept = _read(pair, benchmarks, redact, collected)
         if kept is not None:
             chosen = chosen_of(kept, lying[kept.prompt_hash], agreed.raters)
@@ -164,8 +167,8 @@ def _read(
         return pair
     redacted, counts = redact(pair)
     collected.redacted.update(counts)
-    if counts and redacted.chosen.message.text == redacted.rejected.message.text:
-        collected.plan.dropped[REDACTED_EQUAL] += 1
+    if counts and (flaw := flaw_after_redaction(redacted)):
+        collected.plan.dropped[flaw] += 1
         return None
     return redacted
 

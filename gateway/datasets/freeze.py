@@ -19,9 +19,10 @@ from gateway.contracts.message import Message
 from gateway.contracts.pair import FeedbackPair
 from gateway.contracts.seal import file_sha256
 from gateway.datasets.card import card_markdown, summary
-from gateway.datasets.collect import Chosen, Collected, Redact, collect
+from gateway.datasets.collect import Chosen, Collected, collect
 from gateway.datasets.report import Card, described
 from gateway.errors import AlignwayError, InvalidRequest
+from gateway.redaction.configured import RedactPair as Redact
 from gateway.settings import DatasetSettings
 from gateway.storage.database import Database
 
@@ -87,7 +88,7 @@ async def freeze(
     card |= {"settings": settings.model_dump(mode="json")}
     (unfinished / CARD_FILE).write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (unfinished / CARD_PAGE).write_text(card_markdown(card), encoding="utf-8")
-    _put_in_place(unfinished, folder)
+    put_in_place(unfinished, folder)
     return card
 
 
@@ -174,7 +175,8 @@ def _plain(message: Message) -> dict[str, str]:
     return {"role": message.role, "content": message.text}
 
 
-def _put_in_place(unfinished: Path, folder: Path) -> None:
+def put_in_place(unfinished: Path, folder: Path) -> None:
+    """Give a finished folder its name, once all of it is on disk."""
     for file in unfinished.iterdir():
         file.chmod(0o644)
         _flush(file)

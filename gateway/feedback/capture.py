@@ -20,12 +20,15 @@ from gateway.feedback.imports import read_rows
 from gateway.feedback.pairing import RETRACTED, SUPERSEDED, Judgement, pair_of
 from gateway.feedback.reading import FeedbackNotFound
 from gateway.feedback.replies import deleted_reply, feedback_reply, list_reply
+from gateway.feedback.standing import state_of, status_of, under
 from gateway.feedback.targets import load_targets
 from gateway.feedback.vote import Vote, correction_vote, import_vote, preference_vote
 from gateway.settings import FeedbackSettings
 from gateway.storage import feedback as rows
 from gateway.storage import pairs as pair_rows
 from gateway.storage.feedback_tables import Feedback, PairRow
+from gateway.storage.raters import Standing, load_standings
+from gateway.storage.votes_of import completions_in
 
 
 @dataclass(frozen=True)
@@ -85,18 +88,21 @@ class FeedbackCapture:
 
     async def _store(self, session: AsyncSession, caller: Caller, vote: Vote) -> Captured:
         now = time.time()
-        created = await rows.insert_feedback(session, _new_row(caller.project_id, vote, now))
+        named, rater = set(completions_in(vote.body)), (caller.project_id, vote.rater.id_hash)
+        standing = (await load_standings(session, [rater], named)).of(*rater, caller.key_id, named)
+        vote = under(vote, standing)
+        created = await rows.insert_feedback(session, _new_row(caller.project_id, vote, status_of(standing), now))
         feedback = await rows.lock_feedback(session, caller.project_id, vote.natural_key)
         if not created and _says_the_same(feedback, vote):
             derived = await pair_rows.pairs_of_feedback(session, [feedback.id], but_not=SUPERSEDED)
             return Captured(feedback_reply(feedback, derived[feedback.id]), created=False)
         if not created:
             await pair_rows.exclude_pairs(session, feedback.id, SUPERSEDED, but_not=SUPERSEDED)
-            _revise(feedback, vote, now)
+            _revise(feedback, vote, status_of(standing), now)
         await rows.add_revision(session, feedback)
-        return Captured(feedback_reply(feedback, await self._derive(session, feedback, vote)), created)
+        return Captured(feedback_reply(feedback, await self._derive(session, feedback, vote, standing)), created)
 
-    async def _derive(self, session: AsyncSession, feedback: Feedback, vote: Vote) -> list[PairRow]:
+    async def _derive(self, session: AsyncSession, feedback: Feedback, vote: Vote, standing: Standing) -> list[PairRow]:
         judgement = Judgement(
             feedback_id=feedback.id,
             project_id=feedback.project_id,
@@ -109,9 +115,9 @@ class FeedbackCapture:
         ids = sorted(mint(PAIR) for _ in vote.candidates)  # so that their order by id is the order of derivation
         derived = []
         for pair_id, candidate in zip(ids, vote.candidates, strict=True):
-            state = "eligible" if candidate.reason is None else "excluded"
             pair = pair_of(judgement, candidate, pair_id)
-            derived.append(await pair_rows.add_pair(session, pair, vote.alias, state, candidate.reason))
+            state, reason = state_of(candidate.reason, standing)
+            derived.append(await pair_rows.add_pair(session, pair, vote.alias, state, reason))
         return derived
 
 
@@ -131,14 +137,14 @@ def _says_the_same(feedback: Feedback, vote: Vote) -> bool:
     return same and feedback.status != RETRACTED
 
 
-def _new_row(project_id: str, vote: Vote, now: float) -> dict[str, Any]:
+def _new_row(project_id: str, vote: Vote, status: str, now: float) -> dict[str, Any]:
     return {
         "id": mint(FEEDBACK),
         "project_id": project_id,
         "alias": vote.alias,
         "natural_key": vote.natural_key,
         "type": vote.type,
-        "status": "active",
+        "status": status,
         "revision": 1,
         "rater_hash": vote.rater.id_hash,
         "rater_kind": vote.rater.kind,
@@ -149,7 +155,7 @@ def _new_row(project_id: str, vote: Vote, now: float) -> dict[str, Any]:
     }
 
 
-def _revise(feedback: Feedback, vote: Vote, now: float) -> None:
+def _revise(feedback: Feedback, vote: Vote, status: str, now: float) -> None:
     feedback.body, feedback.target, feedback.alias = vote.body, vote.target, vote.alias
-    feedback.rater_kind, feedback.status = vote.rater.kind, "active"
+    feedback.rater_kind, feedback.status = vote.rater.kind, status
     feedback.revision, feedback.updated_at = feedback.revision + 1, now

@@ -171,6 +171,13 @@ def _check_current(alias: Alias, expected: str | None) -> None:
 def _check_release(alias: Alias, release: ReleaseRow, reason: str) -> None:
     if release.id == alias.serving_release_id:
         raise Conflict(f"`{alias.name}` serves {release.name} already.", code="already_serving")
+    if release.blocked_by is not None:
+        raise Conflict(
+            f"{release.name} was trained on what {release.blocked_by} erased, and that erasure forbids to serve it. "
+            "Train again without it: POST /admin/v1/retrain.",
+            param="release",
+            code="release_blocked",
+        )
     if release.state not in ("published", "retired"):
         gates = Release.model_validate(release.manifest).blocked_by if release.kind == "aligned" else ()
         why = "; ".join(f"{gate.gate}: {gate.reason}" for gate in gates) or f"its state is {release.state}"

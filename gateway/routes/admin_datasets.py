@@ -10,6 +10,7 @@ from gateway.access.authenticate import require
 from gateway.access.caller import Caller
 from gateway.datasets.build import alias_to_build, build, preview, show
 from gateway.feedback.replies import list_reply
+from gateway.redaction.configured import training_redaction
 from gateway.routes.body import read_model
 from gateway.routes.views import dataset_view
 from gateway.services import Services
@@ -59,9 +60,10 @@ async def show_dataset(request: Request, dataset_id: str, caller: Trainer) -> di
 
 async def _build(settings: Settings, alias: str, dry_run: bool) -> dict[str, Any]:
     database = Database(settings.database_url)
+    redact = training_redaction(settings.privacy)
     try:
         if dry_run:
-            return await preview(database, alias, settings.datasets)
-        return {"object": "dataset"} | await build(database, settings.store_path, alias, settings.datasets)
+            return await preview(database, alias, settings.datasets, redact)
+        return {"object": "dataset"} | await build(database, settings.store_path, alias, settings.datasets, redact)
     finally:
         await database.close()

@@ -32,6 +32,8 @@ class KeyBody(BaseModel):
     tokens_per_minute: int | None = None
     streams: int | None = None
     images: bool = False
+    train: bool = True
+    """Whether its completions and votes may make pairs."""
 
 
 class RotationBody(BaseModel):
@@ -55,7 +57,7 @@ async def create_key(request: Request, response: Response, caller: Admin) -> dic
     """Make a key; `key` in the answer is its secret, shown this once."""
     body = await read_model(request, KeyBody)
     limits = KeyLimits(body.requests_per_minute, body.tokens_per_minute, body.streams)
-    terms = issue.checked_terms(body.expires_in, body.expires_at, limits, body.images)
+    terms = issue.checked_terms(body.expires_in, body.expires_at, limits, body.images, body.train)
     async with request.app.state.services.database.write() as session:
         key, secret = await issue.issue_key(session, body.project, body.name, body.scopes, terms, caller.key_id)
     response.headers.update(SECRET_HEADERS)

@@ -1,5 +1,6 @@
 """`/v1/feedback`: take votes in, show them, take them back."""
 
+import asyncio
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -16,6 +17,7 @@ from gateway.feedback.imports import InvalidPairs
 from gateway.feedback.lookup import resolve
 from gateway.feedback.reading import FeedbackNotFound, feedback_page, show_feedback
 from gateway.feedback.targets import wait_for_targets
+from gateway.redaction.configured import storage_redaction
 from gateway.routes.body import read_body
 from gateway.routes.voter import Voter, in_the_name_of
 from gateway.services import Services
@@ -37,6 +39,8 @@ async def give_feedback(request: Request, caller: Voter) -> JSONResponse:
     services: Services = request.app.state.services
     raw = parse_json(await read_body(request))
     _require_storable_json(raw)
+    if (redaction := storage_redaction(services.settings.privacy)) is not None:
+        raw = await asyncio.to_thread(redaction.vote, raw)
     settings = services.settings.feedback
     body = in_the_name_of(request, caller, parse_body(await resolve(services.database, caller, raw, settings)))
     rater = rater_of(caller, body, services.secrets)

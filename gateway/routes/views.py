@@ -41,6 +41,7 @@ def release_view(row: ReleaseRow) -> dict[str, Any]:
         "metrics": manifest.get("metrics", {}),
         "gates": manifest.get("gates", []),
         "tainted": row.tainted,
+        "blocked_by": row.blocked_by,
         "created_at": int(row.created_at),
     }
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import structlog
 from sqlalchemy import make_url
 
-from gateway.storage.completion_writers import Settle, SqliteWriter, Writer
+from gateway.storage.completion_writers import Prepare, Settle, SqliteWriter, Writer
 
 RECORD_SECONDS = 2.0
 """An answer waits this long for its record; then it is sent without."""
@@ -68,12 +68,13 @@ class Entry:
 class CompletionLog:
     """The records of one gateway worker, made within a running event loop."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, prepare: Callable[[CompletionRow], CompletionRow] | None = None) -> None:
+        """`prepare` makes of each row what is to be stored, off the event loop; a row for which it raises is lost."""
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Entry] = deque()
         self._waiting_bytes = 0
         self._expiry: asyncio.TimerHandle | None = None
-        self._writer = _writer(url, self._settle)
+        self._writer = _writer(url, self._settle, prepare)
 
     def write(self, row: CompletionRow, done: Callable[[bool], None]) -> None:
         """Commit a row; `done` is called with whether that worked, in this event loop, within `RECORD_SECONDS`.
@@ -112,9 +113,9 @@ class CompletionLog:
         self._expiry = self._loop.call_at(waiting[0].deadline, self._expire) if waiting else None
 
 
-def _writer(url: str, settle: Settle) -> Writer:
+def _writer(url: str, settle: Settle, prepare: Prepare | None) -> Writer:
     if make_url(url).get_backend_name() == "sqlite":
-        return SqliteWriter(url, CompletionRow._fields, settle)
+        return SqliteWriter(url, CompletionRow._fields, settle, prepare)
     from gateway.storage.completion_postgres import PostgresWriter
 
-    return PostgresWriter(url, CompletionRow._fields, settle)
+    return PostgresWriter(url, CompletionRow._fields, settle, prepare)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from gateway.storage.completion_writers import TABLE, HasRow, Settle, report_lost, take_group
+from gateway.storage.completion_writers import TABLE, HasRow, Prepare, Settle, prepare_group, report_lost, take_group
 from gateway.storage.driver import driver_arguments
 
 POSTGRES_SECONDS = 5.0
@@ -14,9 +14,9 @@ POSTGRES_SECONDS = 5.0
 class PostgresWriter:
     """A task with a connection of its own, opened again whenever it is lost."""
 
-    def __init__(self, url: str, columns: Sequence[str], settle: Settle) -> None:
+    def __init__(self, url: str, columns: Sequence[str], settle: Settle, prepare: Prepare | None) -> None:
         self._arguments = driver_arguments(url)[1]
-        self._columns, self._settle = tuple(columns), settle
+        self._columns, self._settle, self._prepare = tuple(columns), settle, prepare
         self._queue: asyncio.Queue[HasRow | None] = asyncio.Queue()
         self.put = self._queue.put_nowait
         self._connection: asyncpg.Connection | None = None
@@ -31,6 +31,9 @@ class PostgresWriter:
         last = False
         while not last and (first := await self._queue.get()) is not None:
             group, last = take_group(first, self._queue)
+            if self._prepare is not None:
+                group, bad = await asyncio.to_thread(prepare_group, group, self._prepare)
+                self._settle(bad, False)
             committed = await self._commit(group)
             if committed is None:
                 for entry in group:

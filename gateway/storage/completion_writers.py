@@ -30,14 +30,14 @@ log = structlog.get_logger(__name__)
 
 
 class HasRow(Protocol):
-    """Something with a row to write."""
+    """Something with a row to write: the values of the columns."""
 
-    @property
-    def row(self) -> tuple[Any, ...]:
-        """The values of the columns."""
+    row: Any
 
 
 Settle = Callable[[Sequence[Any], bool], None]
+Prepare = Callable[[Any], Any]
+"""Makes of a row what is to be stored."""
 
 
 class Writer(Protocol):
@@ -72,17 +72,32 @@ def take_group(first: HasRow, waiting: Waiting) -> tuple[list[HasRow], bool]:
     return group, False
 
 
+def prepare_group(group: Sequence[HasRow], prepare: Prepare) -> tuple[list[HasRow], list[HasRow]]:
+    """Prepare the rows of a group; those for which that worked, and those that must not be stored."""
+    good: list[HasRow] = []
+    bad: list[HasRow] = []
+    for entry in group:
+        try:
+            entry.row = prepare(entry.row)
+        except Exception as error:
+            report_lost(error, [entry])
+            bad.append(entry)
+        else:
+            good.append(entry)
+    return good, bad
+
+
 class SqliteWriter:
     """A thread with a connection of its own."""
 
-    def __init__(self, url: str, columns: Sequence[str], settle: Settle) -> None:
+    def __init__(self, url: str, columns: Sequence[str], settle: Settle, prepare: Prepare | None) -> None:
         """`settle` is called in the event loop that runs now."""
         self._path = str(driver_arguments(url)[0][0])
         marks = f"({', '.join('?' for _ in columns)})"
         head = f"INSERT INTO {TABLE} ({', '.join(columns)}) VALUES "
         # Many rows in one statement: while it runs, the interpreter is free for others.
         self._inserts = {rows: head + ", ".join([marks] * rows) for rows in PIECES}
-        self._settle, self._loop = settle, asyncio.get_running_loop()
+        self._settle, self._loop, self._prepare = settle, asyncio.get_running_loop(), prepare
         self._queue: queue.SimpleQueue[HasRow | None] = queue.SimpleQueue()
         self.put = self._queue.put
         self._connection: sqlite3.Connection | None = None
@@ -101,6 +116,9 @@ class SqliteWriter:
                 time.sleep(GATHER_SECONDS)
             group, last = take_group(first, self._queue)
             crowd = len(group) > 1
+            if self._prepare is not None:
+                group, bad = prepare_group(group, self._prepare)
+                self._loop.call_soon_threadsafe(self._settle, bad, False)
             committed = self._commit(group)
             if committed is None:
                 for entry in group:

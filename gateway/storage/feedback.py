@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.storage.feedback_tables import Completion, Feedback, FeedbackRevision
 from gateway.storage.tables import Alias
+from gateway.storage.votes_of import link_completions
 
 
 async def find_completions(session: AsyncSession, project_id: str, ids: Iterable[str]) -> dict[str, Completion]:
@@ -42,13 +43,14 @@ async def find_feedback(
 
 
 async def add_revision(session: AsyncSession, feedback: Feedback) -> None:
-    """Append the present body of a vote to its history."""
+    """Append the present body of a vote to its history, and note which completions it is about."""
     session.add(
         FeedbackRevision(
             feedback_id=feedback.id, revision=feedback.revision, body=feedback.body, at=feedback.updated_at
         )
     )
     await session.flush()
+    await link_completions(session, [(feedback.id, feedback.body)])
 
 
 async def list_feedback(

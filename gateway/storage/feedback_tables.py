@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import ForeignKey, Index, LargeBinary, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
+from gateway.storage.privacy_tables import OF_SOMEBODY
 from gateway.storage.tables import Table
 
 
@@ -34,7 +35,10 @@ class Completion(Table):
     total_seconds: Mapped[float]
     call_metadata: Mapped[dict[str, Any]]
 
-    __table_args__ = (Index(None, "project_id", "created_at"),)
+    __table_args__ = (
+        Index(None, "project_id", "created_at"),
+        Index(None, "end_user_hash", sqlite_where=OF_SOMEBODY, postgresql_where=OF_SOMEBODY),
+    )
 
 
 class Feedback(Table):
@@ -56,7 +60,11 @@ class Feedback(Table):
     created_at: Mapped[float]
     updated_at: Mapped[float]
 
-    __table_args__ = (UniqueConstraint("project_id", "natural_key"), Index(None, "project_id", "created_at"))
+    __table_args__ = (
+        UniqueConstraint("project_id", "natural_key"),
+        Index(None, "project_id", "created_at"),
+        Index(None, "rater_hash"),
+    )
 
 
 class FeedbackRevision(Table):
@@ -130,6 +138,14 @@ class Dataset(Table):
     location: Mapped[str] = mapped_column(Text)
     card: Mapped[dict[str, Any]]
     created_at: Mapped[float]
+    unused_since: Mapped[float | None]
+    """When the last release trained on it could be deployed no more."""
+    removed_at: Mapped[float | None]
+    """When its files were deleted: too old, or by an erasure."""
+    erasure_id: Mapped[str | None]
+    """The erasure that removed it: what was trained on it is tainted."""
+    replaced_by: Mapped[str | None]
+    """The data set without the pairs that were erased."""
 
 
 class Run(Table):

@@ -26,6 +26,8 @@ class KeyTerms:
     tokens_per_minute: int | None = None
     streams: int | None = None
     images: bool = False
+    train: bool = True
+    """Whether its completions and votes may make pairs."""
 
 
 def sha256_of(secret: str) -> str:

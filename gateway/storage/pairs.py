@@ -11,6 +11,7 @@ from gateway.contracts.message import Message
 from gateway.contracts.pair import FeedbackPair
 from gateway.contracts.prompt import normal_text
 from gateway.storage.feedback_tables import PairRow, PromptSide
+from gateway.storage.votes_of import link_pairs
 
 
 async def add_pair(session: AsyncSession, pair: FeedbackPair, alias: str, state: str, reason: str | None) -> PairRow:
@@ -18,6 +19,7 @@ async def add_pair(session: AsyncSession, pair: FeedbackPair, alias: str, state:
     row = pair_row(pair, alias, state, reason)
     session.add(row)
     await session.flush()
+    await link_pairs(session, [pair])
     return row
 
 

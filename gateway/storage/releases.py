@@ -7,12 +7,15 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.release import Release, release_name
+from gateway.storage.feedback_tables import Dataset
+from gateway.storage.privacy_tables import Erasure
 from gateway.storage.tables import Alias, ReleaseRow
 
 
 async def announce_release(session: AsyncSession, release: Release, location: str, state: str) -> ReleaseRow:
     """Record a sealed release; `location` is its folder, relative to the release store."""
     alias = await session.get_one(Alias, release.alias)
+    erased = await _erasure_of_dataset(session, release.dataset_id)
     row = ReleaseRow(
         id=release.id,
         alias=release.alias,
@@ -24,12 +27,19 @@ async def announce_release(session: AsyncSession, release: Release, location: st
         location=location,
         adapter_rank=release.adapter_rank,
         manifest=release.model_dump(mode="json"),
-        tainted=False,
+        tainted=erased is not None,
+        blocked_by=erased.id if erased is not None and erased.policy == "block" else None,
         created_at=release.created_at.timestamp(),
     )
     session.add(row)
     await session.flush()
     return row
+
+
+async def _erasure_of_dataset(session: AsyncSession, dataset_id: str | None) -> Erasure | None:
+    """The erasure that took somebody out of the data set, perhaps while the release was trained on it."""
+    statement = select(Erasure).join(Dataset, Dataset.erasure_id == Erasure.id).where(Dataset.id == dataset_id)
+    return await session.scalar(statement)
 
 
 async def next_release_name(session: AsyncSession, alias: str, created_at: datetime) -> str:

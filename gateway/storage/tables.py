@@ -62,6 +62,8 @@ class ApiKey(Table):
     """Requests open at once; none of the three: the settings' limits."""
     images: Mapped[bool] = mapped_column(default=False)
     """Whether it may send bodies up to `server.image_body_limit_bytes`."""
+    train: Mapped[bool] = mapped_column(default=True)
+    """Whether its completions and votes may make pairs."""
     created_at: Mapped[float]
     expires_at: Mapped[float | None]
     revoked_at: Mapped[float | None]
@@ -153,6 +155,9 @@ class ReleaseRow(Table):
     adapter_rank: Mapped[int | None]
     manifest: Mapped[dict[str, Any]]
     tainted: Mapped[bool] = mapped_column(default=False)
+    """Trained on something that was erased since."""
+    blocked_by: Mapped[str | None]
+    """The erasure that forbids to serve it."""
     created_at: Mapped[float]
 
 

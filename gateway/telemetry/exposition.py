@@ -59,12 +59,22 @@ def _of_no_request(totals: Totals, ready_replicas: Mapping[str, int]) -> Iterato
     yield from _head(name, "gauge", "Replicas that serve the release of their alias.")
     for alias, replicas in ready_replicas.items():
         yield f"{name}{{{labelled(alias=alias)}}} {replicas}"
+    name = "alignway_retention_deleted_total"
+    yield from _head(name, "counter", "Records deleted because they were too old, by kind.")
+    for kind, records in totals.purged.items():
+        yield f"{name}{{{labelled(kind=kind)}}} {records}"
     name = "alignway_queue_wait_seconds"
     yield from _head(name, "histogram", "How long requests waited for a replica, those that had to.")
     yield from _histogram(name, "", WAIT_BOUNDS, totals.queue_wait)
     for name, kind, text, number in (
         ("alignway_queue_requests", "gauge", "Requests that wait for a replica.", totals.queue_requests),
         ("alignway_gateway_workers", "gauge", "Gateway workers that live.", totals.workers),
+        (
+            "alignway_retention_last_run_timestamp_seconds",
+            "gauge",
+            "When a worker of this host last deleted what was too old; 0: not yet.",
+            int(totals.purged_at),
+        ),
         (
             "alignway_completions_unrecorded_total",
             "counter",

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import count
 
@@ -57,6 +57,8 @@ class Metrics:
         self._refusals: dict[tuple[int, str], int] = {}
         self.unrecorded = Tally()
         """Answers sent whose record could not be written."""
+        self._purged: dict[str, int] = {}
+        self._purged_at = 0.0
         self.queue_wait = Waits()
         self._numbers = count()
 
@@ -68,6 +70,12 @@ class Metrics:
     def refused(self, status: int, code: str) -> None:
         """A request was answered with an error of this HTTP status and code."""
         self._refusals[status, code] = self._refusals.get((status, code), 0) + 1
+
+    def purge_done(self, deleted: Mapping[str, int], at: float) -> None:
+        """So many records of each kind were deleted because they were too old."""
+        for kind, records in deleted.items():
+            self._purged[kind] = self._purged.get(kind, 0) + records
+        self._purged_at = at
 
     async def exposition(self) -> bytes:
         """Prometheus' text format, of all workers of this host."""
@@ -142,6 +150,8 @@ class Metrics:
             unrecorded=self.unrecorded.times,
             queue_wait=self.queue_wait.histogram,
             pool=self._read_pool(),
+            purged=self._purged,
+            purged_at=self._purged_at,
         )
         return next(self._numbers), encode(snapshot)
 

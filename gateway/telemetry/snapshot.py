@@ -7,7 +7,7 @@ from msgspec.msgpack import Decoder, Encoder
 
 from gateway.telemetry.meter import Histogram, Meter
 
-LAYOUT = 1
+LAYOUT = 2
 """Raise it when fields or buckets change: what another release of Alignway left behind is then not misread."""
 RETIRED_SECONDS = 600.0
 """Series of a release that is served no more are kept this long after its last request."""
@@ -39,6 +39,10 @@ class Snapshot(Struct, array_like=True):
     unrecorded: int = 0
     queue_wait: Histogram = field(default_factory=Histogram)
     pool: PoolReading = field(default_factory=PoolReading)
+    purged: dict[str, int] = field(default_factory=dict)
+    """Kind of record: how many were deleted because they were too old."""
+    purged_at: float = 0.0
+    """When that was last done, in unix seconds."""
 
 
 class Totals:
@@ -48,6 +52,8 @@ class Totals:
         self.meters: dict[tuple[str, str, str], Meter] = {}
         self.refusals: dict[str, int] = {}
         self.unrecorded = 0
+        self.purged: dict[str, int] = {}
+        self.purged_at = 0.0
         self.queue_wait = Histogram()
         self.queue_requests = 0
         self.circuits: dict[tuple[str, str], int] = {}
@@ -65,6 +71,9 @@ class Totals:
         for refusal, times in snapshot.refusals.items():
             self.refusals[refusal] = self.refusals.get(refusal, 0) + times
         self.unrecorded += snapshot.unrecorded
+        for kind, records in snapshot.purged.items():
+            self.purged[kind] = self.purged.get(kind, 0) + records
+        self.purged_at = max(self.purged_at, snapshot.purged_at)
         self.queue_wait.add(snapshot.queue_wait)
         if alive:
             self._add_state(snapshot.pool)
@@ -92,6 +101,8 @@ class Totals:
             refusals=self.refusals,
             unrecorded=self.unrecorded,
             queue_wait=self.queue_wait,
+            purged=self.purged,
+            purged_at=self.purged_at,
         )
 
 

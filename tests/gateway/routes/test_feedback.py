@@ -25,7 +25,7 @@ from gateway.routes.errors import install_error_handlers
 from gateway.settings import FeedbackSettings, Settings
 from gateway.storage import keys
 from gateway.storage.database import Database
-from gateway.storage.feedback_tables import Completion, Feedback
+from gateway.storage.feedback_tables import Completion, Feedback, PairRow
 from gateway.storage.group_commit import GroupCommit
 from gateway.storage.migrate import migrate
 from gateway.storage.tables import Alias, ApiKey, Project
@@ -329,3 +329,24 @@ async def test_a_full_disk_is_a_503_and_never_a_false_success(sqlite: Database) 
         assert 503 in statuses
         assert await stored(sqlite) == statuses.count(201)
     await app.state.services.votes.close()
+
+
+async def test_with_redaction_before_storage_no_free_text_of_a_vote_is_stored_as_it_came(database: Database) -> None:
+    await furnish(database)
+    app = build_app(database)
+    app.state.services.settings = Settings.model_validate({"privacy": {"redaction": "before_storage"}})
+    body = {
+        "type": "correction",
+        "target": {"completion_id": "chatcmpl-yes"},
+        "message": {"role": "assistant", "content": "打13800138000, or write to amy@example.org"},
+        "comment": "我的号码是138-0013-8000",
+    }
+    async with client_of(app) as client:
+        answer = await client.post("/v1/feedback", json=body)
+    await app.state.services.votes.close()
+    assert answer.status_code == 201
+    async with database.read() as session:
+        vote = (await session.scalars(select(Feedback))).one()
+        pair = (await session.scalars(select(PairRow))).one()
+    assert vote.body["comment"] == "我的号码是[PHONE_1]"
+    assert pair.body["chosen"]["message"]["content"] == "打[PHONE_1], or write to [EMAIL_1]"

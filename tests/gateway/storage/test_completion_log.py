@@ -94,3 +94,18 @@ async def test_too_much_text_waiting_is_not_kept(sqlite_url: str, monkeypatch: p
     log.write(row("x" * 2000), told.append)
     assert told == [False]
     await log.close()
+
+
+async def test_rows_are_stored_as_they_were_prepared_and_never_as_they_came(database: Database) -> None:
+    def prepare(one: CompletionRow) -> CompletionRow:
+        if "broken" in one.messages:
+            raise ValueError("cannot be prepared")
+        return one._replace(messages=one.messages.replace("amy@example.org", "[EMAIL_1]"))
+
+    log = CompletionLog(database.url, prepare)
+    rows = [row("amy@example.org"), row("broken amy@example.org"), row("hi")]
+    assert await asyncio.gather(*(written(log, one) for one in rows)) == [True, False, True]
+    await log.close()
+    async with database.read() as session:
+        found = {one.id: one.messages[0]["content"] for one in await session.scalars(select(Completion))}
+    assert found == {rows[0].id: "[EMAIL_1]", rows[2].id: "hi"}

@@ -1,0 +1,30 @@
+"""What becomes of a vote by a blocked rater, by a trusted one, and with a key that allows no training. Pure."""
+
+from dataclasses import replace
+
+from gateway.feedback.vote import Vote
+from gateway.storage.raters import BLOCKED, Standing
+
+NO_TRAINING = "no_training_key"
+"""Why a pair is excluded that a key with `train = false` has part in."""
+
+
+def under(vote: Vote, standing: Standing) -> Vote:
+    """The vote with its rater's trust, and without candidates where a key allows no training."""
+    rater = vote.rater.model_copy(update={"trusted": vote.rater.trusted or standing.trusted})
+    if standing.may_train:
+        return replace(vote, rater=rater)
+    candidates = tuple(replace(one, reason=one.reason or NO_TRAINING) for one in vote.candidates)
+    return replace(vote, rater=rater, candidates=candidates)
+
+
+def status_of(standing: Standing) -> str:
+    """`active`, or `held` as long as the rater is blocked."""
+    return "held" if standing.blocked else "active"
+
+
+def state_of(reason: str | None, standing: Standing) -> tuple[str, str | None]:
+    """State and reason of a pair that a rule struck out for `reason`, or did not."""
+    if reason is not None:
+        return "excluded", reason
+    return ("held", BLOCKED) if standing.blocked else ("eligible", None)

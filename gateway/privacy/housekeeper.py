@@ -1,0 +1,65 @@
+"""Carries out erasures soon after they are asked for, and deletes what is too old every hour: a job of every gateway
+worker, of which one works at a time. What is due is read from the records, so a restart neither misses nor doubles it.
+"""
+
+import asyncio
+import time
+
+import structlog
+
+from gateway.errors import DatabaseUnavailable
+from gateway.privacy.erasure import carry_out, look_again
+from gateway.privacy.retention import purge, purge_is_due
+from gateway.privacy.turns import turn
+from gateway.settings import Settings
+from gateway.storage.database import Database
+from gateway.storage.erasures import open_erasures, unchecked_erasures
+from gateway.telemetry.metrics import Metrics
+
+LOOK_SECONDS = 1.0
+LOOK_AGAIN_SECONDS = 60.0
+"""So long after an erasure it is looked for what was under way while it ran: a vote waits for its completion, a
+completion for its commit, both less than this."""
+
+log = structlog.get_logger(__name__)
+
+
+class Housekeeper:
+    """The job."""
+
+    def __init__(self, database: Database, settings: Settings, holder: str, metrics: Metrics) -> None:
+        self._database, self._settings, self._holder, self._metrics = database, settings, holder, metrics
+
+    async def run(self) -> None:
+        """Look for work until cancelled."""
+        while True:
+            try:
+                await self.step(time.time())
+            except DatabaseUnavailable as error:
+                log.warning("housekeeper_interrupted", error=error.message)
+            except Exception:
+                log.exception("housekeeper_failed")
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def step(self, now: float) -> None:
+        """Do what is due."""
+        retention = self._settings.privacy.retention
+        async with self._database.read() as session:
+            erasures = await open_erasures(session)
+            unchecked = await unchecked_erasures(session, now - LOOK_AGAIN_SECONDS)
+            due = await purge_is_due(session, retention, now)
+        if not (erasures or unchecked or due):
+            return
+        async with turn(self._database, self._holder) as ours:
+            if not ours:
+                return
+            store = self._settings.store_path
+            for erasure_id in erasures:
+                done = await carry_out(self._database, store, erasure_id)
+                log.info("erasure_done", erasure=erasure_id, counts=done.counts)
+            for erasure in unchecked:
+                await look_again(self._database, store, erasure, now)
+            if due:
+                deleted = await purge(self._database, store, retention, now)
+                self._metrics.purge_done(deleted, now)
+                log.info("retention_purged", **deleted)
