@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from gateway.contracts.message import Message
 from gateway.contracts.pair import FeedbackPair
 from gateway.formats.fields import Row
 
 WritableFormat = Literal["openai", "trl", "ms-swift", "alignway"]
+WRITABLE: tuple[WritableFormat, ...] = get_args(WritableFormat)
 
 
 def row_of(pair: FeedbackPair, format_: WritableFormat) -> Row:

@@ -10,8 +10,10 @@ from gateway.contracts.message import Message
 from gateway.contracts.prompt import prompt_hash
 from gateway.errors import AlignwayError, InvalidRequest
 from gateway.feedback.capture import Captured
+from gateway.feedback.split import split_side
+from gateway.settings import FeedbackSettings
 from gateway.storage.database import Database
-from gateway.storage.feedback_tables import Feedback
+from gateway.storage.feedback_tables import Feedback, PairRow, PromptSide
 from gateway.storage.tables import Table
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
@@ -86,3 +88,44 @@ async def test_a_batch_with_one_bad_row_stores_nothing(desk: Any) -> None:
 async def test_the_hash_of_a_prompt_is_that_of_the_contract(desk: Any) -> None:
     reply = (await desk.vote(HEAD | pair())).reply
     assert reply["target"]["prompt_hash"] == prompt_hash([Message(role="user", content="Hi")])
+
+
+async def test_source_and_licence_are_kept_on_each_pair_and_a_row_may_say_its_own(desk: Any) -> None:
+    own = {"prompt": "疼吗?", "chosen": "不疼。", "rejected": "?", "source": "ward", "licence": "CC0"}
+    await desk.vote(HEAD | {"pairs": [pair(), own]})
+    bodies = [row.body for row in await all_rows(desk.database, PairRow)]
+    assert sorted((body["source"], body["licence"], body["basis"]) for body in bodies) == [
+        ("crm", "internal", "import"),
+        ("ward", "CC0", "import"),
+    ]
+
+
+async def test_a_batch_that_skips_bad_rows_stores_the_others_and_tells_of_them(desk: Any) -> None:
+    captured = await desk.vote(HEAD | {"pairs": [pair("same", "same"), pair()], "on_error": "skip"})
+    assert len(captured.reply["data"]) == 1
+    assert [(error["line"], error["code"]) for error in captured.reply["errors"]] == [(1, "identical_outputs")]
+    assert len(await all_rows(desk.database, PairRow)) == 1
+
+
+async def test_every_prompt_of_an_import_gets_its_side_as_votes_would_give_it(desk: Any) -> None:
+    rows = [pair(input={"messages": [{"role": "user", "content": f"Question {n}"}]}) for n in range(60)]
+    await desk.vote(HEAD | {"pairs": rows})
+    key = desk.secrets.derive("holdout")
+    settled = {row.prompt_hash: row.side for row in await all_rows(desk.database, PromptSide)}
+    assert len(settled) == 60
+    assert settled == {name: split_side(key, "assistant", name, 0.3) for name in settled}
+
+
+async def test_the_share_held_out_falls_within_one_import(desk: Any) -> None:
+    desk.settings = FeedbackSettings(holdout_start_pairs=0, holdout_share=0.0)
+    await desk.vote(HEAD | {"pairs": [pair(f"{n}") for n in range(20)]})
+    assert {row.side for row in await all_rows(desk.database, PromptSide)} == {"train"}
+
+
+async def test_a_pair_that_was_taken_back_counts_again_when_it_is_imported_again(desk: Any) -> None:
+    first = await desk.vote(HEAD | pair())
+    async with desk.database.write() as session:
+        await desk.capture.retract(session, desk.caller, first.reply["id"])
+    again = await desk.vote(HEAD | pair())
+    assert (again.created, again.reply["id"], again.reply["revision"]) == (False, first.reply["id"], 2)
+    assert [one["state"] for one in again.reply["pairs"]] == ["eligible"]
