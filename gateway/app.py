@@ -25,6 +25,8 @@ from gateway.routes import (
     chat,
     completions,
     feedback,
+    feedback_imports,
+    files,
     health,
     models,
     passed_on,
@@ -62,7 +64,9 @@ ROUTERS = tuple(
         responses,
         passed_on,
         models,
+        feedback_imports,  # before feedback, whose routes take any word for an id
         feedback,
+        files,
         admin_keys,
         admin_audit,
         admin_usage,

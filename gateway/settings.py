@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from pydantic import Field, model_validator
 
+from gateway.sections.files import FileSettings
 from gateway.sections.learning import AlignerSettings, FeedbackSettings, TrustSettings
 from gateway.sections.models import DEFAULT_MODEL, EngineKind, EngineSettings, ModelSettings, Task
 from gateway.sections.section import Section
@@ -28,6 +29,7 @@ __all__ = [
     "EngineKind",
     "EngineSettings",
     "FeedbackSettings",
+    "FileSettings",
     "LimitSettings",
     "ModelSettings",
     "PoolSettings",
@@ -78,6 +80,7 @@ class Settings(Section):
     swap: SwapSettings = SwapSettings()
     limits: LimitSettings = LimitSettings()
     feedback: FeedbackSettings = FeedbackSettings()
+    files: FileSettings = FileSettings()
     aligner: AlignerSettings = AlignerSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 

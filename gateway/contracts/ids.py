@@ -25,6 +25,7 @@ KEY = "key_"
 PROJECT = "proj_"
 WORKER = "gw_"
 AUDIT = "audit_"
+FILE = "file-"
 
 WEIGHTS_NAME = "weights"
 """Under this model name an engine of ours serves its full weights; adapters go by `engine_name`."""
