@@ -1,6 +1,6 @@
 """What feedback there is, in counts, as `alignway feedback stats` shows it."""
 
-from typing import Any, TypedDict
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -9,14 +9,8 @@ from gateway.storage import feedback_stats as counts
 Rows = list[dict[str, Any]]
 
 
-class FeedbackStats(TypedDict):
-    """Each a list of rows: what is counted, and how many."""
-
-    votes: Rows
-    pairs: Rows
-    raters: Rows
-    sources: Rows
-    votes_by_day: Rows
+FeedbackStats = dict[str, Rows]
+"""Tables by name (votes, pairs, raters, sources, votes_by_day): what is counted, and how many."""
 
 
 async def feedback_stats(session: AsyncSession, alias: str | None, since: float) -> FeedbackStats:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from typing import Annotated, Any, BinaryIO, Literal, cast
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import FileResponse
@@ -45,7 +45,7 @@ async def upload_file(request: Request, caller: Trainer) -> dict[str, Any]:
     upload = await receive_upload(request, settings.files.limit_bytes, settings.server.receipt_seconds)
     file_id = ids.mint(ids.FILE)
     try:
-        kept = await asyncio.to_thread(keep_file, settings.store_path, file_id, cast(BinaryIO, upload.file.file))
+        kept = await asyncio.to_thread(keep_file, settings.store_path, file_id, upload.file.file)
     except OSError as error:
         raise StoreUnavailable(f"The file cannot be kept ({error.strerror or error}). Try again later.") from error
     finally:

@@ -31,8 +31,9 @@ async def count_sources(session: AsyncSession, alias: str | None) -> Counts:
 
 async def count_raters(session: AsyncSession, alias: str | None) -> Counts:
     """(kind, raters) of the active votes."""
-    statement = select(Feedback.rater_kind, func.count(Feedback.rater_hash.distinct())).group_by(Feedback.rater_kind)
-    statement = statement.where(Feedback.status == "active").order_by(Feedback.rater_kind)
+    statement: Select[Any] = select(Feedback.rater_kind, func.count(Feedback.rater_hash.distinct()))
+    statement = statement.where(Feedback.status == "active")
+    statement = statement.group_by(Feedback.rater_kind).order_by(Feedback.rater_kind)
     return (await session.execute(_of_alias(statement, Feedback, alias))).all()
 
 
