@@ -31,10 +31,9 @@ async def count_sources(session: AsyncSession, alias: str | None) -> Counts:
 
 async def count_raters(session: AsyncSession, alias: str | None) -> Counts:
     """(kind, raters) of the active votes."""
-    statement: Select[Any] = select(Feedback.rater_kind, func.count(Feedback.rater_hash.distinct()))
-    statement = statement.where(Feedback.status == "active")
-    statement = statement.group_by(Feedback.rater_kind).order_by(Feedback.rater_kind)
-    return (await session.execute(_of_alias(statement, Feedback, alias))).all()
+    conditions = [Feedback.status == "active"] + ([] if alias is None else [Feedback.alias == alias])
+    raters = select(Feedback.rater_kind, func.count(Feedback.rater_hash.distinct())).where(*conditions)
+    return (await session.execute(raters.group_by(Feedback.rater_kind).order_by(Feedback.rater_kind))).all()
 
 
 async def count_days(session: AsyncSession, alias: str | None, since: float) -> Counts:
