@@ -1,5 +1,6 @@
 """`/v1/files` through the openai SDK, and imports of what was uploaded, on both databases."""
 
+import asyncio
 import io
 import json
 from collections.abc import AsyncIterator
@@ -58,7 +59,9 @@ async def app(database: Database, tmp_path: Path) -> AsyncIterator[FastAPI]:
     app.state.services = SimpleNamespace(
         database=database,
         votes=GroupCommit(database, "durable"),
-        settings=Settings.model_validate({"data_dir": tmp_path / "data", "files": {"limit_bytes": LIMIT}}),
+        settings=Settings.model_validate(
+            {"data_dir": tmp_path / "data", "files": {"limit_bytes": LIMIT}, "server": {"receipt_seconds": 0.5}}
+        ),
         secrets=Secrets("root"),
         authenticator=Authenticator(database),
         metrics=Metrics(),
@@ -207,3 +210,18 @@ async def test_an_upload_says_what_is_wrong_with_it(client: AsyncOpenAI) -> None
             cast_to=object,
             options={"headers": {"Content-Type": "multipart/form-data"}},
         )
+
+
+async def test_an_upload_that_falls_silent_is_given_up(app: FastAPI) -> None:
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n{}'
+    finished = asyncio.Event()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield head
+        await asyncio.wait_for(finished.wait(), 30)
+
+    headers = {"authorization": "Bearer sk-trainer-00000000", "content-type": "multipart/form-data; boundary=b"}
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app)) as http:
+        answer = await http.post("http://gateway/v1/files", content=pieces(), headers=headers)
+    finished.set()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (408, "request_timeout")
