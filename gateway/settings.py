@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from gateway.sections.annotation import AnnotationSettings, ComparisonSettings, JudgeSettings
 from gateway.sections.datasets import DatasetSettings
+from gateway.sections.files import FileSettings
 from gateway.sections.learning import AlignerSettings, FeedbackSettings, IgnoredText, TrustSettings
 from gateway.sections.models import DEFAULT_MODEL, EngineKind, EngineSettings, ModelSettings, Task
 from gateway.sections.privacy import PresidioSettings, PrivacySettings, RedactionMode, RetentionSettings
@@ -35,6 +36,7 @@ __all__ = [
     "EngineKind",
     "EngineSettings",
     "FeedbackSettings",
+    "FileSettings",
     "IgnoredText",
     "JudgeSettings",
     "LimitSettings",
@@ -97,6 +99,7 @@ class Settings(Section):
     annotation: AnnotationSettings = AnnotationSettings()
     comparisons: ComparisonSettings = ComparisonSettings()
     judge: JudgeSettings = JudgeSettings()
+    files: FileSettings = FileSettings()
     aligner: AlignerSettings = AlignerSettings()
     privacy: PrivacySettings = PrivacySettings()
     telemetry: TelemetrySettings = TelemetrySettings()

@@ -7,8 +7,8 @@ from typing import Any
 
 from alignment.errors import BadPairs
 from alignment.gate.perplexity import read_paragraphs
-from alignment.pairs.fields import BadRow
-from alignment.pairs.formats import pair_of
+from gateway.formats.fields import BadRow
+from gateway.formats.pairs import pairs_of
 
 _TEXTS = Path(__file__).parent / "texts" / "calibration.txt"
 _MOST_SEQUENCES = 256
@@ -47,8 +47,10 @@ def _text_of(row: Any, tokenizer: Any) -> str:
         return str(row["text"])
     if "messages" in row and not row.keys() & {"chosen", "rejected", "rejected_response", "rejected_messages"}:
         return _rendered(row["messages"], tokenizer)
-    pair = pair_of(row, fallback_id="row")
-    return _rendered([message.template_dict() for message in (*pair.prompt, pair.chosen)], tokenizer)
+    pairs = pairs_of(row)
+    if not pairs:
+        raise BadRow("the row holds no pair")
+    return _rendered([message.template_dict() for message in (*pairs[0].prompt, pairs[0].chosen)], tokenizer)
 
 
 def _rendered(messages: Sequence[dict[str, Any]], tokenizer: Any) -> str:

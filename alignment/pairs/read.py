@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from alignment.errors import BadPairs
-from alignment.pairs.answers import demonstrations_of, is_answer, thumbs_of
-from alignment.pairs.fields import BadRow
-from alignment.pairs.formats import pair_of
 from alignment.pairs.pair import Answer, PreferencePair
-from alignment.pairs.table import raw_rows
+from alignment.pairs.table import named_rows
+from gateway.formats.answers import demonstrations_of, is_answer, thumbs_of
+from gateway.formats.fields import BadRow
+from gateway.formats.pairs import pairs_of
+from gateway.formats.record import RowAnswer, RowPair
 
 _SHOWN_PROBLEMS = 5
 _Item = TypeVar("_Item", PreferencePair, Answer)
@@ -21,29 +22,47 @@ def read_pairs(path: Path) -> list[PreferencePair]:
     Blank lines are no rows. `BadPairs` names the places and reasons of the first few bad rows if any row is bad or an
     id occurs twice, and what to do if there is no row or something cannot be read.
     """
-    return _read(path, _only_pair)
+    return _read(path, _only_pairs)
 
 
 def read_thumbs(path: Path) -> list[Answer]:
     """Single answers, each with its thumb; of pairs both sides."""
-    return _read(path, thumbs_of)
+    return _read(path, lambda row, fallback_id: [_answer(one, fallback_id) for one in thumbs_of(row)])
 
 
 def read_demonstrations(path: Path) -> list[Answer]:
     """Answers to imitate; of pairs the chosen side. Those with a thumb down are among them, for the caller to count."""
-    return _read(path, demonstrations_of)
+    return _read(path, lambda row, fallback_id: [_answer(one, fallback_id) for one in demonstrations_of(row)])
 
 
-def _only_pair(row: Any, fallback_id: str) -> list[PreferencePair]:
+def _only_pairs(row: Any, fallback_id: str) -> list[PreferencePair]:
     if is_answer(row):
         raise BadRow("a single answer is no pair; train on answers with method kto (a thumb each) or sft")
-    return [pair_of(row, fallback_id)]
+    found = pairs_of(row)
+    return [_pair(one, fallback_id, f":{n}" * (len(found) > 1)) for n, one in enumerate(found, start=1)]
+
+
+def _pair(pair: RowPair, fallback_id: str, suffix: str) -> PreferencePair:
+    name = f"{pair.id or fallback_id}{suffix}"
+    return PreferencePair(name, pair.prompt, pair.chosen, pair.rejected, pair.weight, pair.tools)
+
+
+def _answer(answer: RowAnswer, fallback_id: str) -> Answer:
+    name = answer.id or fallback_id
+    return Answer(
+        name if answer.side is None else f"{name}:{answer.side}",
+        answer.prompt,
+        answer.completion,
+        answer.is_desirable,
+        answer.weight,
+        answer.tools,
+    )
 
 
 def _read(path: Path, parse: Callable[[Any, str], Sequence[_Item]]) -> list[_Item]:
     found: dict[str, _Item] = {}
     problems: list[str] = []
-    for place, fallback_id, row in raw_rows(path):
+    for place, fallback_id, row in named_rows(path):
         try:
             for item in _parsed(row, fallback_id, parse):
                 if item.id in found:

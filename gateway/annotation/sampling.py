@@ -23,7 +23,7 @@ from gateway.errors import AlignwayError
 from gateway.feedback.bodies import ChoiceRef
 from gateway.feedback.completions import is_task_call
 from gateway.feedback.identity import KeyedHashes
-from gateway.feedback.pairing import flaw_of_outputs
+from gateway.formats.flaws import flaw_of_outputs
 from gateway.routing.policy import Target
 from gateway.routing.pool import Lease, Pool
 from gateway.sections.learning import TASK_PROMPTS

@@ -29,6 +29,7 @@ TASK = "task_"
 VERDICT = "verdict_"
 GOLD = "gold_"
 ERASURE = "erasure_"
+FILE = "file-"
 
 WEIGHTS_NAME = "weights"
 """Under this model name an engine of ours serves its full weights; adapters go by `engine_name`."""

@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from gateway.contracts.message import Message
 from gateway.contracts.pair import RaterKind
 from gateway.errors import InvalidRequest
+from gateway.formats.pairs import FormatName
 from gateway.wire.json_body import spelt
 
 CHOICES_MAX = 16
@@ -110,22 +110,6 @@ class CorrectionBody(Body):
         return (self.target,)
 
 
-class ImportedPrompt(Part):
-    """The prompt of an imported pair."""
-
-    messages: tuple[Message, ...] = Field(min_length=1, max_length=1024)
-    tools: tuple[dict[str, Any], ...] = Field(default=(), max_length=256)
-
-
-class ImportedRow(Part):
-    """One preference made elsewhere, in OpenAI's shape."""
-
-    input: ImportedPrompt
-    preferred_output: tuple[Message, ...] = Field(min_length=1)
-    non_preferred_output: tuple[Message, ...] = Field(min_length=1)
-    external_id: Label | None = None
-
-
 class ImportBody(Body):
     """What is said of imported pairs, be it one or a batch."""
 
@@ -136,28 +120,31 @@ class ImportBody(Body):
     """Under which licence they may be used."""
     alias: Label | None = None
     """Which alias they may train; default: the only one of the project."""
+    format: FormatName | Literal["auto"] = "auto"
+    """The shape of the rows; `auto`: whatever their keys say."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """Whether a bad row stops all, or is left out and told of."""
+
+    @property
+    def named_format(self) -> FormatName | None:
+        """The format, where it is named."""
+        return None if self.format == "auto" else self.format
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What the body says beside its pairs that is kept with each of them."""
+        kept = {"tags", "comment", "metadata"}
+        return self.model_dump(mode="json", exclude_none=True, exclude_defaults=True, include=kept)
 
 
 class PairBody(ImportBody):
-    """One imported pair."""
+    """One imported pair; `gateway/formats` reads the row."""
 
-    input: ImportedPrompt
-    preferred_output: tuple[Message, ...] = Field(min_length=1)
-    non_preferred_output: tuple[Message, ...] = Field(min_length=1)
-
-    @property
-    def row(self) -> ImportedRow:
-        """The pair alone."""
-        return ImportedRow(
-            input=self.input,
-            preferred_output=self.preferred_output,
-            non_preferred_output=self.non_preferred_output,
-            external_id=self.external_id,
-        )
+    row: dict[str, Any]
 
 
 class PairBatchBody(ImportBody):
-    """Up to 100 imported pairs, taken all or none; `gateway/feedback/imports.py` reads the rows, to report on each."""
+    """Up to 100 imported rows; `gateway/formats` reads them, to report on each."""
 
     pairs: tuple[Any, ...] = Field(min_length=1, max_length=BATCH_MAX)
 
@@ -180,11 +167,20 @@ def parse_body(raw: object) -> AnyBody:
             code="unsupported_type",
         )
     model = PairBatchBody if name == "pair" and "pairs" in raw else _BODIES[name]
+    if model is PairBody:
+        raw = _with_row_apart(raw)
     try:
         return model.model_validate(raw)
     except ValidationError as error:
         param, reason, code = explain(error)
         raise InvalidRequest(f"`{param or name}`: {reason}.", param=param, code=code) from error
+
+
+def _with_row_apart(raw: dict[str, Any]) -> dict[str, Any]:
+    """One pair stands among the fields of its body; whatever is none of these belongs to the row."""
+    head = {name: value for name, value in raw.items() if name in ImportBody.model_fields}
+    row = {name: value for name, value in raw.items() if name not in ImportBody.model_fields}
+    return head | {"row": row | ({"external_id": raw["external_id"]} if "external_id" in raw else {})}
 
 
 def explain(error: ValidationError) -> tuple[str | None, str, str]:

@@ -13,16 +13,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.ids import FEEDBACK, PAIR, mint
 from gateway.contracts.pair import Rater
-from gateway.errors import InvalidRequest
 from gateway.feedback.bodies import AnyBody, CorrectionBody, PairBatchBody, PairBody, PreferenceBody
 from gateway.feedback.identity import DELEGATE, WRITE_TEXT, Caller, KeyedHashes, own_rater, rater_of, require_scope
+from gateway.feedback.import_alias import alias_of_import
+from gateway.feedback.import_store import ImportStore, ImportTerms
 from gateway.feedback.imports import read_rows
 from gateway.feedback.pairing import RETRACTED, SUPERSEDED, Judgement, pair_of
 from gateway.feedback.reading import FeedbackNotFound
 from gateway.feedback.replies import deleted_reply, feedback_reply, list_reply
 from gateway.feedback.standing import state_of, status_of, under
 from gateway.feedback.targets import load_targets
-from gateway.feedback.vote import Vote, correction_vote, import_vote, preference_vote
+from gateway.feedback.vote import Vote, correction_vote, preference_vote
 from gateway.settings import FeedbackSettings
 from gateway.storage import feedback as rows
 from gateway.storage import pairs as pair_rows
@@ -45,6 +46,7 @@ class FeedbackCapture:
     def __init__(self, settings: FeedbackSettings, hashes: KeyedHashes) -> None:
         self._settings = settings
         self._hashes = hashes
+        self._imports = ImportStore(settings)
 
     async def capture(
         self, session: AsyncSession, caller: Caller, body: AnyBody, rater: Rater | None = None
@@ -79,12 +81,23 @@ class FeedbackCapture:
     async def _import(
         self, session: AsyncSession, caller: Caller, rater: Rater, body: PairBody | PairBatchBody
     ) -> Captured:
-        imported = read_rows(body, weight=self._settings.trust.imported_pair)
-        alias = await _alias_of_import(session, caller.project_id, body.alias)
-        captured = [await self._store(session, caller, import_vote(body, rater, alias, row)) for row in imported]
-        if isinstance(body, PairBody):
-            return captured[0]
-        return Captured(list_reply([one.reply for one in captured]), any(one.created for one in captured))
+        read = read_rows(body)
+        terms = ImportTerms(
+            project_id=caller.project_id,
+            key_id=caller.key_id,
+            alias=await alias_of_import(session, caller.project_id, body.alias),
+            source=body.source,
+            licence=body.licence,
+            rater=rater,
+            said=body.said,
+        )
+        stored = await self._imports.store(session, terms, read.imported)
+        derived = await pair_rows.pairs_of_feedback(session, [vote.id for vote in stored.votes], but_not=SUPERSEDED)
+        replies = [feedback_reply(vote, derived[vote.id]) for vote in stored.votes]
+        if isinstance(body, PairBody) and len(replies) == 1:
+            return Captured(replies[0], stored.new > 0)
+        errors = {"errors": [error.as_json for error in read.errors]} if read.errors else {}
+        return Captured(list_reply(replies) | errors, stored.new > 0)
 
     async def _store(self, session: AsyncSession, caller: Caller, vote: Vote) -> Captured:
         now = time.time()
@@ -119,17 +132,6 @@ class FeedbackCapture:
             state, reason = state_of(candidate.reason, standing)
             derived.append(await pair_rows.add_pair(session, pair, vote.alias, state, reason))
         return derived
-
-
-async def _alias_of_import(session: AsyncSession, project_id: str, wanted: str | None) -> str:
-    names = await rows.aliases_of_project(session, project_id)
-    if wanted is None and len(names) == 1:
-        return names[0]
-    if wanted is not None and wanted in names:
-        return wanted
-    choices = f"This project's aliases are: {', '.join(names)}." if names else "This project has no alias."
-    problem = "Say which `alias` the pairs may train." if wanted is None else f"There is no alias {wanted!r} here."
-    raise InvalidRequest(f"{problem} {choices}", param="alias", code="unknown_alias")
 
 
 def _says_the_same(feedback: Feedback, vote: Vote) -> bool:

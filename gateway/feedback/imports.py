@@ -6,25 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
 from gateway.contracts.message import Message
 from gateway.contracts.pair import Side
 from gateway.contracts.prompt import normal_text, prompt_hash
 from gateway.errors import InvalidRequest
-from gateway.feedback.bodies import ImportedRow, PairBatchBody, PairBody, explain
-from gateway.feedback.pairing import Candidate, flaw_of_outputs
+from gateway.feedback.bodies import PairBatchBody, PairBody
+from gateway.feedback.pairing import Candidate
+from gateway.formats.fields import BadRow
+from gateway.formats.pairs import FormatName, pairs_of
+from gateway.formats.record import RowPair
 
 LINES_IN_MESSAGE = 5
-
-_EXPLANATIONS = {
-    "prompt_ends_with_assistant": "the prompt ends with an assistant message; it must end with what is answered",
-    "multi_turn_output": "an output has several messages; give one assistant message for each side",
-    "output_not_by_assistant": "an output must have the role `assistant`",
-    "tool_calls_without_tools": "an output calls a tool, but `input.tools` declares none",
-    "empty_output": "one of the outputs is empty",
-    "identical_outputs": "the outputs are equal, so nothing is preferred",
-}
+WEIGHT_MAX = 10.0
+"""A row that asks for more is an error: one file could outweigh everything else."""
 
 
 @dataclass(frozen=True)
@@ -35,70 +29,101 @@ class RowError:
     code: str
     message: str
 
+    @property
+    def as_json(self) -> dict[str, Any]:
+        """As clients see it."""
+        return {"line": self.line, "code": self.code, "message": self.message}
+
 
 class InvalidPairs(InvalidRequest):
-    """Rows of a batch that cannot be imported; none was. `details` has one entry per bad row."""
+    """Rows that cannot be imported; none was. `details` has one entry per bad row that is told of."""
 
     code, param = "invalid_pairs", "pairs"
 
-    def __init__(self, errors: Sequence[RowError], rows: int) -> None:
+    def __init__(self, errors: Sequence[RowError], rows: int, bad: int | None = None) -> None:
+        """`bad`: how many rows are bad, where more are than `errors` tells of."""
+        bad = len(errors) if bad is None else bad
         named = "; ".join(f"line {error.line}: {error.code} ({error.message})" for error in errors[:LINES_IN_MESSAGE])
-        more = f"; and {len(errors) - LINES_IN_MESSAGE} more" if len(errors) > LINES_IN_MESSAGE else ""
-        super().__init__(f"{len(errors)} of {rows} pairs are invalid, so none was imported. {named}{more}.")
-        self.details = [{"line": error.line, "code": error.code, "message": error.message} for error in errors]
+        more = f"; and {bad - LINES_IN_MESSAGE} more" if bad > LINES_IN_MESSAGE else ""
+        super().__init__(
+            f"{bad} of {rows} rows are invalid, so none was imported. {named}{more}. Mend them, or leave them out "
+            "with `on_error` = `skip`."
+        )
+        self.details = [error.as_json for error in errors]
 
 
 @dataclass(frozen=True)
 class Imported:
-    """A row that may be imported."""
+    """A pair that may be imported."""
 
-    row: ImportedRow
+    pair: RowPair
     prompt_hash: str
     content_hash: str
-    candidate: Candidate
+
+    def candidate(self, trust: float) -> Candidate:
+        """The pair as it would be derived, its weight multiplied by how far imports are trusted."""
+        chosen, rejected = self.pair.origins
+        return Candidate(
+            Side(message=self.pair.chosen, origin=chosen),
+            Side(message=self.pair.rejected, origin=rejected),
+            self.pair.weight * trust,
+            fact=self.pair.fact,
+        )
 
 
-def read_rows(body: PairBody | PairBatchBody, *, weight: float) -> list[Imported]:
-    """The rows of a body, all or none: raises `InvalidRequest` for one pair, `InvalidPairs` for a batch."""
+@dataclass(frozen=True)
+class ReadRows:
+    """The pairs of a body, and the rows left out of it."""
+
+    imported: tuple[Imported, ...]
+    errors: tuple[RowError, ...] = ()
+
+
+def read_rows(body: PairBody | PairBatchBody) -> ReadRows:
+    """The rows of a body. Raises `InvalidRequest` for one pair, `InvalidPairs` for a batch, unless it skips errors."""
     if isinstance(body, PairBody):
-        if flaw := flaw_of_row(body.row):
-            raise InvalidRequest(f"This pair cannot be imported: {_EXPLANATIONS[flaw]}.", code=flaw)
-        return [_imported(body.row, weight)]
-    rows = [_read_row(line, raw) for line, raw in enumerate(body.pairs, start=1)]
-    if errors := [row for row in rows if isinstance(row, RowError)]:
-        raise InvalidPairs(errors, len(rows))
-    return [_imported(row, weight) for row in rows if isinstance(row, ImportedRow)]
+        try:
+            return ReadRows(tuple(imported_of(body.row, body.named_format)))
+        except BadRow as error:
+            message = f"This pair cannot be imported: {error.message}."
+            raise InvalidRequest(message, code=error.code) from error
+    imported: list[Imported] = []
+    errors: list[RowError] = []
+    for line, raw in enumerate(body.pairs, start=1):
+        try:
+            imported += imported_of(raw, body.named_format)
+        except BadRow as error:
+            errors.append(RowError(line, error.code, error.message))
+    if errors and body.on_error == "stop":
+        raise InvalidPairs(errors, len(body.pairs))
+    return ReadRows(tuple(imported), tuple(errors))
 
 
-def flaw_of_row(row: ImportedRow) -> str | None:
-    """The code of the first rule that a row breaks."""
-    outputs = row.preferred_output + row.non_preferred_output
-    if row.input.messages[-1].role == "assistant":
-        return "prompt_ends_with_assistant"
-    if len(outputs) != 2:
-        return "multi_turn_output"
-    if any(output.role != "assistant" for output in outputs):
-        return "output_not_by_assistant"
-    if any(output.tool_calls for output in outputs) and not row.input.tools:
-        return "tool_calls_without_tools"
-    return flaw_of_outputs(*outputs)
+def imported_of(raw: Any, format_: FormatName | None) -> list[Imported]:
+    """The pairs of a row as JSON gave it; none of a rating that compares nothing. Raises `BadRow`."""
+    if isinstance(raw, BadRow):
+        raise raw
+    if not isinstance(raw, dict):
+        raise BadRow(f"expected an object, found {type(raw).__name__}")
+    return [_imported(pair) for pair in pairs_of(raw, format_)]
 
 
-def _read_row(line: int, raw: Any) -> ImportedRow | RowError:
+def _imported(pair: RowPair) -> Imported:
+    if pair.weight > WEIGHT_MAX:
+        raise BadRow(f"weight is {pair.weight:g}; an imported pair weighs at most {WEIGHT_MAX:g}")
+    if any(_holds_nul(message) for message in (*pair.prompt, pair.chosen, pair.rejected)):
+        raise BadRow("a text holds a NUL character (\\u0000), which cannot be stored")
     try:
-        row = ImportedRow.model_validate(raw)
-    except ValidationError as error:
-        place, reason, code = explain(error)
-        return RowError(line, code, f"{place}: {reason}" if place else reason)
-    flaw = flaw_of_row(row)
-    return RowError(line, flaw, _EXPLANATIONS[flaw]) if flaw else row
+        prompt = prompt_hash(pair.prompt, pair.tools)
+        return Imported(pair, prompt, _content_hash(prompt, pair.chosen, pair.rejected))
+    except UnicodeEncodeError as error:
+        raise BadRow("a text holds half a surrogate pair, which is no character") from error
 
 
-def _imported(row: ImportedRow, weight: float) -> Imported:
-    prompt = prompt_hash(row.input.messages, row.input.tools)
-    chosen, rejected = row.preferred_output[0], row.non_preferred_output[0]
-    candidate = Candidate(Side(message=chosen, origin="import"), Side(message=rejected, origin="import"), weight)
-    return Imported(row, prompt, _content_hash(prompt, chosen, rejected), candidate)
+def _holds_nul(message: Message) -> bool:
+    if isinstance(message.content, str) and message.tool_calls is None:
+        return "\0" in message.content or "\0" in (message.reasoning or "")
+    return "\\u0000" in message.model_dump_json()
 
 
 def _content_hash(prompt: str, chosen: Message, rejected: Message) -> str:

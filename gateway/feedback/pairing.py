@@ -11,14 +11,12 @@ from typing import Any
 
 from gateway.contracts.message import Message
 from gateway.contracts.pair import Basis, FeedbackPair, Rater, Side
-from gateway.contracts.prompt import normal_text
 from gateway.feedback.completions import LoggedChoice
 from gateway.feedback.edits import is_typo
+from gateway.formats.flaws import flaw_of_outputs
 
-IDENTICAL = "identical_outputs"
 TRUNCATED = "truncated_output"
 FILTERED = "filtered_output"
-EMPTY = "empty_output"
 FAILED = "failed_completion"
 TASK = "task_call"
 PAIR_LIMIT = "pair_limit"
@@ -112,15 +110,6 @@ def candidate_of_correction(
     return Candidate(chosen, original.side, typo_weight if typo else weight, reason)
 
 
-def flaw_of_outputs(chosen: Message, rejected: Message) -> str | None:
-    """The rule by which two outputs make no pair, whoever wrote them."""
-    if _is_empty(chosen) or _is_empty(rejected):
-        return EMPTY
-    if normal_text(chosen.text) == normal_text(rejected.text) and _calls(chosen) == _calls(rejected):
-        return IDENTICAL
-    return None
-
-
 def _flaw_of_preference(chosen: LoggedChoice, rejected: LoggedChoice) -> str | None:
     if flaw := _flaw_of_ending(chosen) or _flaw_of_ending(rejected):
         return flaw
@@ -135,12 +124,3 @@ def _flaw_of_ending(choice: LoggedChoice) -> str | None:
     if choice.status != "finished":
         return FAILED
     return FILTERED if choice.finish_reason == "content_filter" else None
-
-
-def _is_empty(message: Message) -> bool:
-    return not message.text.strip() and not message.tool_calls
-
-
-def _calls(message: Message) -> list[Any]:
-    """What tools were called with; the ids of calls differ always and mean nothing."""
-    return [call.get("function", call) for call in message.tool_calls or ()]

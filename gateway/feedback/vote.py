@@ -6,10 +6,9 @@ from typing import Any
 
 from gateway.contracts.message import Message
 from gateway.contracts.pair import Rater
-from gateway.feedback.bodies import AnyBody, CorrectionBody, PairBatchBody, PairBody, PreferenceBody
+from gateway.feedback.bodies import CorrectionBody, PreferenceBody
 from gateway.feedback.completions import LoggedChoice, require_one_prompt
-from gateway.feedback.identity import key_of_content, key_of_targets
-from gateway.feedback.imports import Imported
+from gateway.feedback.identity import key_of_targets
 from gateway.feedback.pairing import Candidate, candidate_of_correction, candidates_of_preference
 from gateway.settings import FeedbackSettings
 
@@ -61,24 +60,6 @@ def correction_vote(
     return _vote_on_choices(body, rater, choices, (candidate,))
 
 
-def import_vote(body: PairBody | PairBatchBody, rater: Rater, alias: str, imported: Imported) -> Vote:
-    """A pair made elsewhere."""
-    row = imported.row
-    own = {"content_hash": imported.content_hash} | ({"external_id": row.external_id} if row.external_id else {})
-    return Vote(
-        type=body.type,
-        natural_key=key_of_content(rater, imported.content_hash, row.external_id),
-        body=_stored_body(body) | own,
-        alias=alias,
-        rater=rater,
-        messages=row.input.messages,
-        tools=row.input.tools,
-        prompt_hash=imported.prompt_hash,
-        release_ids=(),
-        candidates=(imported.candidate,),
-    )
-
-
 def _vote_on_choices(
     body: PreferenceBody | CorrectionBody,
     rater: Rater,
@@ -100,7 +81,6 @@ def _vote_on_choices(
     )
 
 
-def _stored_body(body: AnyBody) -> dict[str, Any]:
-    """What is kept of a body: never the rater's name; the text of imported pairs lies in the pairs alone."""
-    left_out = {"rater", "pairs", "input", "preferred_output", "non_preferred_output"}
-    return body.model_dump(mode="json", exclude_none=True, exclude=left_out)
+def _stored_body(body: PreferenceBody | CorrectionBody) -> dict[str, Any]:
+    """What is kept of a body: never the rater's name."""
+    return body.model_dump(mode="json", exclude_none=True, exclude={"rater"})

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -25,27 +26,32 @@ async def add_pair(session: AsyncSession, pair: FeedbackPair, alias: str, state:
 
 def pair_row(pair: FeedbackPair, alias: str, state: str, reason: str | None) -> PairRow:
     """A pair as a row."""
-    return PairRow(
-        id=pair.id,
-        feedback_id=pair.feedback_ids[0],
-        project_id=pair.project_id,
-        alias=alias,
-        prompt_hash=pair.prompt_hash,
-        state=state,
-        reason=reason,
-        body=pair.model_dump(mode="json", exclude_none=True),
-        created_at=pair.judged_at.timestamp(),
-        chosen_digest=digest_of(pair.chosen.message),
-        rejected_digest=digest_of(pair.rejected.message),
-        rater_hash=pair.rater.id_hash,
-        rater_kind=pair.rater.kind,
-        rater_trusted=pair.rater.trusted,
-        basis=pair.basis,
-        source=pair.source,
-        weight=pair.weight,
-        chosen_release=pair.chosen.release_id if pair.chosen.origin == "model" else None,
-        rejected_release=pair.rejected.release_id if pair.rejected.origin == "model" else None,
-    )
+    return PairRow(**pair_values(pair, alias, state, reason))
+
+
+def pair_values(pair: FeedbackPair, alias: str, state: str, reason: str | None) -> dict[str, Any]:
+    """The columns of a pair."""
+    return {
+        "id": pair.id,
+        "feedback_id": pair.feedback_ids[0],
+        "project_id": pair.project_id,
+        "alias": alias,
+        "prompt_hash": pair.prompt_hash,
+        "state": state,
+        "reason": reason,
+        "body": pair.model_dump(mode="json", exclude_none=True),
+        "created_at": pair.judged_at.timestamp(),
+        "chosen_digest": digest_of(pair.chosen.message),
+        "rejected_digest": digest_of(pair.rejected.message),
+        "rater_hash": pair.rater.id_hash,
+        "rater_kind": pair.rater.kind,
+        "rater_trusted": pair.rater.trusted,
+        "basis": pair.basis,
+        "source": pair.source,
+        "weight": pair.weight,
+        "chosen_release": pair.chosen.release_id if pair.chosen.origin == "model" else None,
+        "rejected_release": pair.rejected.release_id if pair.rejected.origin == "model" else None,
+    }
 
 
 def digest_of(message: Message) -> int:

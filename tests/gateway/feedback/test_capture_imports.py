@@ -11,7 +11,7 @@ from gateway.contracts.prompt import prompt_hash
 from gateway.errors import AlignwayError, InvalidRequest
 from gateway.feedback.capture import Captured
 from gateway.storage.database import Database
-from gateway.storage.feedback_tables import Feedback
+from gateway.storage.feedback_tables import Feedback, PairRow
 from gateway.storage.tables import Table
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
@@ -86,3 +86,29 @@ async def test_a_batch_with_one_bad_row_stores_nothing(desk: Any) -> None:
 async def test_the_hash_of_a_prompt_is_that_of_the_contract(desk: Any) -> None:
     reply = (await desk.vote(HEAD | pair())).reply
     assert reply["target"]["prompt_hash"] == prompt_hash([Message(role="user", content="Hi")])
+
+
+async def test_source_and_licence_are_kept_on_each_pair_and_a_row_may_say_its_own(desk: Any) -> None:
+    own = {"prompt": "疼吗?", "chosen": "不疼。", "rejected": "?", "source": "ward", "licence": "CC0"}
+    await desk.vote(HEAD | {"pairs": [pair(), own]})
+    bodies = [row.body for row in await all_rows(desk.database, PairRow)]
+    assert sorted((body["source"], body["licence"], body["basis"]) for body in bodies) == [
+        ("crm", "internal", "import"),
+        ("ward", "CC0", "import"),
+    ]
+
+
+async def test_a_batch_that_skips_bad_rows_stores_the_others_and_tells_of_them(desk: Any) -> None:
+    captured = await desk.vote(HEAD | {"pairs": [pair("same", "same"), pair()], "on_error": "skip"})
+    assert len(captured.reply["data"]) == 1
+    assert [(error["line"], error["code"]) for error in captured.reply["errors"]] == [(1, "identical_outputs")]
+    assert len(await all_rows(desk.database, PairRow)) == 1
+
+
+async def test_a_pair_that_was_taken_back_counts_again_when_it_is_imported_again(desk: Any) -> None:
+    first = await desk.vote(HEAD | pair())
+    async with desk.database.write() as session:
+        await desk.capture.retract(session, desk.caller, first.reply["id"])
+    again = await desk.vote(HEAD | pair())
+    assert (again.created, again.reply["id"], again.reply["revision"]) == (False, first.reply["id"], 2)
+    assert [one["state"] for one in again.reply["pairs"]] == ["eligible"]

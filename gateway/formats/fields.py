@@ -11,13 +11,18 @@ from gateway.contracts.message import Message
 
 Row = dict[str, Any]
 
-OPTIONAL_KEYS = frozenset({"id", "weight", "tools", "source", "metadata"})
+OPTIONAL_KEYS = frozenset({"id", "external_id", "weight", "tools", "source", "licence", "metadata"})
 """Every shape may hold these beside its own keys; any other is an error, not a guess."""
 _THOUGHT = re.compile(r"\s*<think>(.*?)</think>\s*", re.DOTALL)
+MULTI_TURN, NOT_BY_ASSISTANT = "multi_turn_output", "output_not_by_assistant"
 
 
 class BadRow(ValueError):
-    """One row that cannot be trained on; the text is the reason."""
+    """One row that cannot be trained on; the text is the reason, `code` its name for programs."""
+
+    def __init__(self, message: str, code: str = "invalid_value") -> None:
+        super().__init__(message)
+        self.message, self.code = message, code
 
 
 def check_keys(row: Row, required: frozenset[str]) -> None:
@@ -25,7 +30,8 @@ def check_keys(row: Row, required: frozenset[str]) -> None:
     if strangers := sorted(row.keys() - required - OPTIONAL_KEYS):
         raise BadRow(
             f"unknown key {strangers[0]!r}; besides {', '.join(sorted(required))} a row may hold "
-            f"{', '.join(sorted(OPTIONAL_KEYS))}"
+            f"{', '.join(sorted(OPTIONAL_KEYS))}",
+            "unknown_parameter",
         )
 
 
@@ -46,7 +52,7 @@ def reply(value: Any, prompt: Sequence[Message], name: str) -> Message:
     if len(found) > 1 and found[:-1] == tuple(prompt):
         return found[-1]
     if len(found) > 1:
-        raise BadRow(f"{name} holds {len(found)} messages that do not begin with the prompt of the row")
+        raise BadRow(f"{name} holds {len(found)} messages that do not begin with the prompt of the row", MULTI_TURN)
     return only(found, name)
 
 
@@ -70,14 +76,14 @@ def messages(value: Any, name: str) -> tuple[Message, ...]:
 def only(found: tuple[Message, ...], name: str) -> Message:
     """The one message there must be."""
     if len(found) != 1:
-        raise BadRow(f"{name} must be exactly one message, found {len(found)}")
+        raise BadRow(f"{name} must be exactly one message, found {len(found)}", MULTI_TURN)
     return found[0]
 
 
 def check_assistant(message: Message, name: str) -> None:
     """Raise `BadRow` if somebody else said it."""
     if message.role != "assistant":
-        raise BadRow(f"{name} must be an assistant message, found role {message.role!r}")
+        raise BadRow(f"{name} must be an assistant message, found role {message.role!r}", NOT_BY_ASSISTANT)
 
 
 def weight(value: Any) -> float:
@@ -85,6 +91,16 @@ def weight(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
         raise BadRow(f"weight must be a number above 0, found {value!r}")
     return float(value)
+
+
+def label(row: Row, name: str) -> str | None:
+    """A short text such as `source`, if the row has it: 1 to 256 characters."""
+    value = row.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str) or not 1 <= len(value) <= 256:
+        raise BadRow(f"{name} must be text of 1 to 256 characters")
+    return value
 
 
 def tools(value: Any) -> tuple[dict[str, Any], ...]:

@@ -3,56 +3,64 @@
 trl        `prompt`, `completion` (text or messages); with `label`, true for a thumb up
 chat       `messages` that end with the answer, as OpenAI and ms-swift have them; with `label`, true for a thumb up
 
-Pairs do too: their chosen side is a good answer, their rejected side one with a thumb down.
+A rating of Open WebUI's is a thumb. Pairs do too: their chosen side is a good answer, their rejected side one with a
+thumb down.
 """
 
-from typing import Any
+from typing import Any, Literal
 
-from alignment.pairs.fields import BadRow, Row, check_assistant, check_keys, messages, prompt_messages, reply
-from alignment.pairs.fields import tools as read_tools
-from alignment.pairs.fields import weight as read_weight
-from alignment.pairs.formats import is_pair, pair_of
-from alignment.pairs.pair import Answer, PreferencePair
 from gateway.contracts.message import Message
+from gateway.formats import openwebui
+from gateway.formats.fields import BadRow, Row, check_assistant, check_keys, messages, prompt_messages, reply
+from gateway.formats.fields import tools as read_tools
+from gateway.formats.fields import weight as read_weight
+from gateway.formats.pairs import format_of, pairs_of
+from gateway.formats.record import RowAnswer, RowPair
 
 _TRL, _CHAT, _LABEL = frozenset({"prompt", "completion"}), frozenset({"messages"}), "label"
 
 
-def thumbs_of(row: Row, fallback_id: str) -> list[Answer]:
+def thumbs_of(row: Row) -> list[RowAnswer]:
     """The answer with its thumb; of a pair both sides. Raises `BadRow`."""
-    if is_pair(row):
-        pair = pair_of(row, fallback_id)
-        return [_side(pair, "chosen", is_desirable=True), _side(pair, "rejected", is_desirable=False)]
+    format_ = format_of(row)
+    if format_ == "openwebui":
+        return openwebui.answers_of(row)
+    if format_ is not None:
+        (pair,) = pairs_of(row)
+        return [_side(pair, is_desirable=True), _side(pair, is_desirable=False)]
     if _LABEL not in row:
         raise BadRow("there is no thumb: give label true or false, or take method sft, which learns from good answers")
-    return [_answer(row, fallback_id)]
+    return [_answer(row)]
 
 
-def demonstrations_of(row: Row, fallback_id: str) -> list[Answer]:
+def demonstrations_of(row: Row) -> list[RowAnswer]:
     """The answer to learn from; of a pair the chosen side. One with a thumb down says so itself. Raises `BadRow`."""
-    if is_pair(row):
-        return [_side(pair_of(row, fallback_id), "chosen", is_desirable=True)]
-    return [_answer(row, fallback_id)]
+    format_ = format_of(row)
+    if format_ == "openwebui":
+        return openwebui.answers_of(row)
+    if format_ is not None:
+        return [_side(pair, is_desirable=True) for pair in pairs_of(row)]
+    return [_answer(row)]
 
 
 def is_answer(row: Row) -> bool:
     """Whether the row has the keys of a single answer, right or wrong."""
-    return not is_pair(row) and (row.keys() >= _TRL or row.keys() >= _CHAT)
+    return format_of(row) is None and (row.keys() >= _TRL or row.keys() >= _CHAT)
 
 
-def _answer(row: Row, fallback_id: str) -> Answer:
+def _answer(row: Row) -> RowAnswer:
     required, (prompt, completion) = _read(row)
     check_keys(row, required | {_LABEL})
     check_assistant(completion, "the answer")
     if not prompt:
         raise BadRow("the prompt is empty")
-    return Answer(
-        str(row.get("id", fallback_id)),
+    return RowAnswer(
         prompt,
         completion,
         is_desirable=_label(row.get(_LABEL, True)),
-        weight=read_weight(row.get("weight", 1.0)),
         tools=read_tools(row.get("tools")),
+        weight=read_weight(row.get("weight", 1.0)),
+        id=None if row.get("id") is None else str(row["id"]),
     )
 
 
@@ -75,6 +83,7 @@ def _label(value: Any) -> bool:
     raise BadRow(f"label must be true for a thumb up or false for one down, found {value!r}")
 
 
-def _side(pair: PreferencePair, name: str, is_desirable: bool) -> Answer:
+def _side(pair: RowPair, is_desirable: bool) -> RowAnswer:
     message = pair.chosen if is_desirable else pair.rejected
-    return Answer(f"{pair.id}:{name}", pair.prompt, message, is_desirable, pair.weight, pair.tools)
+    side: Literal["chosen", "rejected"] = "chosen" if is_desirable else "rejected"
+    return RowAnswer(pair.prompt, message, is_desirable, pair.tools, pair.weight, pair.id, side)
