@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from pydantic import Field, model_validator
 
-from gateway.sections.learning import AlignerSettings, FeedbackSettings, TrustSettings
+from gateway.sections.learning import AlignerSettings, FeedbackSettings
 from gateway.sections.models import DEFAULT_MODEL, EngineKind, EngineSettings, ModelSettings, Task
 from gateway.sections.section import Section
 from gateway.sections.serving import (
@@ -20,6 +20,7 @@ from gateway.sections.serving import (
     TelemetrySettings,
     UpstreamSettings,
 )
+from gateway.sections.votes import MetricSettings, PairingSettings, TrustSettings
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -29,7 +30,9 @@ __all__ = [
     "EngineSettings",
     "FeedbackSettings",
     "LimitSettings",
+    "MetricSettings",
     "ModelSettings",
+    "PairingSettings",
     "PoolSettings",
     "Section",
     "ServerSettings",

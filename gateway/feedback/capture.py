@@ -6,27 +6,38 @@ one on the same thing is a new revision whose pairs replace the old ones.
 
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gateway.contracts.ids import FEEDBACK, PAIR, mint
+from gateway.contracts.ids import FEEDBACK, mint
 from gateway.contracts.pair import Rater
 from gateway.errors import InvalidRequest
-from gateway.feedback.bodies import AnyBody, CorrectionBody, PairBatchBody, PairBody, PreferenceBody
-from gateway.feedback.identity import DELEGATE, WRITE_TEXT, Caller, KeyedHashes, own_rater, rater_of, require_scope
+from gateway.feedback.bodies import AnyBody, CorrectionBody, PairBatchBody, PairBody
+from gateway.feedback.derivation import derive_pairs, lock_name, retire_pairs
+from gateway.feedback.hygiene import Strangers
+from gateway.feedback.identity import (
+    DELEGATE,
+    WRITE_TEXT,
+    Caller,
+    KeyedHashes,
+    draw,
+    own_rater,
+    rater_of,
+    require_scope,
+)
 from gateway.feedback.imports import read_rows
-from gateway.feedback.pairing import RETRACTED, SUPERSEDED, Judgement, pair_of
+from gateway.feedback.pairing import RETRACTED, SUPERSEDED
 from gateway.feedback.reading import FeedbackNotFound
 from gateway.feedback.replies import deleted_reply, feedback_reply, list_reply
 from gateway.feedback.split import holdout_share, split_side
 from gateway.feedback.targets import load_targets
-from gateway.feedback.vote import Vote, correction_vote, import_vote, preference_vote
+from gateway.feedback.vote import Rules, Vote, import_vote, natural_key_of, vote_on_choices
 from gateway.settings import FeedbackSettings
 from gateway.storage import feedback as rows
 from gateway.storage import pairs as pair_rows
 from gateway.storage.feedback_tables import Feedback, PairRow
+from gateway.storage.ratings import lock_prompt
 
 
 @dataclass(frozen=True)
@@ -43,18 +54,23 @@ class FeedbackCapture:
     def __init__(self, settings: FeedbackSettings, hashes: KeyedHashes) -> None:
         self._settings = settings
         self._hashes = hashes
+        self._rules = Rules(settings, Strangers(settings.pairing.identities, settings.pairing.makers))
 
-    async def capture(self, session: AsyncSession, caller: Caller, body: AnyBody) -> Captured:
-        """Store a vote, or all votes of a batch. Raises an `AlignwayError` that says what is wrong with it."""
-        rater = rater_of(caller, body, self._hashes)
-        if isinstance(body, PreferenceBody):
-            choices = await load_targets(session, caller.project_id, body.targets)
-            return await self._store(session, caller, preference_vote(body, rater, choices, self._settings))
-        require_scope(caller, WRITE_TEXT, "text that was not written by the model")
-        if isinstance(body, CorrectionBody):
-            choices = await load_targets(session, caller.project_id, body.targets)
-            return await self._store(session, caller, correction_vote(body, rater, choices, self._settings))
-        return await self._import(session, caller, rater, body)
+    async def capture(
+        self, session: AsyncSession, caller: Caller, body: AnyBody, rater: Rater | None = None
+    ) -> Captured:
+        """Store a vote, or all votes of a batch. Raises an `AlignwayError` that says what is wrong with it.
+
+        `rater`: who judged, where that is settled already; otherwise the one in the body, or the key itself.
+        """
+        rater = rater or rater_of(caller, body, self._hashes)
+        if isinstance(body, CorrectionBody | PairBody | PairBatchBody):
+            require_scope(caller, WRITE_TEXT, "text that was not written by the model")
+        if isinstance(body, PairBody | PairBatchBody):
+            return await self._import(session, caller, rater, body)
+        choices = await load_targets(session, caller.project_id, body.targets)
+        review_draw = draw(self._hashes, "review", natural_key_of(body, rater))
+        return await self._store(session, caller, vote_on_choices(body, rater, choices, self._rules, review_draw))
 
     async def retract(self, session: AsyncSession, caller: Caller, feedback_id: str) -> dict[str, Any]:
         """Take a vote back: its pairs train no more. Voters may take back their own; delegates those of others."""
@@ -65,7 +81,7 @@ class FeedbackCapture:
             require_scope(caller, DELEGATE, "retracting the vote of another rater")
         if feedback.status != RETRACTED:
             feedback.status, feedback.updated_at = RETRACTED, time.time()
-            await pair_rows.exclude_pairs(session, feedback.id, RETRACTED, but_not=SUPERSEDED)
+            await retire_pairs(session, feedback, RETRACTED, but_not=SUPERSEDED)
             await session.flush()
         return deleted_reply(feedback.id)
 
@@ -81,33 +97,21 @@ class FeedbackCapture:
 
     async def _store(self, session: AsyncSession, caller: Caller, vote: Vote) -> Captured:
         now = time.time()
-        created = await rows.insert_feedback(session, _new_row(caller.project_id, vote, now))
+        if vote.is_limited:
+            await lock_prompt(session, [lock_name(caller.project_id, vote, self._rules)])
+        created = await rows.insert_feedback(session, _new_row(caller, vote, now))
         feedback = await rows.lock_feedback(session, caller.project_id, vote.natural_key)
         if not created and _says_the_same(feedback, vote):
             derived = await pair_rows.pairs_of_feedback(session, [feedback.id], but_not=SUPERSEDED)
             return Captured(feedback_reply(feedback, derived[feedback.id]), created=False)
         if not created:
-            await pair_rows.exclude_pairs(session, feedback.id, SUPERSEDED, but_not=SUPERSEDED)
+            await retire_pairs(session, feedback, SUPERSEDED, but_not=SUPERSEDED)
             _revise(feedback, vote, now)
         await rows.add_revision(session, feedback)
         return Captured(feedback_reply(feedback, await self._derive(session, feedback, vote)), created)
 
     async def _derive(self, session: AsyncSession, feedback: Feedback, vote: Vote) -> list[PairRow]:
-        judgement = Judgement(
-            feedback_id=feedback.id,
-            project_id=feedback.project_id,
-            messages=vote.messages,
-            tools=vote.tools,
-            prompt_hash=vote.prompt_hash,
-            rater=vote.rater,
-            judged_at=datetime.fromtimestamp(feedback.updated_at, UTC),
-        )
-        ids = sorted(mint(PAIR) for _ in vote.candidates)  # so that their order by id is the order of derivation
-        derived = []
-        for pair_id, candidate in zip(ids, vote.candidates, strict=True):
-            state = "eligible" if candidate.reason is None else "excluded"
-            pair = pair_of(judgement, candidate, pair_id)
-            derived.append(await pair_rows.add_pair(session, pair, vote.alias, state, candidate.reason))
+        derived = await derive_pairs(session, feedback, vote, self._rules)
         if any(row.state == "eligible" for row in derived):
             await self._settle_side(session, vote.alias, vote.prompt_hash)
         return derived
@@ -142,10 +146,11 @@ def _says_the_same(feedback: Feedback, vote: Vote) -> bool:
     return same and feedback.status != RETRACTED
 
 
-def _new_row(project_id: str, vote: Vote, now: float) -> dict[str, Any]:
+def _new_row(caller: Caller, vote: Vote, now: float) -> dict[str, Any]:
     return {
         "id": mint(FEEDBACK),
-        "project_id": project_id,
+        "project_id": caller.project_id,
+        "key_id": caller.key_id,
         "alias": vote.alias,
         "natural_key": vote.natural_key,
         "type": vote.type,
@@ -153,6 +158,9 @@ def _new_row(project_id: str, vote: Vote, now: float) -> dict[str, Any]:
         "revision": 1,
         "rater_hash": vote.rater.id_hash,
         "rater_kind": vote.rater.kind,
+        "rater_trusted": vote.rater.trusted,
+        "prompt_hash": vote.prompt_hash,
+        "leaning": vote.leaning,
         "body": vote.body,
         "target": vote.target,
         "created_at": now,
@@ -162,5 +170,6 @@ def _new_row(project_id: str, vote: Vote, now: float) -> dict[str, Any]:
 
 def _revise(feedback: Feedback, vote: Vote, now: float) -> None:
     feedback.body, feedback.target, feedback.alias = vote.body, vote.target, vote.alias
-    feedback.rater_kind, feedback.status = vote.rater.kind, "active"
+    feedback.rater_kind, feedback.rater_trusted = vote.rater.kind, vote.rater.trusted
+    feedback.prompt_hash, feedback.leaning, feedback.status = vote.prompt_hash, vote.leaning, "active"
     feedback.revision, feedback.updated_at = feedback.revision + 1, now

@@ -1,6 +1,7 @@
 """Who votes, and what makes two votes the same record."""
 
 import hashlib
+import hmac
 import json
 from collections.abc import Sequence
 from typing import Protocol
@@ -61,18 +62,28 @@ def rater_of(caller: Caller, body: AnyBody, hashes: KeyedHashes) -> Rater:
 
 
 def own_rater(caller: Caller, hashes: KeyedHashes) -> Rater:
-    """The rater that a key is when it names nobody else."""
-    return Rater(id_hash=_hash(hashes, f"key:{caller.key_id}"), kind="end_user")
+    """The rater that a key is when it names nobody else; trusted if it might name others."""
+    return Rater(id_hash=_hash(hashes, f"key:{caller.key_id}"), kind="end_user", trusted=caller.may(DELEGATE))
 
 
-def key_of_targets(rater: Rater, type_: str, targets: Sequence[ChoiceRef]) -> str:
-    """The natural key of a vote on choices: whoever votes again on the same ones changes that vote."""
-    return _natural_key(rater, type_, *sorted(f"{target.completion_id}#{target.index}" for target in targets))
+def key_of_targets(rater: Rater, type_: str, targets: Sequence[ChoiceRef], name: str | None = None) -> str:
+    """The natural key of a vote on choices: whoever votes again on the same ones changes that vote.
+
+    `name`: the metric of a rating; an answer has one rating by each.
+    """
+    named = () if name is None else (f"name:{name}",)
+    return _natural_key(rater, type_, *named, *sorted(f"{target.completion_id}#{target.index}" for target in targets))
 
 
 def key_of_content(rater: Rater, content_hash: str, external_id: str | None) -> str:
     """The natural key of an imported pair: importing it again changes nothing."""
     return _natural_key(rater, "pair", content_hash, external_id or "")
+
+
+def draw(hashes: KeyedHashes, purpose: str, text: str) -> float:
+    """A number from 0 to 1 that nobody can foresee without the root secret, always the same for the same text."""
+    digest = hmac.digest(hashes.derive(purpose), text.encode(), hashlib.sha256)
+    return int.from_bytes(digest[:8]) / 2**64
 
 
 def _natural_key(rater: Rater, type_: str, *parts: str) -> str:

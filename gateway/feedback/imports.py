@@ -13,7 +13,8 @@ from gateway.contracts.pair import Side
 from gateway.contracts.prompt import normal_text, prompt_hash
 from gateway.errors import InvalidRequest
 from gateway.feedback.bodies import ImportedRow, PairBatchBody, PairBody, explain
-from gateway.feedback.pairing import Candidate, flaw_of_outputs
+from gateway.feedback.hygiene import flaw_of_outputs
+from gateway.feedback.pairing import Candidate
 
 LINES_IN_MESSAGE = 5
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.errors import NotFound
-from gateway.feedback.bodies import AnyBody, ChoiceRef, CorrectionBody, PreferenceBody
+from gateway.feedback.bodies import AnyBody, BodyOnChoices, ChoiceRef
 from gateway.feedback.completions import LoggedChoice, logged_choice, prompt_of
 from gateway.storage.database import Database
 from gateway.storage.feedback import find_completions
@@ -30,7 +30,7 @@ class CompletionNotStored(NotFound):
 
 async def wait_for_targets(database: Database, project_id: str, body: AnyBody, wait_seconds: float) -> None:
     """Return once all completions that `body` is about are stored, or raise `CompletionNotStored` after a while."""
-    if not isinstance(body, PreferenceBody | CorrectionBody):
+    if not isinstance(body, BodyOnChoices):
         return
     wanted = {target.completion_id for target in body.targets}
     deadline, pause = time.monotonic() + wait_seconds, FIRST_PAUSE_SECONDS

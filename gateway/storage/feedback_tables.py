@@ -51,12 +51,22 @@ class Feedback(Table):
     revision: Mapped[int]
     rater_hash: Mapped[str]
     rater_kind: Mapped[str]
+    rater_trusted: Mapped[bool] = mapped_column(default=False)
+    key_id: Mapped[str | None]
+    """The key that sent it."""
+    prompt_hash: Mapped[str | None]
+    leaning: Mapped[str | None]
+    """Of a rating: up, down or neither."""
     body: Mapped[dict[str, Any]]
     target: Mapped[dict[str, Any]]
     created_at: Mapped[float]
     updated_at: Mapped[float]
 
-    __table_args__ = (UniqueConstraint("project_id", "natural_key"), Index(None, "project_id", "created_at"))
+    __table_args__ = (
+        UniqueConstraint("project_id", "natural_key"),
+        Index(None, "project_id", "created_at"),
+        Index(None, "project_id", "prompt_hash", "rater_hash"),
+    )
 
 
 class FeedbackRevision(Table):

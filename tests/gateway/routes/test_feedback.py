@@ -157,7 +157,7 @@ async def test_fifty_identical_votes_at_once_make_one_record(client: httpx.Async
         (b'{"type":"preference","comment":"\\ud800"}', "invalid_json"),
         (b'{"type":NaN}', "invalid_json"),
         (b"[]", "invalid_json"),
-        (b'{"type":"rating"}', "unsupported_type"),
+        (b'{"type":"praise"}', "unsupported_type"),
         (b'{"type":"preference","comment":"\\u0000"}', "invalid_value"),
         (b'{"type":"pair","pairs":' + b"[" * 300 + b"]" * 300 + b"}", "invalid_value"),
         (b"[" * 100_000, "invalid_json"),
@@ -257,7 +257,8 @@ async def test_the_list_is_turned_page_by_page(client: httpx.AsyncClient, databa
     assert ([vote["id"] for vote in rest["data"]], rest["has_more"]) == ([ids[2], ids[1], ids[0]], False)
     upwards = (await client.get(f"/v1/feedback?order=asc&after={ids[2]}")).json()
     assert [vote["id"] for vote in upwards["data"]] == [ids[3], ids[4]]
-    assert upwards["data"][0]["pairs"][0]["state"] == "eligible"
+    assert [vote["pairs"][0]["state"] for vote in rest["data"]] == ["eligible"] * 3
+    assert upwards["data"][0]["pairs"][0]["reason"] == "pair_limit"
 
 
 async def test_a_list_nobody_voted_in_is_empty(client: httpx.AsyncClient) -> None:

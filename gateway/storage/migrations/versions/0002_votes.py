@@ -1,5 +1,8 @@
 """Votes found by content, idempotency keys"""
 
+import sqlalchemy as sa
+from alembic import op
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -7,4 +10,13 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Nothing yet."""
+    with op.batch_alter_table("feedback", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("rater_trusted", sa.Boolean(), server_default=sa.false(), nullable=False))
+        batch_op.add_column(sa.Column("key_id", sa.String(), nullable=True))
+        batch_op.add_column(sa.Column("prompt_hash", sa.String(), nullable=True))
+        batch_op.add_column(sa.Column("leaning", sa.String(), nullable=True))
+        batch_op.create_index(
+            batch_op.f("ix_feedback_project_id_prompt_hash_rater_hash"),
+            ["project_id", "prompt_hash", "rater_hash"],
+            unique=False,
+        )
