@@ -36,7 +36,7 @@ def lock_name(project_id: str, vote: Vote, rules: Rules) -> str:
 
 async def derive_pairs(session: AsyncSession, feedback: Feedback, vote: Vote, rules: Rules) -> list[PairRow]:
     """Store the pairs of a vote and return them, those that a rule struck out included."""
-    derived = [((feedback.id,), candidate) for candidate in vote.candidates]
+    derived: list[Derived] = [((feedback.id,), candidate) for candidate in vote.candidates]
     if vote.rated is not None:
         derived = await _pairs_of_rating(session, feedback, vote, vote.rated, rules)
     if vote.is_limited and derived:

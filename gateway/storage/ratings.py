@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, func, select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.message import Message
@@ -100,7 +100,8 @@ async def unpaired_ratings(session: AsyncSession, alias: str) -> list[UnpairedRa
         Feedback.status == "active",
         Feedback.leaning.is_not(None),
     )
-    waiting = [row for row in await session.scalars(_by_age(rated)) if row.id not in paired]
+    by_age = rated.order_by(Feedback.created_at, Feedback.id)
+    waiting = [row for row in await session.scalars(by_age) if row.id not in paired]
     found: list[UnpairedRating] = []
     for start in range(0, len(waiting), COMPLETIONS_AT_ONCE):
         some = waiting[start : start + COMPLETIONS_AT_ONCE]
@@ -147,7 +148,3 @@ def _unpaired(row: Feedback, completion: Completion | None) -> UnpairedRating | 
 
 def _same_prompt(feedback: Feedback) -> tuple[Any, ...]:
     return Feedback.project_id == feedback.project_id, Feedback.prompt_hash == feedback.prompt_hash
-
-
-def _by_age(statement: Select[tuple[Feedback]]) -> Select[tuple[Feedback]]:
-    return statement.order_by(Feedback.created_at, Feedback.id)
