@@ -252,6 +252,17 @@ def parse_body(raw: object) -> AnyBody:
         raise InvalidRequest(f"`{param or name}`: {reason}.", param=param, code=code) from error
 
 
+def parse_annotations(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """What is noted beside a vote, checked; only the fields that were given. Raises `InvalidRequest`."""
+    given = {name: value for name, value in raw.items() if value is not None}
+    try:
+        checked = Body.model_validate(given).model_dump(mode="json", exclude_unset=True)
+    except ValidationError as error:
+        param, reason, code = explain(error)
+        raise InvalidRequest(f"`{param}`: {reason}.", param=param, code=code) from error
+    return dict.fromkeys(raw) | checked
+
+
 _BRANCHES = {"str", "bool", "int", "float"}
 """What pydantic names in the path of a union; the client never wrote it."""
 

@@ -11,9 +11,9 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.ids import FEEDBACK, mint
-from gateway.contracts.pair import Rater
-from gateway.errors import InvalidRequest
-from gateway.feedback.bodies import AnyBody, CorrectionBody, PairBatchBody, PairBody
+from gateway.contracts.pair import Rater, RaterKind
+from gateway.errors import Conflict, InvalidRequest
+from gateway.feedback.bodies import AnyBody, BodyOnChoices, CorrectionBody, PairBatchBody, PairBody
 from gateway.feedback.derivation import derive_pairs, lock_name, retire_pairs
 from gateway.feedback.hygiene import Strangers
 from gateway.feedback.identity import (
@@ -32,6 +32,7 @@ from gateway.feedback.reading import FeedbackNotFound
 from gateway.feedback.replies import deleted_reply, feedback_reply, list_reply
 from gateway.feedback.split import holdout_share, split_side
 from gateway.feedback.targets import load_targets
+from gateway.feedback.updates import updated
 from gateway.feedback.vote import Rules, Vote, import_vote, natural_key_of, vote_on_choices
 from gateway.settings import FeedbackSettings
 from gateway.storage import feedback as rows
@@ -68,22 +69,48 @@ class FeedbackCapture:
             require_scope(caller, WRITE_TEXT, "text that was not written by the model")
         if isinstance(body, PairBody | PairBatchBody):
             return await self._import(session, caller, rater, body)
-        choices = await load_targets(session, caller.project_id, body.targets)
-        review_draw = draw(self._hashes, "review", natural_key_of(body, rater))
-        return await self._store(session, caller, vote_on_choices(body, rater, choices, self._rules, review_draw))
+        return await self._store(session, caller, await self._judge(session, caller.project_id, body, rater))
 
     async def retract(self, session: AsyncSession, caller: Caller, feedback_id: str) -> dict[str, Any]:
         """Take a vote back: its pairs train no more. Voters may take back their own; delegates those of others."""
-        feedback = await rows.find_feedback(session, caller.project_id, feedback_id, lock=True)
-        if feedback is None:
-            raise FeedbackNotFound(feedback_id)
-        if feedback.rater_hash != own_rater(caller, self._hashes).id_hash:
-            require_scope(caller, DELEGATE, "retracting the vote of another rater")
+        feedback = await self._own(session, caller, feedback_id, "retracting the vote of another rater")
         if feedback.status != RETRACTED:
             feedback.status, feedback.updated_at = RETRACTED, time.time()
             await retire_pairs(session, feedback, RETRACTED, but_not=SUPERSEDED)
             await session.flush()
         return deleted_reply(feedback.id)
+
+    async def update(self, session: AsyncSession, caller: Caller, feedback_id: str, changes: object) -> dict[str, Any]:
+        """Change a vote: a new revision; if its verdict is touched, its pairs are derived anew. Raises as `capture`."""
+        feedback = await self._own(session, caller, feedback_id, "changing the vote of another rater")
+        if feedback.status == RETRACTED:
+            raise Conflict("This vote was taken back. Send it again to POST /v1/feedback to give it anew.")
+        update = updated(feedback.type, feedback.body, changes)
+        if update.verdict is None:
+            return (await self._annotate(session, feedback, update.body)).reply
+        if isinstance(update.verdict, CorrectionBody):
+            require_scope(caller, WRITE_TEXT, "text that was not written by the model")
+        rater = _rater_of_row(feedback)
+        if natural_key_of(update.verdict, rater) != feedback.natural_key:
+            raise InvalidRequest(
+                "A vote stays about the choices it was given on. For other choices send a new vote.",
+                code="other_choices",
+            )
+        vote = await self._judge(session, caller.project_id, update.verdict, rater)
+        return (await self._revise(session, feedback, vote, time.time())).reply
+
+    async def _own(self, session: AsyncSession, caller: Caller, feedback_id: str, why: str) -> Feedback:
+        """A vote that the caller may change, locked; what else concerns its prompt is locked before it."""
+        found = await rows.find_feedback(session, caller.project_id, feedback_id)
+        if found is None:
+            raise FeedbackNotFound(feedback_id)
+        if found.rater_hash != own_rater(caller, self._hashes).id_hash:
+            require_scope(caller, DELEGATE, why)
+        await lock_prompt(session, [lock_name(found.project_id, found.prompt_hash, found.rater_hash, self._rules)])
+        feedback = await rows.find_feedback(session, caller.project_id, feedback_id, lock=True)
+        if feedback is None:
+            raise FeedbackNotFound(feedback_id)
+        return feedback
 
     async def _import(
         self, session: AsyncSession, caller: Caller, rater: Rater, body: PairBody | PairBatchBody
@@ -95,20 +122,40 @@ class FeedbackCapture:
             return captured[0]
         return Captured(list_reply([one.reply for one in captured]), any(one.created for one in captured))
 
+    async def _judge(self, session: AsyncSession, project_id: str, body: BodyOnChoices, rater: Rater) -> Vote:
+        choices = await load_targets(session, project_id, body.targets)
+        review_draw = draw(self._hashes, "review", natural_key_of(body, rater))
+        return vote_on_choices(body, rater, choices, self._rules, review_draw)
+
     async def _store(self, session: AsyncSession, caller: Caller, vote: Vote) -> Captured:
         now = time.time()
         if vote.is_limited:
-            await lock_prompt(session, [lock_name(caller.project_id, vote, self._rules)])
+            name = lock_name(caller.project_id, vote.prompt_hash, vote.rater.id_hash, self._rules)
+            await lock_prompt(session, [name])
         created = await rows.insert_feedback(session, _new_row(caller, vote, now))
         feedback = await rows.lock_feedback(session, caller.project_id, vote.natural_key)
-        if not created and _says_the_same(feedback, vote):
-            derived = await pair_rows.pairs_of_feedback(session, [feedback.id], but_not=SUPERSEDED)
-            return Captured(feedback_reply(feedback, derived[feedback.id]), created=False)
         if not created:
-            await retire_pairs(session, feedback, SUPERSEDED, but_not=SUPERSEDED)
-            _revise(feedback, vote, now)
+            return await self._revise(session, feedback, vote, now)
         await rows.add_revision(session, feedback)
-        return Captured(feedback_reply(feedback, await self._derive(session, feedback, vote)), created)
+        return Captured(feedback_reply(feedback, await self._derive(session, feedback, vote)), created=True)
+
+    async def _revise(self, session: AsyncSession, feedback: Feedback, vote: Vote, now: float) -> Captured:
+        if _says_the_same(feedback, vote):
+            return await self._as_it_is(session, feedback)
+        await retire_pairs(session, feedback, SUPERSEDED, but_not=SUPERSEDED)
+        _revise_row(feedback, vote, now)
+        await rows.add_revision(session, feedback)
+        return Captured(feedback_reply(feedback, await self._derive(session, feedback, vote)), created=False)
+
+    async def _annotate(self, session: AsyncSession, feedback: Feedback, body: dict[str, Any]) -> Captured:
+        if body != feedback.body:
+            feedback.body, feedback.revision, feedback.updated_at = body, feedback.revision + 1, time.time()
+            await rows.add_revision(session, feedback)
+        return await self._as_it_is(session, feedback)
+
+    async def _as_it_is(self, session: AsyncSession, feedback: Feedback) -> Captured:
+        pairs = await pair_rows.pairs_of_feedback(session, [feedback.id], but_not=SUPERSEDED)
+        return Captured(feedback_reply(feedback, pairs[feedback.id]), created=False)
 
     async def _derive(self, session: AsyncSession, feedback: Feedback, vote: Vote) -> list[PairRow]:
         derived = await derive_pairs(session, feedback, vote, self._rules)
@@ -146,6 +193,11 @@ def _says_the_same(feedback: Feedback, vote: Vote) -> bool:
     return same and feedback.status != RETRACTED
 
 
+def _rater_of_row(feedback: Feedback) -> Rater:
+    kind: RaterKind = feedback.rater_kind  # type: ignore[assignment]  # a column of plain text
+    return Rater(id_hash=feedback.rater_hash, kind=kind, trusted=feedback.rater_trusted)
+
+
 def _new_row(caller: Caller, vote: Vote, now: float) -> dict[str, Any]:
     return {
         "id": mint(FEEDBACK),
@@ -168,7 +220,7 @@ def _new_row(caller: Caller, vote: Vote, now: float) -> dict[str, Any]:
     }
 
 
-def _revise(feedback: Feedback, vote: Vote, now: float) -> None:
+def _revise_row(feedback: Feedback, vote: Vote, now: float) -> None:
     feedback.body, feedback.target, feedback.alias = vote.body, vote.target, vote.alias
     feedback.rater_kind, feedback.rater_trusted = vote.rater.kind, vote.rater.trusted
     feedback.prompt_hash, feedback.leaning, feedback.status = vote.prompt_hash, vote.leaning, "active"

@@ -28,10 +28,9 @@ Derived = tuple[tuple[str, ...], Candidate]
 """The votes that a pair follows from, and the pair."""
 
 
-def lock_name(project_id: str, vote: Vote, rules: Rules) -> str:
-    """What is locked while a vote's pairs are derived: the rater and the prompt, or all raters of it."""
-    rater = "" if rules.settings.pairing.across_raters else vote.rater.id_hash
-    return f"{project_id}:{vote.prompt_hash}:{rater}"
+def lock_name(project_id: str, prompt_hash: str | None, rater_hash: str, rules: Rules) -> str:
+    """What is locked while a vote's pairs change: the rater and the prompt, or all raters of it."""
+    return f"{project_id}:{prompt_hash}:{'' if rules.settings.pairing.across_raters else rater_hash}"
 
 
 async def derive_pairs(session: AsyncSession, feedback: Feedback, vote: Vote, rules: Rules) -> list[PairRow]:

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from gateway.feedback.bodies import AnyBody, ChoiceRef
 
 WRITE_TEXT = "feedback:write_text"
 DELEGATE = "feedback:delegate"
+_HASH = re.compile(r"r_[0-9a-f]{16,}")
 
 
 class Caller(Protocol):
@@ -58,7 +60,17 @@ def rater_of(caller: Caller, body: AnyBody, hashes: KeyedHashes) -> Rater:
     if body.rater is None:
         return own_rater(caller, hashes)
     require_scope(caller, DELEGATE, "a vote in the name of another rater")
-    return Rater(id_hash=_hash(hashes, f"user:{caller.project_id}:{body.rater.id}"), kind=body.rater.kind)
+    return Rater(id_hash=hash_of_user(hashes, caller.project_id, body.rater.id), kind=body.rater.kind)
+
+
+def hash_of_user(hashes: KeyedHashes, project_id: str, user: str) -> str:
+    """What is kept of a person whom a key of the project names as the rater."""
+    return _hash(hashes, f"user:{project_id}:{user}")
+
+
+def hash_of_rater(hashes: KeyedHashes, project_id: str, named: str) -> str:
+    """The hash behind what somebody who looks for a rater wrote: the hash itself, or the id of a person."""
+    return named if _HASH.fullmatch(named) else hash_of_user(hashes, project_id, named)
 
 
 def own_rater(caller: Caller, hashes: KeyedHashes) -> Rater:

@@ -1,5 +1,6 @@
-"""`/v1/feedback`: take votes in, show them, take them back."""
+"""`/v1/feedback`: take votes in, show them, change them, take them back."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -11,11 +12,13 @@ from gateway.access.caller import Caller
 from gateway.errors import InvalidRequest
 from gateway.feedback.bodies import parse_body
 from gateway.feedback.capture import Captured, FeedbackCapture
+from gateway.feedback.identity import hash_of_rater
 from gateway.feedback.imports import InvalidPairs
 from gateway.feedback.reading import FeedbackNotFound, feedback_page, show_feedback
 from gateway.feedback.targets import wait_for_targets
 from gateway.routes.body import read_body
 from gateway.services import Services
+from gateway.storage.feedback import Wanted
 from gateway.wire.error_body import error_body
 from gateway.wire.json_body import parse_json
 
@@ -24,6 +27,12 @@ router = APIRouter()
 Voter = Annotated[Caller, Depends(require("feedback"))]
 Reader = Annotated[Caller, Depends(require("feedback:read"))]
 FEEDBACK_ID = r"^fb_[0-9a-z]{1,64}$"
+WORD = r"^[a-z_]{1,64}$"
+WITHOUT_NUL = r"^[^\x00]*$"
+METADATA = re.compile(r"metadata\[(.{1,64})\]", re.DOTALL)
+FILTERS = frozenset(
+    {"limit", "after", "order", "type", "status", "rater", "completion_id", "created_after", "created_before"}
+)
 MAX_DEPTH = 64
 """Levels of nesting in a body."""
 
@@ -58,10 +67,29 @@ async def list_feedback(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     after: Annotated[str | None, Query(pattern=FEEDBACK_ID)] = None,
     order: Literal["asc", "desc"] = "desc",
+    type: Annotated[str | None, Query(pattern=WORD)] = None,
+    status: Annotated[str | None, Query(pattern=WORD)] = None,
+    rater: Annotated[str | None, Query(min_length=1, max_length=256, pattern=WITHOUT_NUL)] = None,
+    completion_id: Annotated[str | None, Query(pattern=r"^[0-9A-Za-z_-]{1,256}$")] = None,
+    created_after: Annotated[float | None, Query(allow_inf_nan=False)] = None,
+    created_before: Annotated[float | None, Query(allow_inf_nan=False)] = None,
 ) -> dict[str, Any]:
-    """The project's votes, newest first unless asked otherwise."""
-    async with request.app.state.services.database.read() as session:
-        return await feedback_page(session, caller.project_id, limit=limit, after=after, order=order)
+    """The project's votes, newest first unless asked otherwise; also filtered by `metadata[KEY]=VALUE`.
+
+    `rater` is the `id_hash` of a reply, or the id that a vote was sent with.
+    """
+    services: Services = request.app.state.services
+    wanted = Wanted(
+        type=type,
+        status=status,
+        rater_hash=rater and hash_of_rater(services.secrets, caller.project_id, rater),
+        completion_id=completion_id,
+        metadata=_metadata(request),
+        created_after=created_after,
+        created_before=created_before,
+    )
+    async with services.database.read() as session:
+        return await feedback_page(session, caller.project_id, limit=limit, after=after, order=order, wanted=wanted)
 
 
 @router.get("/v1/feedback/{feedback_id}")
@@ -70,6 +98,21 @@ async def retrieve_feedback(request: Request, feedback_id: str, caller: Reader) 
     _require_storable(feedback_id)
     async with request.app.state.services.database.read() as session:
         return await show_feedback(session, caller.project_id, feedback_id)
+
+
+@router.post("/v1/feedback/{feedback_id}")
+async def update_feedback(request: Request, feedback_id: str, caller: Voter) -> dict[str, Any]:
+    """Change a vote: its tags, comment or metadata, or what it says of the choices; a new revision."""
+    _require_storable(feedback_id)
+    services: Services = request.app.state.services
+    changes = parse_json(await read_body(request))
+    _require_storable_json(changes)
+    capture = FeedbackCapture(services.settings.feedback, services.secrets)
+
+    async def update(session: AsyncSession) -> dict[str, Any]:
+        return await capture.update(session, caller, feedback_id, changes)
+
+    return await services.votes.submit(update)
 
 
 @router.delete("/v1/feedback/{feedback_id}")
@@ -83,6 +126,23 @@ async def retract_feedback(request: Request, feedback_id: str, caller: Voter) ->
         return await capture.retract(session, caller, feedback_id)
 
     return await services.votes.submit(retract)
+
+
+def _metadata(request: Request) -> dict[str, str]:
+    """The filters `metadata[KEY]=VALUE`. Raises `InvalidRequest` for any other parameter that is not taken."""
+    found = {}
+    for name, value in request.query_params.multi_items():
+        if (match := METADATA.fullmatch(name)) is not None:
+            found[match[1]] = value
+        elif name not in FILTERS:
+            raise InvalidRequest(
+                f"`{name}` is not taken here; filter by {', '.join(sorted(FILTERS))} or `metadata[KEY]`.",
+                param=name,
+                code="unknown_parameter",
+            )
+    if any("\0" in key + value for key, value in found.items()):
+        raise InvalidRequest("`metadata`: NUL characters cannot be stored, so none will be found.", param="metadata")
+    return found
 
 
 def _require_storable(feedback_id: str) -> None:

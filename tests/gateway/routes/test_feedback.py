@@ -33,6 +33,7 @@ SECRETS = {
     "sk-voter-0000000000": ["feedback", "feedback:write_text", "feedback:read"],
     "sk-narrow-000000000": ["feedback"],
     "sk-silent-000000000": ["inference"],
+    "sk-admin-0000000000": ["admin"],
 }
 PROMPT = [Message(role="user", content="Is it safe?")]
 
@@ -261,6 +262,47 @@ async def test_the_list_is_turned_page_by_page(client: httpx.AsyncClient, databa
     assert upwards["data"][0]["pairs"][0]["reason"] == "pair_limit"
 
 
+async def test_the_list_is_filtered(client: httpx.AsyncClient, database: Database) -> None:
+    async with database.write() as session:
+        session.add(completion("Hm.", id="chatcmpl-hm"))
+    bodies = [
+        preference(metadata={"app": "desk", "键": "值"}),
+        preference(rejected="chatcmpl-hm", rater={"id": "ann"}),
+        {"type": "rating", "target": {"completion_id": "chatcmpl-hm"}, "name": "thumbs", "value": True},
+    ]
+    votes = [
+        (await client.post("/v1/feedback", json=body, headers=as_key("sk-admin-0000000000"))).json() for body in bodies
+    ]
+    first, second, third = (vote["id"] for vote in votes)
+    assert (await client.delete(f"/v1/feedback/{third}", headers=as_key("sk-admin-0000000000"))).status_code == 200
+    for query, expected in [
+        ({"type": "preference"}, [first, second]),
+        ({"type": "rating"}, [third]),
+        ({"status": "retracted"}, [third]),
+        ({"rater": "ann"}, [second]),
+        ({"rater": votes[1]["rater"]["id_hash"]}, [second]),
+        ({"completion_id": "chatcmpl-hm"}, [second, third]),
+        ({"completion_id": "chatcmpl-h"}, []),
+        ({"metadata[app]": "desk"}, [first]),
+        ({"metadata[键]": "值"}, [first]),
+        ({"metadata[app]": "other"}, []),
+        ({"created_after": 1.0, "type": "rating"}, [third]),
+        ({"created_before": 1.0}, []),
+        ({"completion_id": "chatcmpl-hm", "limit": 1}, [second]),
+        ({"completion_id": "chatcmpl-hm", "after": second}, [third]),
+    ]:
+        answer = await client.get("/v1/feedback", params={"order": "asc"} | query)
+        assert [vote["id"] for vote in answer.json()["data"]] == expected, query
+
+
+async def test_a_vote_is_updated_by_post(client: httpx.AsyncClient) -> None:
+    vote = (await client.post("/v1/feedback", json=preference())).json()
+    answer = await client.post(f"/v1/feedback/{vote['id']}", json={"verdict": "tie", "comment": "on second thought"})
+    assert (answer.status_code, answer.json()["revision"], answer.json()["pairs"]) == (200, 2, [])
+    assert (await client.post("/v1/feedback/fb_unknown", json={"comment": "x"})).status_code == 404
+    assert (await client.post(f"/v1/feedback/{vote['id']}", json={"comment": "\0"})).status_code == 400
+
+
 async def test_a_list_nobody_voted_in_is_empty(client: httpx.AsyncClient) -> None:
     answer = (await client.get("/v1/feedback")).json()
     assert answer == {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}
@@ -268,7 +310,17 @@ async def test_a_list_nobody_voted_in_is_empty(client: httpx.AsyncClient) -> Non
 
 @pytest.mark.parametrize(
     ("query", "status"),
-    [("limit=0", 400), ("limit=101", 400), ("order=up", 400), ("after=x", 400), ("after=fb_0", 404)],
+    [
+        ("limit=0", 400),
+        ("limit=101", 400),
+        ("order=up", 400),
+        ("after=x", 400),
+        ("after=fb_0", 404),
+        ("typ=rating", 400),
+        ("created_after=soon", 400),
+        ("completion_id=%00", 400),
+        ("metadata[a]=%00", 400),
+    ],
 )
 async def test_a_bad_page_is_refused(client: httpx.AsyncClient, query: str, status: int) -> None:
     assert (await client.get(f"/v1/feedback?{query}")).status_code == status
