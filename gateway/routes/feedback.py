@@ -11,18 +11,19 @@ from gateway.access.authenticate import require
 from gateway.access.caller import Caller
 from gateway.errors import InvalidRequest
 from gateway.feedback.bodies import parse_body
-from gateway.feedback.capture import Captured, FeedbackCapture
+from gateway.feedback.capture import FeedbackCapture
 from gateway.feedback.identity import hash_of_rater
 from gateway.feedback.imports import InvalidPairs
 from gateway.feedback.reading import FeedbackNotFound, feedback_page, show_feedback
 from gateway.feedback.targets import wait_for_targets
 from gateway.routes.body import read_body
+from gateway.routes.idempotency import IdempotentRoute, kept_with
 from gateway.services import Services
 from gateway.storage.feedback import Wanted
 from gateway.wire.error_body import error_body
 from gateway.wire.json_body import parse_json
 
-router = APIRouter()
+router = APIRouter(route_class=IdempotentRoute)
 
 Voter = Annotated[Caller, Depends(require("feedback"))]
 Reader = Annotated[Caller, Depends(require("feedback:read"))]
@@ -48,16 +49,18 @@ async def give_feedback(request: Request, caller: Voter) -> JSONResponse:
     await wait_for_targets(services.database, caller.project_id, body, settings.completion_wait_seconds)
     capture = FeedbackCapture(settings, services.secrets)
 
-    async def store(session: AsyncSession) -> Captured:
-        return await capture.capture(session, caller, body)
+    async def store(session: AsyncSession) -> JSONResponse:
+        captured = await capture.capture(session, caller, body)
+        answer = JSONResponse(captured.reply, status_code=201 if captured.created else 200)
+        await kept_with(request, session, answer)
+        return answer
 
     try:
-        captured = await services.votes.submit(store)
+        return await services.votes.submit(store)
     except InvalidPairs as error:
-        answer = error_body(error)
-        answer["error"]["details"] = error.details
-        return JSONResponse(answer, status_code=error.status)
-    return JSONResponse(captured.reply, status_code=201 if captured.created else 200)
+        refusal = error_body(error)
+        refusal["error"]["details"] = error.details
+        return JSONResponse(refusal, status_code=error.status)
 
 
 @router.get("/v1/feedback")
@@ -101,7 +104,7 @@ async def retrieve_feedback(request: Request, feedback_id: str, caller: Reader) 
 
 
 @router.post("/v1/feedback/{feedback_id}")
-async def update_feedback(request: Request, feedback_id: str, caller: Voter) -> dict[str, Any]:
+async def update_feedback(request: Request, feedback_id: str, caller: Voter) -> JSONResponse:
     """Change a vote: its tags, comment or metadata, or what it says of the choices; a new revision."""
     _require_storable(feedback_id)
     services: Services = request.app.state.services
@@ -109,8 +112,10 @@ async def update_feedback(request: Request, feedback_id: str, caller: Voter) -> 
     _require_storable_json(changes)
     capture = FeedbackCapture(services.settings.feedback, services.secrets)
 
-    async def update(session: AsyncSession) -> dict[str, Any]:
-        return await capture.update(session, caller, feedback_id, changes)
+    async def update(session: AsyncSession) -> JSONResponse:
+        answer = JSONResponse(await capture.update(session, caller, feedback_id, changes))
+        await kept_with(request, session, answer)
+        return answer
 
     return await services.votes.submit(update)
 

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from gateway.storage import feedback_tables  # noqa: F401  (its tables belong to the schema)
+from gateway.storage import feedback_tables, idempotency_tables  # noqa: F401  (their tables belong to the schema)
 from gateway.storage.tables import Table
 
 context.configure(

