@@ -15,6 +15,8 @@ from gateway.access.secrets import Secrets
 from gateway.contracts import ids
 from gateway.engines.openai_client import EngineClient
 from gateway.engines.upstream import Upstreams
+from gateway.feedback.batch import VoteBatch
+from gateway.feedback.capture import FeedbackCapture
 from gateway.rollout.reconciler import Reconciler
 from gateway.routes import (
     admin_audit,
@@ -138,6 +140,7 @@ async def build_services(settings: Settings, drain: Drain) -> Services:
         authenticator=Authenticator(database, open_to_all_as),
         limiter=make_limiter(settings),
         votes=GroupCommit(database, "durable"),
+        vote_batch=VoteBatch(FeedbackCapture(settings.feedback, secrets)),
         completions=CompletionLog(settings.database_url),
         engines=EngineClient(settings.upstream, lambda: pool.freshness.is_fresh()),
         upstreams=Upstreams(settings.upstream),

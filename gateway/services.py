@@ -7,6 +7,7 @@ from gateway.access.limits import Limiter
 from gateway.access.secrets import Secrets
 from gateway.engines.openai_client import EngineClient
 from gateway.engines.upstream import Upstreams
+from gateway.feedback.batch import VoteBatch
 from gateway.routing.drain import Drain
 from gateway.routing.pool import Pool
 from gateway.routing.sync import RoutingSync
@@ -29,6 +30,7 @@ class Services:
     authenticator: Authenticator
     limiter: Limiter
     votes: GroupCommit
+    vote_batch: VoteBatch
     completions: CompletionLog
     engines: EngineClient
     """For routes that are not hot."""

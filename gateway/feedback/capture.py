@@ -5,6 +5,7 @@ one on the same thing is a new revision whose pairs replace the old ones.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from gateway.contracts.ids import FEEDBACK, mint
 from gateway.contracts.pair import Rater, RaterKind
 from gateway.errors import Conflict, InvalidRequest
 from gateway.feedback.bodies import AnyBody, BodyOnChoices, CorrectionBody, PairBatchBody, PairBody
+from gateway.feedback.completions import LoggedChoice
 from gateway.feedback.derivation import derive_pairs, lock_name, retire_pairs
 from gateway.feedback.hygiene import Strangers
 from gateway.feedback.identity import (
@@ -38,7 +40,7 @@ from gateway.settings import FeedbackSettings
 from gateway.storage import feedback as rows
 from gateway.storage import pairs as pair_rows
 from gateway.storage.feedback_tables import Feedback, PairRow
-from gateway.storage.ratings import lock_prompt
+from gateway.storage.ratings import lock_prompts
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class FeedbackCapture:
     def __init__(self, settings: FeedbackSettings, hashes: KeyedHashes) -> None:
         self._settings = settings
         self._hashes = hashes
-        self._rules = Rules(settings, Strangers(settings.pairing.identities, settings.pairing.makers))
+        self.rules = Rules(settings, Strangers(settings.pairing.identities, settings.pairing.makers))
 
     async def capture(
         self, session: AsyncSession, caller: Caller, body: AnyBody, rater: Rater | None = None
@@ -106,7 +108,7 @@ class FeedbackCapture:
             raise FeedbackNotFound(feedback_id)
         if found.rater_hash != own_rater(caller, self._hashes).id_hash:
             require_scope(caller, DELEGATE, why)
-        await lock_prompt(session, [lock_name(found.project_id, found.prompt_hash, found.rater_hash, self._rules)])
+        await lock_prompts(session, [lock_name(found.project_id, found.prompt_hash, found.rater_hash, self.rules)])
         feedback = await rows.find_feedback(session, caller.project_id, feedback_id, lock=True)
         if feedback is None:
             raise FeedbackNotFound(feedback_id)
@@ -123,16 +125,31 @@ class FeedbackCapture:
         return Captured(list_reply([one.reply for one in captured]), any(one.created for one in captured))
 
     async def _judge(self, session: AsyncSession, project_id: str, body: BodyOnChoices, rater: Rater) -> Vote:
-        choices = await load_targets(session, project_id, body.targets)
-        review_draw = draw(self._hashes, "review", natural_key_of(body, rater))
-        return vote_on_choices(body, rater, choices, self._rules, review_draw)
+        return self.vote_of(body, rater, await load_targets(session, project_id, body.targets))
+
+    def vote_of(self, body: BodyOnChoices, rater: Rater, choices: Sequence[LoggedChoice]) -> Vote:
+        """What a body says of its choices. Raises `InvalidRequest`."""
+        review_draw = 1.0
+        if isinstance(body, CorrectionBody):
+            review_draw = draw(self._hashes, "review", natural_key_of(body, rater))
+        return vote_on_choices(body, rater, choices, self.rules, review_draw)
+
+    @property
+    def settings(self) -> FeedbackSettings:
+        """By which votes are taken in."""
+        return self._settings
+
+    @property
+    def holdout_key(self) -> bytes:
+        """With which prompts are held out."""
+        return self._hashes.derive("holdout")
 
     async def _store(self, session: AsyncSession, caller: Caller, vote: Vote) -> Captured:
         now = time.time()
         if vote.is_limited:
-            name = lock_name(caller.project_id, vote.prompt_hash, vote.rater.id_hash, self._rules)
-            await lock_prompt(session, [name])
-        created = await rows.insert_feedback(session, _new_row(caller, vote, now))
+            name = lock_name(caller.project_id, vote.prompt_hash, vote.rater.id_hash, self.rules)
+            await lock_prompts(session, [name])
+        created = await rows.insert_feedback(session, new_row(caller, vote, now))
         feedback = await rows.lock_feedback(session, caller.project_id, vote.natural_key)
         if not created:
             return await self._revise(session, feedback, vote, now)
@@ -158,7 +175,7 @@ class FeedbackCapture:
         return Captured(feedback_reply(feedback, pairs[feedback.id]), created=False)
 
     async def _derive(self, session: AsyncSession, feedback: Feedback, vote: Vote) -> list[PairRow]:
-        derived = await derive_pairs(session, feedback, vote, self._rules)
+        derived = await derive_pairs(session, feedback, vote, self.rules)
         if any(row.state == "eligible" for row in derived):
             await self._settle_side(session, vote.alias, vote.prompt_hash)
         return derived
@@ -198,7 +215,8 @@ def _rater_of_row(feedback: Feedback) -> Rater:
     return Rater(id_hash=feedback.rater_hash, kind=kind, trusted=feedback.rater_trusted)
 
 
-def _new_row(caller: Caller, vote: Vote, now: float) -> dict[str, Any]:
+def new_row(caller: Caller, vote: Vote, now: float) -> dict[str, Any]:
+    """The columns of a vote that is new."""
     return {
         "id": mint(FEEDBACK),
         "project_id": caller.project_id,

@@ -10,14 +10,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from gateway.access.authenticate import require
 from gateway.access.caller import Caller
 from gateway.errors import InvalidRequest
+from gateway.feedback.batch import Ballot
 from gateway.feedback.bodies import parse_body
-from gateway.feedback.capture import FeedbackCapture
-from gateway.feedback.identity import hash_of_rater
+from gateway.feedback.capture import Captured
+from gateway.feedback.identity import hash_of_rater, rater_of
 from gateway.feedback.imports import InvalidPairs
 from gateway.feedback.reading import FeedbackNotFound, feedback_page, show_feedback
-from gateway.feedback.targets import wait_for_targets
+from gateway.feedback.targets import CompletionNotStored, wait_for_targets
 from gateway.routes.body import read_body
-from gateway.routes.idempotency import IdempotentRoute, kept_with
+from gateway.routes.idempotency import IdempotentRoute, is_claimed, kept_with
 from gateway.services import Services
 from gateway.storage.feedback import Wanted
 from gateway.wire.error_body import error_body
@@ -45,22 +46,31 @@ async def give_feedback(request: Request, caller: Voter) -> JSONResponse:
     raw = parse_json(await read_body(request))
     _require_storable_json(raw)
     body = parse_body(raw)
-    settings = services.settings.feedback
-    await wait_for_targets(services.database, caller.project_id, body, settings.completion_wait_seconds)
-    capture = FeedbackCapture(settings, services.secrets)
 
-    async def store(session: AsyncSession) -> JSONResponse:
-        captured = await capture.capture(session, caller, body)
-        answer = JSONResponse(captured.reply, status_code=201 if captured.created else 200)
-        await kept_with(request, session, answer)
-        return answer
+    async def keep(session: AsyncSession, captured: Captured) -> None:
+        await kept_with(request, session, _answer(captured))
 
+    rater = rater_of(caller, body, services.secrets)
     try:
-        return await services.votes.submit(store)
+        return _answer(await _taken_in(services, Ballot(caller, body, rater, keep if is_claimed(request) else None)))
     except InvalidPairs as error:
         refusal = error_body(error)
         refusal["error"]["details"] = error.details
         return JSONResponse(refusal, status_code=error.status)
+
+
+async def _taken_in(services: Services, ballot: Ballot) -> Captured:
+    """Store a vote; one on a completion that is still being written waits for it."""
+    try:
+        return await services.votes.submit_to(services.vote_batch, ballot)
+    except CompletionNotStored:
+        wait_seconds = services.settings.feedback.completion_wait_seconds
+        await wait_for_targets(services.database, ballot.caller.project_id, ballot.body, wait_seconds)
+    return await services.votes.submit_to(services.vote_batch, ballot)
+
+
+def _answer(captured: Captured) -> JSONResponse:
+    return JSONResponse(captured.reply, status_code=201 if captured.created else 200)
 
 
 @router.get("/v1/feedback")
@@ -110,7 +120,7 @@ async def update_feedback(request: Request, feedback_id: str, caller: Voter) -> 
     services: Services = request.app.state.services
     changes = parse_json(await read_body(request))
     _require_storable_json(changes)
-    capture = FeedbackCapture(services.settings.feedback, services.secrets)
+    capture = services.vote_batch.capture
 
     async def update(session: AsyncSession) -> JSONResponse:
         answer = JSONResponse(await capture.update(session, caller, feedback_id, changes))
@@ -125,7 +135,7 @@ async def retract_feedback(request: Request, feedback_id: str, caller: Voter) ->
     """Take a vote back: it is kept, but trains no more."""
     _require_storable(feedback_id)
     services: Services = request.app.state.services
-    capture = FeedbackCapture(services.settings.feedback, services.secrets)
+    capture = services.vote_batch.capture
 
     async def retract(session: AsyncSession) -> dict[str, Any]:
         return await capture.retract(session, caller, feedback_id)

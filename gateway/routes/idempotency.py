@@ -87,6 +87,11 @@ class SecretRoute(IdempotentRoute):
     keeps_reply = False
 
 
+def is_claimed(request: Request) -> bool:
+    """Whether the request carries an `Idempotency-Key`."""
+    return hasattr(request.state, "idempotency")
+
+
 async def kept_with(request: Request, session: AsyncSession, answer: JSONResponse) -> None:
     """Keep the answer to a request in the transaction that did it, if the request carries a key."""
     claim: Claim | None = getattr(request.state, "idempotency", None)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Select, Text, cast, func, select, tuple_, type_coerce
+from sqlalchemy import ColumnElement, Select, Text, cast, func, insert, select, tuple_, type_coerce
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -23,9 +23,23 @@ async def insert_feedback(session: AsyncSession, values: dict[str, Any]) -> bool
 
     Of several transactions that try at once, one stores; the others wait for it and are told no.
     """
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    statement = insert(Feedback).values(values).on_conflict_do_nothing().returning(Feedback.id)
+    insert_into = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    statement = insert_into(Feedback).values(values).on_conflict_do_nothing().returning(Feedback.id)
     return await session.scalar(statement) is not None
+
+
+async def completions_by_id(session: AsyncSession, ids: Iterable[str]) -> dict[str, Completion]:
+    """Those of the completions that are stored, of whatever project."""
+    statement = select(Completion).where(Completion.id.in_(set(ids)))
+    return {completion.id: completion for completion in await session.scalars(statement)}
+
+
+async def insert_feedbacks(session: AsyncSession, many: Sequence[dict[str, Any]]) -> set[str]:
+    """Store votes as `insert_feedback` does, all with the same columns; returns the ids of those that were stored."""
+    insert_into = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    statement = insert_into(Feedback).on_conflict_do_nothing().returning(Feedback.id)
+    in_order = sorted(many, key=lambda values: (values["project_id"], values["natural_key"]))  # or two would deadlock
+    return set(await session.scalars(statement, in_order))
 
 
 async def lock_feedback(session: AsyncSession, project_id: str, natural_key: str) -> Feedback:
@@ -66,6 +80,13 @@ class Wanted:
     created_after: float | None = None
     """Unix seconds; this moment itself is left out, as with the next one."""
     created_before: float | None = None
+
+
+async def add_revisions(session: AsyncSession, many: Sequence[Feedback]) -> None:
+    """Append the present bodies of votes to their histories."""
+    values = [{"feedback_id": f.id, "revision": f.revision, "body": f.body, "at": f.updated_at} for f in many]
+    if values:
+        await session.execute(insert(FeedbackRevision), values)
 
 
 async def list_feedback(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy import ColumnElement, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -12,7 +12,22 @@ from gateway.storage.feedback_tables import PairRow, PromptSide
 
 async def add_pair(session: AsyncSession, pair: FeedbackPair, alias: str, state: str, reason: str | None) -> PairRow:
     """Store a pair derived from the first of its votes."""
-    row = PairRow(
+    row = pair_row(pair, alias, state, reason)
+    session.add(row)
+    await session.flush()
+    return row
+
+
+async def add_pairs(session: AsyncSession, many: Sequence[PairRow]) -> None:
+    """Store pairs with one statement; the objects are not the session's."""
+    columns = PairRow.__table__.columns.keys()
+    if many:
+        await session.execute(insert(PairRow), [{name: getattr(row, name) for name in columns} for row in many])
+
+
+def pair_row(pair: FeedbackPair, alias: str, state: str, reason: str | None) -> PairRow:
+    """A pair as a row, not stored yet."""
+    return PairRow(
         id=pair.id,
         feedback_id=pair.feedback_ids[0],
         project_id=pair.project_id,
@@ -23,9 +38,6 @@ async def add_pair(session: AsyncSession, pair: FeedbackPair, alias: str, state:
         body=pair.model_dump(mode="json", exclude_none=True),
         created_at=pair.judged_at.timestamp(),
     )
-    session.add(row)
-    await session.flush()
-    return row
 
 
 async def exclude_pairs(session: AsyncSession, feedback_id: str, reason: str, *, but_not: str) -> None:
@@ -87,6 +99,13 @@ async def settle_side(session: AsyncSession, alias: str, prompt_hash: str, side:
     await session.execute(insert(PromptSide).values(values).on_conflict_do_nothing())
     settled = await side_of_prompt(session, alias, prompt_hash)
     return side if settled is None else settled
+
+
+async def settle_sides(session: AsyncSession, alias: str, sides: Sequence[tuple[str, str]]) -> None:
+    """Settle the sides of prompts (hash, side) that have none yet."""
+    insert_into = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    values = [{"alias": alias, "prompt_hash": prompt_hash, "side": side} for prompt_hash, side in sides]
+    await session.execute(insert_into(PromptSide).on_conflict_do_nothing(), values)
 
 
 def _same_prompt() -> ColumnElement[bool]:

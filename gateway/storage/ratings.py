@@ -28,7 +28,7 @@ class UnpairedRating:
     rater: Rater
 
 
-async def lock_prompt(session: AsyncSession, names: Sequence[str]) -> None:
+async def lock_prompts(session: AsyncSession, names: Sequence[str]) -> None:
     """Let no two transactions derive pairs of the same rater and prompt at once: each would miss the other's rating.
 
     `names` are taken in one order by everybody. SQLite has one writer at a time, so nothing is to do there.
@@ -42,6 +42,18 @@ async def lock_prompt(session: AsyncSession, names: Sequence[str]) -> None:
         "SELECT count(pg_advisory_xact_lock(number)) FROM wanted"
     )
     await session.execute(statement, {"names": list(names)})
+
+
+async def earlier_words(session: AsyncSession, wanted: Sequence[tuple[str, str, str]]) -> set[tuple[str, str, str]]:
+    """Those of the wanted (project, prompt hash, rater hash) of which there is a preference, ranking or rating."""
+    if not wanted:
+        return set()
+    of = (Feedback.project_id, Feedback.prompt_hash, Feedback.rater_hash)
+    projects, prompts, raters = (set(column) for column in zip(*wanted, strict=True))
+    statement = select(*of).where(
+        of[0].in_(projects), of[1].in_(prompts), of[2].in_(raters), Feedback.type.in_(LIMITED_TYPES)
+    )
+    return {(row[0], str(row[1]), row[2]) for row in await session.execute(statement)}
 
 
 async def count_limited_pairs(session: AsyncSession, feedback: Feedback) -> int:

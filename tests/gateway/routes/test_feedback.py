@@ -18,6 +18,8 @@ from gateway.access.authenticate import Authenticator
 from gateway.access.secrets import Secrets
 from gateway.contracts.ids import COMPLETION, mint
 from gateway.contracts.message import Message
+from gateway.feedback.batch import VoteBatch
+from gateway.feedback.capture import FeedbackCapture
 from gateway.routes import feedback
 from gateway.routes.errors import install_error_handlers
 from gateway.settings import FeedbackSettings, Settings
@@ -96,11 +98,13 @@ def build_app(database: Database, worker_id: str = "gw_1") -> FastAPI:
     app = FastAPI()
     install_error_handlers(app)
     app.include_router(feedback.router)
+    settings, secrets = Settings(feedback=FeedbackSettings(completion_wait_seconds=0.2)), Secrets("root")
     app.state.services = SimpleNamespace(
         database=database,
         votes=GroupCommit(database, "durable"),
-        settings=Settings(feedback=FeedbackSettings(completion_wait_seconds=0.2)),
-        secrets=Secrets("root"),
+        vote_batch=VoteBatch(FeedbackCapture(settings.feedback, secrets)),
+        settings=settings,
+        secrets=secrets,
         authenticator=Authenticator(database),
         metrics=Metrics(),
         sync=SimpleNamespace(worker_id=worker_id),
