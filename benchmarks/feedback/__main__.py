@@ -7,7 +7,7 @@ python -m benchmarks.feedback kills --kills 100 --minutes 45
 import argparse
 import sys
 
-from benchmarks.feedback import votes
+from benchmarks.feedback import kills, votes
 
 
 def main() -> int:
@@ -21,8 +21,16 @@ def main() -> int:
     speed.add_argument("--workers", type=int, default=1)
     speed.add_argument("--no-record", action="store_true")
     speed.add_argument("--json", action="store_true")
+    proof = commands.add_parser("kills", help="votes while the gateway is killed")
+    proof.add_argument("--database", choices=("sqlite", "postgresql"), action="append", help="default: both")
+    proof.add_argument("--kills", type=int, default=kills.TARGET_KILLS)
+    proof.add_argument("--minutes", type=float, default=45.0)
+    proof.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
+    proof.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     databases = asked.database or ["sqlite", "postgresql"]
+    if asked.command == "kills":
+        return kills.run(databases, asked.kills, asked.minutes, asked.seed, asked.json)
     return votes.run(databases, asked.clients, asked.seconds, asked.workers, asked.json, not asked.no_record)
 
 
