@@ -21,6 +21,7 @@ from typing import Any
 import aiohttp
 from rich.console import Console
 from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from benchmarks.feedback.site import Site, fill, make_site
 from benchmarks.gateway.processes import tree
@@ -134,12 +135,8 @@ async def count(url: str, seen: Seen) -> dict[str, int]:
     database = Database(url)
     async with database.read() as session:
         rows = (await session.execute(select(Feedback.id, Feedback.body))).all()
-        revisions = dict((await session.execute(
-            select(FeedbackRevision.feedback_id, func.count()).group_by(FeedbackRevision.feedback_id)
-        )).tuples().all())  # fmt: skip
-        pairs = dict((await session.execute(
-            select(PairRow.feedback_id, func.count()).group_by(PairRow.feedback_id)
-        )).tuples().all())  # fmt: skip
+        revisions = await _by_vote(session, FeedbackRevision)
+        pairs = await _by_vote(session, PairRow)
     await database.close()
     stored: dict[str, list[str]] = {}
     for id_, body in rows:
@@ -151,6 +148,11 @@ async def count(url: str, seen: Seen) -> dict[str, int]:
         "not_sent": len(stored.keys() - seen.sent),
         "without_their_one_pair": sum(pairs.get(id_) != 1 or revisions.get(id_) != 1 for id_, _ in rows),
     }
+
+
+async def _by_vote(session: AsyncSession, table: type[FeedbackRevision] | type[PairRow]) -> dict[str, int]:
+    statement = select(table.feedback_id, func.count()).group_by(table.feedback_id)
+    return {row[0]: row[1] for row in await session.execute(statement)}
 
 
 def measure(database: str, kills: int, minutes: float, seed: int) -> dict[str, Any]:
