@@ -28,7 +28,7 @@ from gateway.feedback.vote import Vote
 from gateway.storage import feedback as rows
 from gateway.storage import pairs as pair_rows
 from gateway.storage import ratings
-from gateway.storage.feedback_tables import Completion, Feedback, PairRow
+from gateway.storage.feedback_tables import Feedback, PairRow
 
 Keep = Callable[[AsyncSession, Captured], Awaitable[None]]
 
@@ -111,7 +111,7 @@ class VoteBatch:
     ) -> tuple[dict[int, _Judged], dict[int, Captured | Exception]]:
         """The votes whose completions are stored, one for each natural key and each rater and prompt; and refusals."""
         wanted = {ref.completion_id for b in ballots if isinstance(b.body, BodyOnChoices) for ref in b.body.targets}
-        completions = await rows.completions_by_id(session, wanted)
+        completions = await rows.answered_by_id(session, wanted)
         judged: dict[int, _Judged] = {}
         refused: dict[int, Captured | Exception] = {}
         taken: set[tuple[str, ...]] = set()
@@ -130,7 +130,7 @@ class VoteBatch:
             taken |= {one.natural_key, one.rater_and_prompt}
         return judged, refused
 
-    def _vote(self, ballot: Ballot, body: BodyOnChoices, completions: dict[str, Completion]) -> Vote:
+    def _vote(self, ballot: Ballot, body: BodyOnChoices, completions: dict[str, rows.Answered]) -> Vote:
         choices = []
         for ref in body.targets:
             completion = completions.get(ref.completion_id)

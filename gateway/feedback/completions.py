@@ -9,6 +9,7 @@ from gateway.contracts.pair import Side
 from gateway.contracts.prompt import first_difference, prompt_hash
 from gateway.errors import InvalidRequest
 from gateway.feedback.bodies import ChoiceRef
+from gateway.storage.feedback import Answered
 from gateway.storage.feedback_tables import Completion
 
 
@@ -40,7 +41,7 @@ class LoggedChoice:
     prompt: Prompt
 
 
-def prompt_of(completion: Completion) -> Prompt:
+def prompt_of(completion: Completion | Answered) -> Prompt:
     """The prompt of a completion, hashed anew from what was logged."""
     messages = tuple(Message.model_validate(message) for message in completion.messages)
     tools = tuple(completion.parameters.get("tools") or ())
@@ -48,7 +49,7 @@ def prompt_of(completion: Completion) -> Prompt:
     return Prompt(messages, tools, response_format, prompt_hash(messages, tools, response_format))
 
 
-def logged_choice(completion: Completion, prompt: Prompt, ref: ChoiceRef) -> LoggedChoice:
+def logged_choice(completion: Completion | Answered, prompt: Prompt, ref: ChoiceRef) -> LoggedChoice:
     """The choice that `ref` points at. Raises `InvalidRequest` if the completion has no such choice."""
     choice = next((choice for choice in completion.choices if choice["index"] == ref.index), None)
     if choice is None:

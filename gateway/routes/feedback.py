@@ -22,7 +22,7 @@ from gateway.routes.idempotency import IdempotentRoute, is_claimed, kept_with
 from gateway.services import Services
 from gateway.storage.feedback import Wanted
 from gateway.wire.error_body import error_body
-from gateway.wire.json_body import parse_json
+from gateway.wire.json_body import is_deeper, parse_json
 
 router = APIRouter(route_class=IdempotentRoute)
 
@@ -35,6 +35,8 @@ METADATA = re.compile(r"metadata\[(.{1,64})\]", re.DOTALL)
 FILTERS = frozenset(
     {"limit", "after", "order", "type", "status", "rater", "completion_id", "created_after", "created_before"}
 )
+NUL = b"\\u0000"
+"""The only way to write the character into JSON."""
 MAX_DEPTH = 64
 """Levels of nesting in a body."""
 
@@ -43,9 +45,7 @@ MAX_DEPTH = 64
 async def give_feedback(request: Request, caller: Voter) -> JSONResponse:
     """Store a vote, durably, before the answer: 201 if it is new, 200 if it was known or is revised."""
     services: Services = request.app.state.services
-    raw = parse_json(await read_body(request))
-    _require_storable_json(raw)
-    body = parse_body(raw)
+    body = parse_body(_storable(await read_body(request)))
 
     async def keep(session: AsyncSession, captured: Captured) -> None:
         await kept_with(request, session, _answer(captured))
@@ -118,8 +118,7 @@ async def update_feedback(request: Request, feedback_id: str, caller: Voter) -> 
     """Change a vote: its tags, comment or metadata, or what it says of the choices; a new revision."""
     _require_storable(feedback_id)
     services: Services = request.app.state.services
-    changes = parse_json(await read_body(request))
-    _require_storable_json(changes)
+    changes = _storable(await read_body(request))
     capture = services.vote_batch.capture
 
     async def update(session: AsyncSession) -> JSONResponse:
@@ -165,17 +164,24 @@ def _require_storable(feedback_id: str) -> None:
         raise FeedbackNotFound(feedback_id)
 
 
-def _require_storable_json(decoded: Any) -> None:
-    waiting = [(decoded, 1)]
+def _storable(body: bytes) -> Any:
+    """Decoded JSON that both databases can store. Raises `InvalidRequest`."""
+    decoded = parse_json(body)
+    if is_deeper(decoded, MAX_DEPTH):
+        raise InvalidRequest(f"The body is nested more than {MAX_DEPTH} levels deep.", code="invalid_value")
+    if NUL in body and _holds_nul(decoded):
+        raise InvalidRequest("The body holds a NUL character (\\u0000), which cannot be stored.", code="invalid_value")
+    return decoded
+
+
+def _holds_nul(decoded: Any) -> bool:
+    waiting = [decoded]
     while waiting:
-        value, depth = waiting.pop()
-        if depth > MAX_DEPTH:
-            raise InvalidRequest(f"The body is nested more than {MAX_DEPTH} levels deep.", code="invalid_value")
+        value = waiting.pop()
         if isinstance(value, str) and "\0" in value:
-            raise InvalidRequest(
-                "The body holds a NUL character (\\u0000), which cannot be stored.", code="invalid_value"
-            )
+            return True
         if isinstance(value, dict):
-            waiting += [(key, depth) for key in value] + [(item, depth + 1) for item in value.values()]
+            waiting += [*value, *value.values()]
         elif isinstance(value, list):
-            waiting += [(item, depth + 1) for item in value]
+            waiting += value
+    return False

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Select, Text, cast, func, insert, select, tuple_, type_coerce
+from sqlalchemy import ColumnElement, Select, Text, cast, func, insert, inspect, select, tuple_, type_coerce
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -28,16 +28,37 @@ async def insert_feedback(session: AsyncSession, values: dict[str, Any]) -> bool
     return await session.scalar(statement) is not None
 
 
-async def completions_by_id(session: AsyncSession, ids: Iterable[str]) -> dict[str, Completion]:
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a vote needs to know of a completion."""
+
+    id: str
+    project_id: str
+    alias: str
+    release_id: str
+    status: str
+    messages: list[Any]
+    parameters: dict[str, Any]
+    choices: list[Any]
+
+
+_ANSWERED = tuple(getattr(Completion, name) for name in Answered.__slots__)
+
+
+async def answered_by_id(session: AsyncSession, ids: Iterable[str]) -> dict[str, Answered]:
     """Those of the completions that are stored, of whatever project."""
-    statement = select(Completion).where(Completion.id.in_(set(ids)))
-    return {completion.id: completion for completion in await session.scalars(statement)}
+    found = await session.execute(select(*_ANSWERED).where(Completion.id.in_(set(ids))))
+    return {row[0]: Answered(*row) for row in found}
 
 
 async def insert_feedbacks(session: AsyncSession, many: Sequence[dict[str, Any]]) -> set[str]:
     """Store votes as `insert_feedback` does, all with the same columns; returns the ids of those that were stored."""
     insert_into = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    statement = insert_into(Feedback).on_conflict_do_nothing().returning(Feedback.id)
+    statement = (
+        insert_into(inspect(Feedback).local_table)
+        .on_conflict_do_nothing()
+        .returning(inspect(Feedback).local_table.c.id)
+    )
     in_order = sorted(many, key=lambda values: (values["project_id"], values["natural_key"]))  # or two would deadlock
     return set(await session.scalars(statement, in_order))
 
@@ -86,7 +107,7 @@ async def add_revisions(session: AsyncSession, many: Sequence[Feedback]) -> None
     """Append the present bodies of votes to their histories."""
     values = [{"feedback_id": f.id, "revision": f.revision, "body": f.body, "at": f.updated_at} for f in many]
     if values:
-        await session.execute(insert(FeedbackRevision), values)
+        await session.execute(insert(inspect(FeedbackRevision).local_table), values)
 
 
 async def list_feedback(
