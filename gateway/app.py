@@ -58,13 +58,13 @@ LIMITS_WAIT_SECONDS = 1.0
 ROUTERS = tuple(
     module.router
     for module in (
+        feedback,  # first, as the framework looks for a route from the top, and chats have a lane of their own
         chat,
         stored,
         completions,
         responses,
         passed_on,
         models,
-        feedback,
         admin_keys,
         admin_audit,
         admin_usage,

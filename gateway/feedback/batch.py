@@ -17,7 +17,7 @@ from gateway.contracts.pair import Rater
 from gateway.errors import AlignwayError
 from gateway.feedback.bodies import AnyBody, BodyOnChoices, CorrectionBody
 from gateway.feedback.capture import Captured, FeedbackCapture, new_row
-from gateway.feedback.completions import logged_choice, prompt_of
+from gateway.feedback.completions import Prompt, logged_choice, prompt_of
 from gateway.feedback.derivation import judgement_of, lock_name
 from gateway.feedback.identity import Caller
 from gateway.feedback.pairing import pair_of, within_limit
@@ -69,9 +69,7 @@ class VoteBatch:
 
     async def __call__(self, session: AsyncSession, ballots: Sequence[Ballot]) -> list[Captured | Exception]:
         """For each vote what became of it, or why it was refused."""
-        outcomes: dict[int, Captured | Exception] = {}
-        if len(ballots) > 1:
-            outcomes = await self._first_words(session, ballots)
+        outcomes = await self._first_words(session, ballots)
         for place, ballot in enumerate(ballots):
             if place not in outcomes:
                 outcomes[place] = await self._alone(session, ballot)
@@ -111,7 +109,7 @@ class VoteBatch:
     ) -> tuple[dict[int, _Judged], dict[int, Captured | Exception]]:
         """The votes whose completions are stored, one for each natural key and each rater and prompt; and refusals."""
         wanted = {ref.completion_id for b in ballots if isinstance(b.body, BodyOnChoices) for ref in b.body.targets}
-        completions = await rows.answered_by_id(session, wanted)
+        completions = {id_: (one, prompt_of(one)) for id_, one in (await rows.answered_by_id(session, wanted)).items()}
         judged: dict[int, _Judged] = {}
         refused: dict[int, Captured | Exception] = {}
         taken: set[tuple[str, ...]] = set()
@@ -130,13 +128,13 @@ class VoteBatch:
             taken |= {one.natural_key, one.rater_and_prompt}
         return judged, refused
 
-    def _vote(self, ballot: Ballot, body: BodyOnChoices, completions: dict[str, rows.Answered]) -> Vote:
+    def _vote(self, ballot: Ballot, body: BodyOnChoices, completions: dict[str, tuple[rows.Answered, Prompt]]) -> Vote:
         choices = []
         for ref in body.targets:
-            completion = completions.get(ref.completion_id)
-            if completion is None or completion.project_id != ballot.caller.project_id:
+            found = completions.get(ref.completion_id)
+            if found is None or found[0].project_id != ballot.caller.project_id:
                 raise CompletionNotStored(ref.completion_id)
-            choices.append(logged_choice(completion, prompt_of(completion), ref))
+            choices.append(logged_choice(*found, ref))
         return self.capture.vote_of(body, ballot.rater, choices)
 
     async def _without_earlier_words(self, session: AsyncSession, judged: dict[int, _Judged]) -> dict[int, _Judged]:

@@ -167,7 +167,8 @@ def _require_storable(feedback_id: str) -> None:
 def _storable(body: bytes) -> Any:
     """Decoded JSON that both databases can store. Raises `InvalidRequest`."""
     decoded = parse_json(body)
-    if is_deeper(decoded, MAX_DEPTH):
+    brackets = body.count(b"{") + body.count(b"[")
+    if brackets > MAX_DEPTH and is_deeper(decoded, MAX_DEPTH):
         raise InvalidRequest(f"The body is nested more than {MAX_DEPTH} levels deep.", code="invalid_value")
     if NUL in body and _holds_nul(decoded):
         raise InvalidRequest("The body holds a NUL character (\\u0000), which cannot be stored.", code="invalid_value")

@@ -26,6 +26,8 @@ Batch = Callable[[AsyncSession, Sequence[Item]], Awaitable[Sequence[T | Exceptio
 ATTEMPTS = 4
 """How often a transaction that lost to another one (a deadlock on PostgreSQL) is run, in all."""
 RETRY_SECONDS = 0.02
+LINGER_SECONDS = 0.002
+"""After a group of several, the next one waits this long for company. A write that comes alone never waits."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,10 @@ class GroupCommit:
             await self._worker
 
     async def _work(self) -> None:
+        alone = True
         while (first := await self._waiting.get()) is not None:
+            if not alone:  # those who were just answered write again in a moment: one commit for all of them
+                await asyncio.sleep(LINGER_SECONDS)
             group = [first]
             while len(group) < self._max_group and not self._waiting.empty():
                 following = self._waiting.get_nowait()
@@ -97,6 +102,7 @@ class GroupCommit:
                     await self._settle(group)
                     return
                 group.append(following)
+            alone = len(group) == 1
             await self._settle(group)
 
     async def _settle(self, group: list[_Waiting[Any]]) -> None:
@@ -135,7 +141,7 @@ class GroupCommit:
         async with self._database.write(self._durability) as session:
             for batch, places in by_batch.items():
                 items = [tasks[place].item for place in places]
-                if together and len(items) > 1 and batch is not _one_by_one:
+                if together and batch is not _one_by_one:
                     made = await _at_once(session, batch, items)
                 else:
                     made = [await _in_savepoint(session, batch, item) for item in items]
