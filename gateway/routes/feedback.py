@@ -3,7 +3,8 @@
 import re
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Request
+import msgspec
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -42,7 +43,7 @@ MAX_DEPTH = 64
 
 
 @router.post("/v1/feedback")
-async def give_feedback(request: Request, caller: Voter) -> JSONResponse:
+async def give_feedback(request: Request, caller: Voter) -> Response:
     """Store a vote, durably, before the answer: 201 if it is new, 200 if it was known or is revised."""
     services: Services = request.app.state.services
     body = parse_body(_storable(await read_body(request)))
@@ -69,8 +70,9 @@ async def _taken_in(services: Services, ballot: Ballot) -> Captured:
     return await services.votes.submit_to(services.vote_batch, ballot)
 
 
-def _answer(captured: Captured) -> JSONResponse:
-    return JSONResponse(captured.reply, status_code=201 if captured.created else 200)
+def _answer(captured: Captured) -> Response:
+    body = msgspec.json.encode(captured.reply)
+    return Response(body, status_code=201 if captured.created else 200, media_type="application/json")
 
 
 @router.get("/v1/feedback")

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import Request, Response
-from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.types import Message, Receive
@@ -92,7 +91,7 @@ def is_claimed(request: Request) -> bool:
     return hasattr(request.state, "idempotency")
 
 
-async def kept_with(request: Request, session: AsyncSession, answer: JSONResponse) -> None:
+async def kept_with(request: Request, session: AsyncSession, answer: Response) -> None:
     """Keep the answer to a request in the transaction that did it, if the request carries a key."""
     claim: Claim | None = getattr(request.state, "idempotency", None)
     if claim is not None:
