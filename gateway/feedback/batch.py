@@ -66,6 +66,7 @@ class VoteBatch:
     def __init__(self, capture: FeedbackCapture) -> None:
         self.capture = capture
         """The use case for one vote."""
+        self._started: set[str] = set()
 
     async def __call__(self, session: AsyncSession, ballots: Sequence[Ballot]) -> list[Captured | Exception]:
         """For each vote what became of it, or why it was refused."""
@@ -99,7 +100,9 @@ class VoteBatch:
         await pair_rows.add_pairs(session, [row for derived in pairs.values() for row in derived])
         eligible = {(row.alias, row.prompt_hash) for derived in pairs.values() for row in derived if row.reason is None}
         if eligible:
-            await settle_sides(session, self.capture.settings, self.capture.holdout_key, eligible)
+            await settle_sides(
+                session, self.capture.settings, self.capture.holdout_key, eligible, started=self._started
+            )
         for place, feedback in stored.items():
             outcomes[place] = Captured(feedback_reply(feedback, pairs[place]), created=True)
         return outcomes

@@ -10,16 +10,27 @@ from gateway.storage import pairs as rows
 
 
 async def settle_sides(
-    session: AsyncSession, settings: FeedbackSettings, key: bytes, prompts: Iterable[tuple[str, str]]
+    session: AsyncSession,
+    settings: FeedbackSettings,
+    key: bytes,
+    prompts: Iterable[tuple[str, str]],
+    *,
+    started: set[str],
 ) -> None:
-    """Settle the side of each (alias, prompt hash) that has none yet."""
+    """Settle the side of each (alias, prompt hash) that has none yet.
+
+    `started` remembers the aliases that have enough pairs held out, so that these are not counted again.
+    """
     by_alias: dict[str, set[str]] = {}
     for alias, prompt_hash in prompts:
         by_alias.setdefault(alias, set()).add(prompt_hash)
     start = settings.holdout_start_pairs
     for alias, hashes in by_alias.items():
+        held_out = start if alias in started else await rows.count_held_out(session, alias, at_most=start)
+        if held_out >= start:
+            started.add(alias)
         share = holdout_share(
-            await rows.count_held_out(session, alias, at_most=start),
+            held_out,
             start_pairs=start,
             start_share=settings.holdout_start_share,
             share=settings.holdout_share,

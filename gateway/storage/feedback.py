@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Select, Text, cast, func, insert, inspect, select, tuple_, type_coerce
+from sqlalchemy import ColumnElement, Select, Text, cast, func, insert, select, tuple_, type_coerce
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.storage.feedback_tables import Completion, Feedback, FeedbackRevision
 from gateway.storage.tables import Alias
+from gateway.storage.upsert import plain_table
 
 
 async def find_completions(session: AsyncSession, project_id: str, ids: Iterable[str]) -> dict[str, Completion]:
@@ -54,11 +55,7 @@ async def answered_by_id(session: AsyncSession, ids: Iterable[str]) -> dict[str,
 async def insert_feedbacks(session: AsyncSession, many: Sequence[dict[str, Any]]) -> set[str]:
     """Store votes as `insert_feedback` does, all with the same columns; returns the ids of those that were stored."""
     insert_into = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    statement = (
-        insert_into(inspect(Feedback).local_table)
-        .on_conflict_do_nothing()
-        .returning(inspect(Feedback).local_table.c.id)
-    )
+    statement = insert_into(plain_table(Feedback)).on_conflict_do_nothing().returning(plain_table(Feedback).c.id)
     in_order = sorted(many, key=lambda values: (values["project_id"], values["natural_key"]))  # or two would deadlock
     return set(await session.scalars(statement, in_order))
 
@@ -107,7 +104,7 @@ async def add_revisions(session: AsyncSession, many: Sequence[Feedback]) -> None
     """Append the present bodies of votes to their histories."""
     values = [{"feedback_id": f.id, "revision": f.revision, "body": f.body, "at": f.updated_at} for f in many]
     if values:
-        await session.execute(insert(inspect(FeedbackRevision).local_table), values)
+        await session.execute(insert(plain_table(FeedbackRevision)), values)
 
 
 async def list_feedback(

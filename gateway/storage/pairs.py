@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import ColumnElement, func, insert, inspect, or_, select, update
+from sqlalchemy import ColumnElement, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.pair import FeedbackPair
 from gateway.storage.feedback_tables import PairRow, PromptSide
+from gateway.storage.upsert import plain_table
 
 
 async def add_pair(session: AsyncSession, pair: FeedbackPair, alias: str, state: str, reason: str | None) -> PairRow:
@@ -20,7 +21,7 @@ async def add_pair(session: AsyncSession, pair: FeedbackPair, alias: str, state:
 
 async def add_pairs(session: AsyncSession, many: Sequence[PairRow]) -> None:
     """Store pairs with one statement; the objects are not the session's."""
-    table = inspect(PairRow).local_table
+    table = plain_table(PairRow)
     columns = table.columns.keys()
     if many:
         await session.execute(insert(table), [{name: getattr(row, name) for name in columns} for row in many])
@@ -106,7 +107,7 @@ async def settle_sides(session: AsyncSession, alias: str, sides: Sequence[tuple[
     """Settle the sides of prompts (hash, side) that have none yet."""
     insert_into = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     values = [{"alias": alias, "prompt_hash": prompt_hash, "side": side} for prompt_hash, side in sides]
-    await session.execute(insert_into(inspect(PromptSide).local_table).on_conflict_do_nothing(), values)
+    await session.execute(insert_into(plain_table(PromptSide)).on_conflict_do_nothing(), values)
 
 
 def _same_prompt() -> ColumnElement[bool]:
