@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet $(PIP_ARGS)
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo up test lint format lmdeploy-env export-env clients-env clean
+.PHONY: install demo up test proof-votes lint format lmdeploy-env export-env clients-env clean
 
 install: $(INSTALLED)
 
@@ -30,6 +30,10 @@ up: $(INSTALLED)
 # Threads that wait do not spin: the tests' processes share few cores.
 test: $(INSTALLED) lmdeploy-env clients-env
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q
+
+# Votes while the gateway is killed again and again: at most 45 minutes; the kills of all recorded runs add up.
+proof-votes: $(INSTALLED)
+	$(BIN)/python -m benchmarks.feedback kills --kills 100 --minutes 45
 
 lmdeploy-env: .venv-lmdeploy/installed
 

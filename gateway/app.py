@@ -20,6 +20,8 @@ from gateway.annotation.sampling import Comparisons
 from gateway.contracts import ids
 from gateway.engines.openai_client import EngineClient
 from gateway.engines.upstream import Upstreams
+from gateway.feedback.batch import VoteBatch
+from gateway.feedback.capture import FeedbackCapture
 from gateway.feedback.pace import VotePace
 from gateway.privacy.housekeeper import Housekeeper
 from gateway.redaction.configured import storage_redaction
@@ -74,6 +76,7 @@ LIMITS_WAIT_SECONDS = 1.0
 ROUTERS = tuple(
     module.router
     for module in (
+        feedback,  # first, as the framework looks for a route from the top, and chats have a lane of their own
         chat,
         stored,
         completions,
@@ -181,6 +184,7 @@ async def build_services(settings: Settings, drain: Drain) -> Services:
         vote_pace=VotePace(settings.feedback, settings.server.workers),
         completions=completions,
         engines=engines,
+        vote_batch=VoteBatch(FeedbackCapture(settings.feedback, secrets)),
         upstreams=Upstreams(settings.upstream),
         pool=pool,
         sync=RoutingSync(Database(settings.database_url, SYNC_WAIT_SECONDS), pool),

@@ -8,6 +8,7 @@ from gateway.access.secrets import Secrets
 from gateway.annotation.sampling import Comparisons
 from gateway.engines.openai_client import EngineClient
 from gateway.engines.upstream import Upstreams
+from gateway.feedback.batch import VoteBatch
 from gateway.feedback.pace import VotePace
 from gateway.routing.drain import Drain
 from gateway.routing.pool import Pool
@@ -32,6 +33,7 @@ class Services:
     limiter: Limiter
     votes: GroupCommit
     vote_pace: VotePace
+    vote_batch: VoteBatch
     completions: CompletionLog
     engines: EngineClient
     """For routes that are not hot."""

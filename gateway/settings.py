@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from gateway.sections.annotation import AnnotationSettings, ComparisonSettings, JudgeSettings
 from gateway.sections.datasets import DatasetSettings
 from gateway.sections.files import FileSettings
-from gateway.sections.learning import AlignerSettings, FeedbackSettings, IgnoredText, TrustSettings
+from gateway.sections.learning import AlignerSettings, FeedbackSettings, IgnoredText
 from gateway.sections.models import DEFAULT_MODEL, EngineKind, EngineSettings, ModelSettings, Task
 from gateway.sections.privacy import PresidioSettings, PrivacySettings, RedactionMode, RetentionSettings
 from gateway.sections.section import Section
@@ -25,6 +25,7 @@ from gateway.sections.serving import (
     UpstreamSettings,
 )
 from gateway.sections.users import UserSettings
+from gateway.sections.votes import MetricSettings, PairingSettings, TrustSettings
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -40,7 +41,9 @@ __all__ = [
     "IgnoredText",
     "JudgeSettings",
     "LimitSettings",
+    "MetricSettings",
     "ModelSettings",
+    "PairingSettings",
     "PoolSettings",
     "PresidioSettings",
     "PrivacySettings",

@@ -3,7 +3,17 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    ValidationError,
+    model_validator,
+)
 
 from gateway.contracts.pair import RaterKind
 from gateway.errors import InvalidRequest
@@ -88,6 +98,53 @@ class PreferenceBody(Body):
         return ((self.chosen,) if self.chosen else ()) + self.rejected + self.choices
 
 
+class RankingBody(Body):
+    """Choices of one prompt in order, the best first; those of an inner list are a tie."""
+
+    type: Literal["ranking"]
+    ranking: tuple[Annotated[tuple[ChoiceRef, ...], Field(min_length=1)], ...] = Field(
+        min_length=1, max_length=CHOICES_MAX
+    )
+    strength: int | None = Field(default=None, ge=1, le=3)
+    """How much better the best one is: 1 slightly, 2 clearly, 3 much."""
+
+    @model_validator(mode="after")
+    def _orders_different_choices(self) -> "RankingBody":
+        if not 2 <= len(self.targets) <= CHOICES_MAX:
+            raise ValueError(f"`ranking` orders 2 to {CHOICES_MAX} choices")
+        if len(set(self.targets)) != len(self.targets):
+            raise ValueError("the same choice is named twice; a choice has one place in a ranking")
+        return self
+
+    @property
+    def targets(self) -> tuple[ChoiceRef, ...]:
+        """Every choice, the best first."""
+        return tuple(ref for tie in self.ranking for ref in tie)
+
+
+class Scale(Part):
+    """The range of a scaled rating, as its metric declares it."""
+
+    min: FiniteFloat
+    max: FiniteFloat
+
+
+class RatingBody(Body):
+    """How good one choice is, by a metric that the settings declare."""
+
+    type: Literal["rating"]
+    target: ChoiceRef
+    name: Label
+    value: StrictBool | StrictInt | Annotated[StrictFloat, Field(allow_inf_nan=False)]
+    scale: Scale | None = None
+    """May be left out; where it is given it must be the metric's own."""
+
+    @property
+    def targets(self) -> tuple[ChoiceRef, ...]:
+        """The choice that was rated."""
+        return (self.target,)
+
+
 class CorrectedMessage(Part):
     """The answer as it should have been."""
 
@@ -149,8 +206,16 @@ class PairBatchBody(ImportBody):
     pairs: tuple[Any, ...] = Field(min_length=1, max_length=BATCH_MAX)
 
 
-AnyBody = PreferenceBody | CorrectionBody | PairBody | PairBatchBody
-_BODIES: Mapping[str, type[AnyBody]] = {"preference": PreferenceBody, "correction": CorrectionBody, "pair": PairBody}
+BodyOnChoices = PreferenceBody | RankingBody | RatingBody | CorrectionBody
+"""The types that are about completions of ours."""
+AnyBody = BodyOnChoices | PairBody | PairBatchBody
+_BODIES: Mapping[str, type[AnyBody]] = {
+    "preference": PreferenceBody,
+    "ranking": RankingBody,
+    "rating": RatingBody,
+    "correction": CorrectionBody,
+    "pair": PairBody,
+}
 
 
 def parse_body(raw: object) -> AnyBody:
@@ -183,11 +248,25 @@ def _with_row_apart(raw: dict[str, Any]) -> dict[str, Any]:
     return head | {"row": row | ({"external_id": raw["external_id"]} if "external_id" in raw else {})}
 
 
+def parse_annotations(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """What is noted beside a vote, checked; only the fields that were given. Raises `InvalidRequest`."""
+    given = {name: value for name, value in raw.items() if value is not None}
+    try:
+        checked = Body.model_validate(given).model_dump(mode="json", exclude_unset=True)
+    except ValidationError as error:
+        param, reason, code = explain(error)
+        raise InvalidRequest(f"`{param}`: {reason}.", param=param, code=code) from error
+    return dict.fromkeys(raw) | checked
+
+
+_BRANCHES = {"str", "bool", "int", "float"}
+"""What pydantic names in the path of a union; the client never wrote it."""
+
+
 def explain(error: ValidationError) -> tuple[str | None, str, str]:
     """The innermost mistake: its place, as `chosen.index`; what is wrong there; and a code."""
     innermost = max(error.errors(include_url=False, include_context=False), key=lambda detail: len(detail["loc"]))
-    # pydantic names the branch of a union in the path; the client never wrote it
-    place = spelt([part for part in innermost["loc"] if part != "str" and "[" not in str(part)]) or None
+    place = spelt([part for part in innermost["loc"] if part not in _BRANCHES and "[" not in str(part)]) or None
     if innermost["type"] == "missing":
         return place, "this field is missing", "missing_required_parameter"
     if innermost["type"] == "extra_forbidden":

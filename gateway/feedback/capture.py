@@ -5,30 +5,45 @@ one on the same thing is a new revision whose pairs replace the old ones.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gateway.contracts.ids import FEEDBACK, PAIR, mint
-from gateway.contracts.pair import Rater
-from gateway.feedback.bodies import AnyBody, CorrectionBody, PairBatchBody, PairBody, PreferenceBody
-from gateway.feedback.identity import DELEGATE, WRITE_TEXT, Caller, KeyedHashes, own_rater, rater_of, require_scope
+from gateway.contracts.ids import FEEDBACK, mint
+from gateway.contracts.pair import Rater, RaterKind
+from gateway.errors import Conflict, InvalidRequest
+from gateway.feedback.bodies import AnyBody, BodyOnChoices, CorrectionBody, PairBatchBody, PairBody
+from gateway.feedback.completions import LoggedChoice
+from gateway.feedback.derivation import derive_pairs, lock_name, retire_pairs
+from gateway.feedback.hygiene import Strangers
+from gateway.feedback.identity import (
+    DELEGATE,
+    WRITE_TEXT,
+    Caller,
+    KeyedHashes,
+    draw,
+    own_rater,
+    rater_of,
+    require_scope,
+)
 from gateway.feedback.import_alias import alias_of_import
 from gateway.feedback.import_store import ImportStore, ImportTerms
 from gateway.feedback.imports import read_rows
-from gateway.feedback.pairing import RETRACTED, SUPERSEDED, Judgement, pair_of
+from gateway.feedback.pairing import RETRACTED, SUPERSEDED
 from gateway.feedback.reading import FeedbackNotFound
 from gateway.feedback.replies import deleted_reply, feedback_reply, list_reply
-from gateway.feedback.standing import state_of, status_of, under
+from gateway.feedback.standing import status_of, under
 from gateway.feedback.targets import load_targets
-from gateway.feedback.vote import Vote, correction_vote, preference_vote
+from gateway.feedback.updates import updated
+from gateway.feedback.vote import Rules, Vote, natural_key_of, vote_on_choices
 from gateway.settings import FeedbackSettings
 from gateway.storage import feedback as rows
 from gateway.storage import pairs as pair_rows
-from gateway.storage.feedback_tables import Feedback, PairRow
+from gateway.storage.feedback_tables import Feedback
 from gateway.storage.raters import Standing, load_standings
+from gateway.storage.ratings import lock_prompts
 from gateway.storage.votes_of import completions_in
 
 
@@ -47,6 +62,7 @@ class FeedbackCapture:
         self._settings = settings
         self._hashes = hashes
         self._imports = ImportStore(settings)
+        self.rules = Rules(settings, Strangers(settings.pairing.identities, settings.pairing.makers))
 
     async def capture(
         self, session: AsyncSession, caller: Caller, body: AnyBody, rater: Rater | None = None
@@ -56,27 +72,53 @@ class FeedbackCapture:
         `rater`: who judged, where that is settled already; otherwise the one in the body, or the key itself.
         """
         rater = rater or rater_of(caller, body, self._hashes)
-        if isinstance(body, PreferenceBody):
-            choices = await load_targets(session, caller, body.targets, self._settings)
-            return await self._store(session, caller, preference_vote(body, rater, choices, self._settings))
-        require_scope(caller, WRITE_TEXT, "text that was not written by the model")
-        if isinstance(body, CorrectionBody):
-            choices = await load_targets(session, caller, body.targets, self._settings)
-            return await self._store(session, caller, correction_vote(body, rater, choices, self._settings))
-        return await self._import(session, caller, rater, body)
+        if isinstance(body, CorrectionBody | PairBody | PairBatchBody):
+            require_scope(caller, WRITE_TEXT, "text that was not written by the model")
+        if isinstance(body, PairBody | PairBatchBody):
+            return await self._import(session, caller, rater, body)
+        return await self._store(session, caller, await self._judge(session, caller, body, rater))
 
     async def retract(self, session: AsyncSession, caller: Caller, feedback_id: str) -> dict[str, Any]:
         """Take a vote back: its pairs train no more. Voters may take back their own; delegates those of others."""
+        feedback = await self._own(session, caller, feedback_id, "retracting the vote of another rater")
+        if feedback.status != RETRACTED:
+            feedback.status, feedback.updated_at = RETRACTED, time.time()
+            await retire_pairs(session, feedback, RETRACTED, but_not=SUPERSEDED)
+            await session.flush()
+        return deleted_reply(feedback.id)
+
+    async def update(self, session: AsyncSession, caller: Caller, feedback_id: str, changes: object) -> dict[str, Any]:
+        """Change a vote: a new revision; if its verdict is touched, its pairs are derived anew. Raises as `capture`."""
+        feedback = await self._own(session, caller, feedback_id, "changing the vote of another rater")
+        if feedback.status == RETRACTED:
+            raise Conflict("This vote was taken back. Send it again to POST /v1/feedback to give it anew.")
+        update = updated(feedback.type, feedback.body, changes)
+        if update.verdict is None:
+            return (await self._annotate(session, feedback, update.body)).reply
+        if isinstance(update.verdict, CorrectionBody):
+            require_scope(caller, WRITE_TEXT, "text that was not written by the model")
+        rater = _rater_of_row(feedback)
+        if natural_key_of(update.verdict, rater) != feedback.natural_key:
+            raise InvalidRequest(
+                "A vote stays about the choices it was given on. For other choices send a new vote.",
+                code="other_choices",
+            )
+        vote = await self._judge(session, caller, update.verdict, rater)
+        vote, standing = await self._under_standing(session, caller, vote)
+        return (await self._revise(session, feedback, vote, standing, time.time())).reply
+
+    async def _own(self, session: AsyncSession, caller: Caller, feedback_id: str, why: str) -> Feedback:
+        """A vote that the caller may change, locked; what else concerns its prompt is locked before it."""
+        found = await rows.find_feedback(session, caller.project_id, feedback_id)
+        if found is None:
+            raise FeedbackNotFound(feedback_id)
+        if found.rater_hash != own_rater(caller, self._hashes).id_hash:
+            require_scope(caller, DELEGATE, why)
+        await lock_prompts(session, [lock_name(found.project_id, found.prompt_hash, found.rater_hash, self.rules)])
         feedback = await rows.find_feedback(session, caller.project_id, feedback_id, lock=True)
         if feedback is None:
             raise FeedbackNotFound(feedback_id)
-        if feedback.rater_hash != own_rater(caller, self._hashes).id_hash:
-            require_scope(caller, DELEGATE, "retracting the vote of another rater")
-        if feedback.status != RETRACTED:
-            feedback.status, feedback.updated_at = RETRACTED, time.time()
-            await pair_rows.exclude_pairs(session, feedback.id, RETRACTED, but_not=SUPERSEDED)
-            await session.flush()
-        return deleted_reply(feedback.id)
+        return feedback
 
     async def _import(
         self, session: AsyncSession, caller: Caller, rater: Rater, body: PairBody | PairBatchBody
@@ -99,39 +141,62 @@ class FeedbackCapture:
         errors = {"errors": [error.as_json for error in read.errors]} if read.errors else {}
         return Captured(list_reply(replies) | errors, stored.new > 0)
 
+    async def _judge(self, session: AsyncSession, caller: Caller, body: BodyOnChoices, rater: Rater) -> Vote:
+        return self.vote_of(body, rater, await load_targets(session, caller, body.targets, self._settings))
+
+    def vote_of(self, body: BodyOnChoices, rater: Rater, choices: Sequence[LoggedChoice]) -> Vote:
+        """What a body says of its choices. Raises `InvalidRequest`."""
+        review_draw = 1.0
+        if isinstance(body, CorrectionBody):
+            review_draw = draw(self._hashes, "review", natural_key_of(body, rater))
+        return vote_on_choices(body, rater, choices, self.rules, review_draw)
+
+    @property
+    def settings(self) -> FeedbackSettings:
+        """By which votes are taken in."""
+        return self._settings
+
     async def _store(self, session: AsyncSession, caller: Caller, vote: Vote) -> Captured:
         now = time.time()
+        if vote.is_limited:
+            name = lock_name(caller.project_id, vote.prompt_hash, vote.rater.id_hash, self.rules)
+            await lock_prompts(session, [name])
+        vote, standing = await self._under_standing(session, caller, vote)
+        row = new_row(caller, vote, now) | {"status": status_of(standing)}
+        created = await rows.insert_feedback(session, row)
+        feedback = await rows.lock_feedback(session, caller.project_id, vote.natural_key)
+        if not created:
+            return await self._revise(session, feedback, vote, standing, now)
+        await rows.add_revision(session, feedback)
+        derived = await derive_pairs(session, feedback, vote, self.rules, standing)
+        return Captured(feedback_reply(feedback, derived), created=True)
+
+    async def _under_standing(self, session: AsyncSession, caller: Caller, vote: Vote) -> tuple[Vote, Standing]:
+        """The vote with what operators decided about its rater and the keys that have part in it."""
         named, rater = set(completions_in(vote.body)), (caller.project_id, vote.rater.id_hash)
         standing = (await load_standings(session, [rater], named)).of(*rater, caller.key_id, named)
-        vote = under(vote, standing)
-        created = await rows.insert_feedback(session, _new_row(caller.project_id, vote, status_of(standing), now))
-        feedback = await rows.lock_feedback(session, caller.project_id, vote.natural_key)
-        if not created and _says_the_same(feedback, vote):
-            derived = await pair_rows.pairs_of_feedback(session, [feedback.id], but_not=SUPERSEDED)
-            return Captured(feedback_reply(feedback, derived[feedback.id]), created=False)
-        if not created:
-            await pair_rows.exclude_pairs(session, feedback.id, SUPERSEDED, but_not=SUPERSEDED)
-            _revise(feedback, vote, status_of(standing), now)
-        await rows.add_revision(session, feedback)
-        return Captured(feedback_reply(feedback, await self._derive(session, feedback, vote, standing)), created)
+        return under(vote, standing), standing
 
-    async def _derive(self, session: AsyncSession, feedback: Feedback, vote: Vote, standing: Standing) -> list[PairRow]:
-        judgement = Judgement(
-            feedback_id=feedback.id,
-            project_id=feedback.project_id,
-            messages=vote.messages,
-            tools=vote.tools,
-            prompt_hash=vote.prompt_hash,
-            rater=vote.rater,
-            judged_at=datetime.fromtimestamp(feedback.updated_at, UTC),
-        )
-        ids = sorted(mint(PAIR) for _ in vote.candidates)  # so that their order by id is the order of derivation
-        derived = []
-        for pair_id, candidate in zip(ids, vote.candidates, strict=True):
-            pair = pair_of(judgement, candidate, pair_id)
-            state, reason = state_of(candidate.reason, standing)
-            derived.append(await pair_rows.add_pair(session, pair, vote.alias, state, reason))
-        return derived
+    async def _revise(
+        self, session: AsyncSession, feedback: Feedback, vote: Vote, standing: Standing, now: float
+    ) -> Captured:
+        if _says_the_same(feedback, vote):
+            return await self._as_it_is(session, feedback)
+        await retire_pairs(session, feedback, SUPERSEDED, but_not=SUPERSEDED)
+        _revise_row(feedback, vote, status_of(standing), now)
+        await rows.add_revision(session, feedback)
+        derived = await derive_pairs(session, feedback, vote, self.rules, standing)
+        return Captured(feedback_reply(feedback, derived), created=False)
+
+    async def _annotate(self, session: AsyncSession, feedback: Feedback, body: dict[str, Any]) -> Captured:
+        if body != feedback.body:
+            feedback.body, feedback.revision, feedback.updated_at = body, feedback.revision + 1, time.time()
+            await rows.add_revision(session, feedback)
+        return await self._as_it_is(session, feedback)
+
+    async def _as_it_is(self, session: AsyncSession, feedback: Feedback) -> Captured:
+        pairs = await pair_rows.pairs_of_feedback(session, [feedback.id], but_not=SUPERSEDED)
+        return Captured(feedback_reply(feedback, pairs[feedback.id]), created=False)
 
 
 def _says_the_same(feedback: Feedback, vote: Vote) -> bool:
@@ -139,17 +204,27 @@ def _says_the_same(feedback: Feedback, vote: Vote) -> bool:
     return same and feedback.status != RETRACTED
 
 
-def _new_row(project_id: str, vote: Vote, status: str, now: float) -> dict[str, Any]:
+def _rater_of_row(feedback: Feedback) -> Rater:
+    kind: RaterKind = feedback.rater_kind  # type: ignore[assignment]  # a column of plain text
+    return Rater(id_hash=feedback.rater_hash, kind=kind, trusted=feedback.rater_trusted)
+
+
+def new_row(caller: Caller, vote: Vote, now: float) -> dict[str, Any]:
+    """The columns of a vote that is new."""
     return {
         "id": mint(FEEDBACK),
-        "project_id": project_id,
+        "project_id": caller.project_id,
+        "key_id": caller.key_id,
         "alias": vote.alias,
         "natural_key": vote.natural_key,
         "type": vote.type,
-        "status": status,
+        "status": "active",
         "revision": 1,
         "rater_hash": vote.rater.id_hash,
         "rater_kind": vote.rater.kind,
+        "rater_trusted": vote.rater.trusted,
+        "prompt_hash": vote.prompt_hash,
+        "leaning": vote.leaning,
         "body": vote.body,
         "target": vote.target,
         "created_at": now,
@@ -157,7 +232,8 @@ def _new_row(project_id: str, vote: Vote, status: str, now: float) -> dict[str, 
     }
 
 
-def _revise(feedback: Feedback, vote: Vote, status: str, now: float) -> None:
+def _revise_row(feedback: Feedback, vote: Vote, status: str, now: float) -> None:
     feedback.body, feedback.target, feedback.alias = vote.body, vote.target, vote.alias
-    feedback.rater_kind, feedback.status = vote.rater.kind, status
+    feedback.rater_kind, feedback.rater_trusted = vote.rater.kind, vote.rater.trusted
+    feedback.prompt_hash, feedback.leaning, feedback.status = vote.prompt_hash, vote.leaning, status
     feedback.revision, feedback.updated_at = feedback.revision + 1, now

@@ -13,6 +13,7 @@ from gateway.contracts.prompt import first_difference, prompt_hash
 from gateway.errors import InvalidRequest
 from gateway.feedback.bodies import ChoiceRef
 from gateway.settings import FeedbackSettings, IgnoredText
+from gateway.storage.feedback import Answered
 from gateway.storage.feedback_tables import Completion
 
 NOTHING_IGNORED = FeedbackSettings()
@@ -52,7 +53,7 @@ class LoggedChoice:
     prompt: Prompt
 
 
-def prompt_of(completion: Completion, settings: FeedbackSettings = NOTHING_IGNORED) -> Prompt:
+def prompt_of(completion: Completion | Answered, settings: FeedbackSettings = NOTHING_IGNORED) -> Prompt:
     """The prompt of a completion, hashed anew from what was logged."""
     messages = tuple(Message.model_validate(message) for message in completion.messages)
     tools = tuple(completion.parameters.get("tools") or ())
@@ -108,7 +109,7 @@ def _compiled(pattern: str) -> "regex.Pattern[str]":
     return regex.compile(pattern, regex.DOTALL)
 
 
-def logged_choice(completion: Completion, prompt: Prompt, ref: ChoiceRef) -> LoggedChoice:
+def logged_choice(completion: Completion | Answered, prompt: Prompt, ref: ChoiceRef) -> LoggedChoice:
     """The choice that `ref` points at. Raises `InvalidRequest` if the completion has no such choice."""
     choice = next((choice for choice in completion.choices if choice["index"] == ref.index), None)
     if choice is None:

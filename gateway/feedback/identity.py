@@ -1,7 +1,9 @@
 """Who votes, and what makes two votes the same record."""
 
 import hashlib
+import hmac
 import json
+import re
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -11,6 +13,7 @@ from gateway.feedback.bodies import Body, ChoiceRef
 
 WRITE_TEXT = "feedback:write_text"
 DELEGATE = "feedback:delegate"
+_HASH = re.compile(r"r_[0-9a-f]{16,}")
 
 
 class Caller(Protocol):
@@ -70,8 +73,9 @@ def rater_of(caller: Caller, body: Body, hashes: KeyedHashes) -> Rater:
 
 
 def own_rater(caller: Caller, hashes: KeyedHashes) -> Rater:
-    """The rater that a key, or a vote token, is when it names nobody else."""
-    return Rater(id_hash=caller.rater_hash or key_hash(caller.key_id, hashes), kind="end_user")
+    """The rater that a key, or a vote token, is when it names nobody else; trusted if it might name others."""
+    id_hash = caller.rater_hash or key_hash(caller.key_id, hashes)
+    return Rater(id_hash=id_hash, kind="end_user", trusted=caller.may(DELEGATE))
 
 
 def user_hash(project_id: str, user: str, hashes: KeyedHashes) -> str:
@@ -84,14 +88,29 @@ def key_hash(key_id: str, hashes: KeyedHashes) -> str:
     return _hash(hashes, f"key:{key_id}")
 
 
-def key_of_targets(rater: Rater, type_: str, targets: Sequence[ChoiceRef]) -> str:
-    """The natural key of a vote on choices: whoever votes again on the same ones changes that vote."""
-    return _natural_key(rater, type_, *sorted(f"{target.completion_id}#{target.index}" for target in targets))
+def hash_of_rater(hashes: KeyedHashes, project_id: str, named: str) -> str:
+    """The hash behind what somebody who looks for a rater wrote: the hash itself, or the id of a person."""
+    return named if _HASH.fullmatch(named) else user_hash(project_id, named, hashes)
+
+
+def key_of_targets(rater: Rater, type_: str, targets: Sequence[ChoiceRef], name: str | None = None) -> str:
+    """The natural key of a vote on choices: whoever votes again on the same ones changes that vote.
+
+    `name`: the metric of a rating; an answer has one rating by each.
+    """
+    named = () if name is None else (f"name:{name}",)
+    return _natural_key(rater, type_, *named, *sorted(f"{target.completion_id}#{target.index}" for target in targets))
 
 
 def key_of_content(rater: Rater, content_hash: str, external_id: str | None) -> str:
     """The natural key of an imported pair: importing it again changes nothing."""
     return _natural_key(rater, "pair", content_hash, external_id or "")
+
+
+def draw(hashes: KeyedHashes, purpose: str, text: str) -> float:
+    """A number from 0 to 1 that nobody can foresee without the root secret, always the same for the same text."""
+    digest = hmac.digest(hashes.derive(purpose), text.encode(), hashlib.sha256)
+    return int.from_bytes(digest[:8]) / 2**64
 
 
 def _natural_key(rater: Rater, type_: str, *parts: str) -> str:

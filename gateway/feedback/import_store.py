@@ -149,7 +149,7 @@ def _pair(
     read = imported.pair
     judged_at = datetime.fromtimestamp(now, UTC)
     judgement = Judgement(
-        feedback_id=vote.id,
+        feedback_ids=(vote.id,),
         project_id=terms.project_id,
         messages=read.prompt,
         tools=read.tools,
@@ -160,6 +160,7 @@ def _pair(
         source=read.source or terms.source,
         licence=read.licence or terms.licence,
     )
-    pair = pair_of(judgement, imported.candidate(trust), mint(PAIR))
+    candidate = imported.candidate(trust)
+    pair = pair_of(judgement, candidate, mint(PAIR))
     # It is new today, whenever it was judged.
-    return pair_values(pair, terms.alias, *state_of(None, standing)) | {"created_at": now}
+    return pair_values(pair, terms.alias, *state_of(candidate, standing)) | {"created_at": now}

@@ -7,25 +7,25 @@ of a vote.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from gateway.contracts.message import Message
 from gateway.contracts.pair import Basis, FeedbackPair, Rater, Side
 from gateway.feedback.completions import LoggedChoice
-from gateway.feedback.edits import is_typo
+from gateway.feedback.edits import edit_share, touches_fact
+from gateway.feedback.hygiene import IDENTITY_LEAK, Strangers, flaw_of_comparison, flaw_of_ending
 from gateway.formats.flaws import flaw_of_outputs
+from gateway.settings import FeedbackSettings, TrustSettings
 
-TRUNCATED = "truncated_output"
-FILTERED = "filtered_output"
-FAILED = "failed_completion"
-TASK = "task_call"
 PAIR_LIMIT = "pair_limit"
+REVIEW = "review"
 SUPERSEDED = "superseded"
 RETRACTED = "retracted"
 
-PAIRS_PER_VOTE = 3
-"""A vote for one of many choices makes at most so many pairs, or its prompt would outweigh the others."""
 FIX_FACT = "fix_fact"
+CLEARLY = 2
+"""From this strength on, the best of a ranking is also set against the second."""
+State = Literal["eligible", "held", "excluded"]
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,19 @@ class Candidate:
     reason: str | None = None
     fact: bool = False
 
+    @property
+    def state(self) -> State:
+        """Whether it may train; held: not until somebody has looked at it."""
+        if self.reason is None:
+            return "eligible"
+        return "held" if self.reason == REVIEW else "excluded"
+
 
 @dataclass(frozen=True)
 class Judgement:
     """What all pairs of one vote have in common."""
 
-    feedback_id: str
+    feedback_ids: tuple[str, ...]
     project_id: str
     messages: tuple[Message, ...]
     tools: tuple[dict[str, Any], ...]
@@ -71,24 +78,53 @@ def pair_of(judgement: Judgement, candidate: Candidate, pair_id: str) -> Feedbac
         source=judgement.source,
         licence=judgement.licence,
         rater=judgement.rater,
-        feedback_ids=(judgement.feedback_id,),
+        feedback_ids=judgement.feedback_ids,
         judged_at=judgement.judged_at,
     )
 
 
+def basis_of(basis: Basis, rater: Rater) -> Basis:
+    """What a pair follows from: whatever a model judges is its verdict."""
+    return "judge" if rater.kind == "judge" else basis
+
+
+def weight_of(weight: float, rater: Rater, trust: TrustSettings) -> float:
+    """What a vote weighs: that of its kind, but a judge's own for whatever a model judges."""
+    return trust.judge if rater.kind == "judge" else weight
+
+
 def candidates_of_preference(
-    chosen: LoggedChoice, rejected: Sequence[LoggedChoice], *, weight: float
+    chosen: LoggedChoice, rejected: Sequence[LoggedChoice], *, weight: float, strangers: Strangers
 ) -> tuple[Candidate, ...]:
-    """The chosen side against each rejected one; of those that no rule strikes out, the first three count."""
-    candidates, eligible = [], 0
-    for other in rejected:
-        candidate = Candidate(chosen.side, other.side, weight, _flaw_of_preference(chosen, other))
-        if candidate.reason is None:
-            eligible += 1
-        if eligible > PAIRS_PER_VOTE:
-            candidate = replace(candidate, reason=candidate.reason or PAIR_LIMIT)
-        candidates.append(candidate)
-    return tuple(candidates)
+    """The chosen side against each rejected one."""
+    return tuple(
+        Candidate(chosen.side, other.side, weight, flaw_of_comparison(chosen, other, strangers)) for other in rejected
+    )
+
+
+def candidates_of_ranking(
+    ranking: Sequence[Sequence[LoggedChoice]], *, strength: int | None, weight: float, strangers: Strangers
+) -> tuple[Candidate, ...]:
+    """The best against the worst, and against the second where it is clearly better; never two that are tied.
+
+    Of choices that share a place, the first two that no rule strikes out stand for it.
+    """
+    if len(ranking) < 2:
+        return ()
+    rivals = [ranking[-1]]
+    if len(ranking) > 2 and (strength or 1) >= CLEARLY:
+        rivals.append(ranking[1])
+    return tuple(_representative(ranking[0], rival, weight, strangers) for rival in rivals)
+
+
+def _representative(
+    better: Sequence[LoggedChoice], worse: Sequence[LoggedChoice], weight: float, strangers: Strangers
+) -> Candidate:
+    pairs = [(one, other) for one in better for other in worse]
+    candidates = [
+        Candidate(one.side, other.side, weight, flaw_of_comparison(one, other, strangers)) for one, other in pairs
+    ]
+    return next((candidate for candidate in candidates if candidate.reason is None), candidates[0])
 
 
 def candidate_of_correction(
@@ -96,31 +132,36 @@ def candidate_of_correction(
     edited: Message,
     *,
     edit_kind: str | None,
-    weight: float,
-    typo_distance: float,
-    typo_weight: float,
+    settings: FeedbackSettings,
+    strangers: Strangers,
+    review_draw: float,
 ) -> Candidate:
-    """The edited answer against the original. A typo weighs little, unless it touches a fact.
+    """The edited answer against the original.
 
-    An original that was cut off at its token limit is fair game here: a person finished or shortened it.
+    A fact weighs in full however short the edit is; another short edit is a typo and weighs little. Of those that
+    leave nearly nothing of the original, a share is held for review: `review_draw` is a number from 0 to 1 drawn for
+    this one. An original that was cut off at its token limit is fair game here: a person finished or shortened it.
     """
-    typo = edit_kind != FIX_FACT and is_typo(original.side.message.text, edited.text, below=typo_distance)
-    chosen = Side(message=edited, origin="human")
-    reason = _flaw_of_ending(original) or flaw_of_outputs(chosen.message, original.side.message)
-    return Candidate(chosen, original.side, typo_weight if typo else weight, reason)
+    before, after = original.side.message.text, edited.text
+    share = edit_share(before, after)
+    fact = edit_kind == FIX_FACT or touches_fact(before, after, settings.pairing.fact_names)
+    typo = not fact and share < settings.typo_distance
+    reason = flaw_of_ending(original) or flaw_of_outputs(edited, original.side.message)
+    if reason is None and strangers.speak_in(after):
+        reason = IDENTITY_LEAK
+    if reason is None and share > settings.pairing.rewrite_distance and review_draw < settings.pairing.review_share:
+        reason = REVIEW
+    weight = settings.typo_weight if typo else settings.trust.correction
+    return Candidate(Side(message=edited, origin="human"), original.side, weight, reason, fact)
 
 
-def _flaw_of_preference(chosen: LoggedChoice, rejected: LoggedChoice) -> str | None:
-    if flaw := _flaw_of_ending(chosen) or _flaw_of_ending(rejected):
-        return flaw
-    if (chosen.finish_reason == "length") != (rejected.finish_reason == "length"):
-        return TRUNCATED
-    return flaw_of_outputs(chosen.side.message, rejected.side.message)
-
-
-def _flaw_of_ending(choice: LoggedChoice) -> str | None:
-    if choice.prompt.is_task:
-        return TASK
-    if choice.status != "finished":
-        return FAILED
-    return FILTERED if choice.finish_reason == "content_filter" else None
+def within_limit(candidates: Sequence[Candidate], *, taken: int, limit: int) -> tuple[Candidate, ...]:
+    """The candidates, those over the limit struck out: `taken` pairs of this rater and prompt there are already."""
+    limited, count = [], taken
+    for candidate in candidates:
+        if candidate.reason is None:
+            count += 1
+            if count > limit:
+                candidate = replace(candidate, reason=PAIR_LIMIT)
+        limited.append(candidate)
+    return tuple(limited)

@@ -5,6 +5,9 @@ from typing import Any
 
 from gateway.storage.feedback_tables import Feedback, PairRow
 
+_TARGET = ("prompt_hash", "alias", "release_ids")
+"""In this order, whatever order the database keeps."""
+
 
 def feedback_reply(feedback: Feedback, pairs: Sequence[PairRow]) -> dict[str, Any]:
     """A vote, what it is about, and what became of its pairs."""
@@ -17,7 +20,7 @@ def feedback_reply(feedback: Feedback, pairs: Sequence[PairRow]) -> dict[str, An
         "updated_at": int(feedback.updated_at),
         "revision": feedback.revision,
         "rater": {"id_hash": feedback.rater_hash, "kind": feedback.rater_kind},
-        "target": feedback.target,
+        "target": {name: feedback.target[name] for name in _TARGET if name in feedback.target},
         "pairs": [_pair_reply(pair) for pair in pairs],
     }
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from gateway.feedback.pairing import Candidate
 from gateway.feedback.vote import Vote
 from gateway.storage.raters import BLOCKED, Standing
 
@@ -23,8 +24,8 @@ def status_of(standing: Standing) -> str:
     return "held" if standing.blocked else "active"
 
 
-def state_of(reason: str | None, standing: Standing) -> tuple[str, str | None]:
-    """State and reason of a pair that a rule struck out for `reason`, or did not."""
-    if reason is not None:
-        return "excluded", reason
-    return ("held", BLOCKED) if standing.blocked else ("eligible", None)
+def state_of(candidate: Candidate, standing: Standing) -> tuple[str, str | None]:
+    """State and reason of a pair: what the rules say of it, unless its rater is blocked."""
+    if candidate.reason is None and standing.blocked:
+        return "held", BLOCKED
+    return candidate.state, candidate.reason

@@ -2,17 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.errors import NotFound
-from gateway.feedback.bodies import AnyBody, ChoiceRef, CorrectionBody, PreferenceBody
+from gateway.feedback.bodies import AnyBody, BodyOnChoices, ChoiceRef
 from gateway.feedback.completions import LoggedChoice, logged_choice, prompt_of
 from gateway.feedback.identity import Caller
 from gateway.settings import FeedbackSettings
 from gateway.storage.database import Database
-from gateway.storage.feedback import find_completions
+from gateway.storage.feedback import Answered, find_completions
 from gateway.storage.feedback_tables import Completion
 
 FIRST_PAUSE_SECONDS = 0.02
@@ -37,7 +37,7 @@ class CompletionNotStored(NotFound):
 
 async def wait_for_targets(database: Database, caller: Caller, body: AnyBody, settings: FeedbackSettings) -> None:
     """Return once all completions that `body` is about are stored, or raise `CompletionNotStored` after a while."""
-    if not isinstance(body, PreferenceBody | CorrectionBody):
+    if not isinstance(body, BodyOnChoices):
         return
     wanted = {target.completion_id for target in body.targets}
     deadline, pause = time.monotonic() + settings.completion_wait_seconds, FIRST_PAUSE_SECONDS
@@ -57,7 +57,20 @@ async def load_targets(
     session: AsyncSession, caller: Caller, targets: Sequence[ChoiceRef], settings: FeedbackSettings
 ) -> list[LoggedChoice]:
     """The choices a vote is about, in its order. Raises `CompletionNotStored` or `InvalidRequest`."""
-    completions = await _visible(session, caller, {target.completion_id for target in targets}, settings)
+    return _choices(await _visible(session, caller, {t.completion_id for t in targets}, settings), targets, settings)
+
+
+async def load_logged(
+    session: AsyncSession, project_id: str, targets: Sequence[ChoiceRef], settings: FeedbackSettings
+) -> list[LoggedChoice]:
+    """As `load_targets`, whoever may rate them: for what was voted on before."""
+    found = await find_completions(session, project_id, {target.completion_id for target in targets})
+    return _choices(found, targets, settings)
+
+
+def _choices(
+    completions: Mapping[str, Completion], targets: Sequence[ChoiceRef], settings: FeedbackSettings
+) -> list[LoggedChoice]:
     for target in targets:
         if target.completion_id not in completions:
             raise CompletionNotStored(target.completion_id)
@@ -70,8 +83,11 @@ async def _visible(
 ) -> dict[str, Completion]:
     """Those of the completions that are stored and that the caller may rate, by id."""
     found = await find_completions(session, caller.project_id, ids)
-    return {id_: one for id_, one in found.items() if caller.may_rate(id_) and _is_own(one, caller, settings)}
+    return {id_: one for id_, one in found.items() if may_rate(caller, one, settings)}
 
 
-def _is_own(completion: Completion, caller: Caller, settings: FeedbackSettings) -> bool:
+def may_rate(caller: Caller, completion: Completion | Answered, settings: FeedbackSettings) -> bool:
+    """Whether the caller may rate a completion."""
+    if completion.project_id != caller.project_id or not caller.may_rate(completion.id):
+        return False
     return settings.scope == "project" or completion.key_id == caller.key_id or caller.may(ANNOTATE)

@@ -10,10 +10,11 @@ from gateway.access import issue
 from gateway.access.authenticate import require
 from gateway.access.caller import DEFAULT_SCOPES, Caller, KeyLimits
 from gateway.routes.body import read_model
+from gateway.routes.idempotency import SecretRoute
 from gateway.storage import keys
 from gateway.storage.tables import ApiKey
 
-router = APIRouter(prefix="/admin/v1/keys")
+router = APIRouter(prefix="/admin/v1/keys", route_class=SecretRoute)
 Admin = Annotated[Caller, Depends(require("admin"))]
 SECRET_HEADERS = {"cache-control": "no-store"}
 

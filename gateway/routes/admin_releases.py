@@ -13,12 +13,13 @@ from gateway.access.caller import Caller
 from gateway.errors import NotFound
 from gateway.rollout.promotion import Promotion, Strategy, find_alias, promote, roll_back
 from gateway.routes.body import read_model
+from gateway.routes.idempotency import IdempotentRoute
 from gateway.routes.views import alias_view, release_view, replica_view, rollout_view
 from gateway.storage.releases import find_release, list_releases
 from gateway.storage.rollouts import list_rollouts, steps_of
 from gateway.storage.tables import Alias, Replica, Rollout
 
-router = APIRouter(prefix="/admin/v1")
+router = APIRouter(prefix="/admin/v1", route_class=IdempotentRoute)
 Admin = Annotated[Caller, Depends(require("admin"))]
 Promoter = Annotated[Caller, Depends(require("promote"))]
 

@@ -16,6 +16,7 @@ from gateway.errors import InvalidRequest, NotFound
 from gateway.rollout.promotion import find_trainable
 from gateway.rollout.triggers import PairCounts, count_pairs
 from gateway.routes.body import read_model
+from gateway.routes.idempotency import IdempotentRoute
 from gateway.routes.views import run_view
 from gateway.services import Services
 from gateway.storage.audit import write_audit
@@ -23,7 +24,7 @@ from gateway.storage.feedback_tables import Run
 from gateway.storage.runs import create_run, find_run, list_run_events, list_runs, queue_position, request_cancel
 from gateway.storage.tables import Alias, ReleaseRow
 
-router = APIRouter(prefix="/admin/v1")
+router = APIRouter(prefix="/admin/v1", route_class=IdempotentRoute)
 Trainer = Annotated[Caller, Depends(require("train"))]
 
 

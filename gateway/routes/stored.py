@@ -15,10 +15,11 @@ from gateway.access.caller import Caller
 from gateway.contracts import ids
 from gateway.errors import InvalidRequest, NotFound
 from gateway.routes.body import read_model
+from gateway.routes.idempotency import IdempotentRoute
 from gateway.storage.stored import Page, Stored, delete_stored, find_stored, list_stored
 from gateway.wire.stored import completion_view, list_view, message_views
 
-router = APIRouter(prefix="/v1/chat/completions")
+router = APIRouter(prefix="/v1/chat/completions", route_class=IdempotentRoute)
 User = Annotated[Caller, Depends(require("inference"))]
 Limit = Annotated[int, Query(ge=1, le=100)]
 Cursor = Annotated[str | None, Query(max_length=256)]

@@ -6,17 +6,7 @@ import regex
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from gateway.sections.section import Section
-
-
-class TrustSettings(Section):
-    """How much a kind of feedback weighs in training, 0 to 1."""
-
-    preference: PositiveFloat = 1.0
-    """A vote between two completions."""
-    correction: PositiveFloat = 1.0
-    """An answer rewritten by a person."""
-    imported_pair: PositiveFloat = 1.0
-    """A pair brought in from elsewhere."""
+from gateway.sections.votes import MetricSettings, PairingSettings, TrustSettings
 
 
 class IgnoredText(Section):
@@ -67,12 +57,22 @@ class FeedbackSettings(Section):
     """The same for one network address; leave it out where one server sends the votes of many people."""
 
     trust: TrustSettings = TrustSettings()
+    pairing: PairingSettings = PairingSettings()
+    metrics: tuple[MetricSettings, ...] = ()
+    """What answers may be rated by besides `thumbs`; a rating by anything else is refused."""
     typo_distance: float = Field(default=0.02, ge=0, le=1)
     """A correction closer to the original than this (normalised edit distance) counts as a typo."""
     typo_weight: PositiveFloat = 0.3
     """Weight of a typo correction."""
     completion_wait_seconds: PositiveFloat = 2.0
     """A vote on a completion that is still being written waits this long for it."""
+
+    @field_validator("metrics")
+    @classmethod
+    def _names_each_metric_once(cls, metrics: tuple[MetricSettings, ...]) -> tuple[MetricSettings, ...]:
+        if len({metric.name for metric in metrics}) != len(metrics):
+            raise ValueError("two [[feedback.metrics]] entries have the same name")
+        return metrics
 
 
 class AlignerSettings(Section):

@@ -1,14 +1,16 @@
 """Votes as rows: store once, revise, find, list. What a vote means is decided in `gateway/feedback`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sqlalchemy import Select, select, tuple_
+from sqlalchemy import ColumnElement, Select, Text, cast, func, insert, select, tuple_, type_coerce
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.storage.feedback_tables import Completion, Feedback, FeedbackRevision
 from gateway.storage.tables import Alias
+from gateway.storage.upsert import plain_table
 from gateway.storage.votes_of import link_completions
 
 
@@ -23,9 +25,42 @@ async def insert_feedback(session: AsyncSession, values: dict[str, Any]) -> bool
 
     Of several transactions that try at once, one stores; the others wait for it and are told no.
     """
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    statement = insert(Feedback).values(values).on_conflict_do_nothing().returning(Feedback.id)
+    insert_into = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    statement = insert_into(Feedback).values(values).on_conflict_do_nothing().returning(Feedback.id)
     return await session.scalar(statement) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a vote needs to know of a completion."""
+
+    id: str
+    project_id: str
+    key_id: str
+    alias: str
+    release_id: str
+    status: str
+    messages: list[Any]
+    parameters: dict[str, Any]
+    choices: list[Any]
+    call_metadata: dict[str, Any]
+
+
+_ANSWERED = tuple(getattr(Completion, name) for name in Answered.__slots__)
+
+
+async def answered_by_id(session: AsyncSession, ids: Iterable[str]) -> dict[str, Answered]:
+    """Those of the completions that are stored, of whatever project."""
+    found = await session.execute(select(*_ANSWERED).where(Completion.id.in_(set(ids))))
+    return {row[0]: Answered(*row) for row in found}
+
+
+async def insert_feedbacks(session: AsyncSession, many: Sequence[dict[str, Any]]) -> set[str]:
+    """Store votes as `insert_feedback` does, all with the same columns; returns the ids of those that were stored."""
+    insert_into = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    statement = insert_into(plain_table(Feedback)).on_conflict_do_nothing().returning(plain_table(Feedback).c.id)
+    in_order = sorted(many, key=lambda values: (values["project_id"], values["natural_key"]))  # or two would deadlock
+    return set(await session.scalars(statement, in_order))
 
 
 async def lock_feedback(session: AsyncSession, project_id: str, natural_key: str) -> Feedback:
@@ -53,18 +88,70 @@ async def add_revision(session: AsyncSession, feedback: Feedback) -> None:
     await link_completions(session, [(feedback.id, feedback.body)])
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Which votes of a project are asked for; what is None or empty does not matter."""
+
+    type: str | None = None
+    status: str | None = None
+    rater_hash: str | None = None
+    completion_id: str | None = None
+    prompt_hash: str | None = None
+    """Of the completion, where it is known: it has an index."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    created_after: float | None = None
+    """Unix seconds; this moment itself is left out, as with the next one."""
+    created_before: float | None = None
+
+
+async def add_revisions(session: AsyncSession, many: Sequence[Feedback]) -> None:
+    """Append the present bodies of votes to their histories."""
+    values = [{"feedback_id": f.id, "revision": f.revision, "body": f.body, "at": f.updated_at} for f in many]
+    if values:
+        await session.execute(insert(plain_table(FeedbackRevision)), values)
+        await link_completions(session, [(one.id, one.body) for one in many])
+
+
 async def list_feedback(
-    session: AsyncSession, project_id: str, *, limit: int, after: Feedback | None, order: Literal["asc", "desc"]
+    session: AsyncSession,
+    project_id: str,
+    *,
+    limit: int,
+    after: Feedback | None,
+    order: Literal["asc", "desc"],
+    wanted: Wanted,
 ) -> Sequence[Feedback]:
     """Votes of the project by age, from the one behind `after` on."""
     place = tuple_(Feedback.created_at, Feedback.id)
-    statement = select(Feedback).where(Feedback.project_id == project_id)
+    statement = select(Feedback).where(Feedback.project_id == project_id, *_conditions(session, wanted))
     if after is not None:
         cursor = tuple_(after.created_at, after.id)
         statement = statement.where(place > cursor if order == "asc" else place < cursor)
     columns = (Feedback.created_at, Feedback.id)
     statement = statement.order_by(*(column.asc() if order == "asc" else column.desc() for column in columns))
     return (await session.scalars(statement.limit(limit))).all()
+
+
+def _conditions(session: AsyncSession, wanted: Wanted) -> list[ColumnElement[bool]]:
+    exact = (Feedback.type, Feedback.status, Feedback.rater_hash, Feedback.prompt_hash)
+    values = (wanted.type, wanted.status, wanted.rater_hash, wanted.prompt_hash)
+    conditions = [column == value for column, value in zip(exact, values, strict=True) if value is not None]
+    if wanted.completion_id is not None:
+        named = f'"completion_id": "{wanted.completion_id}"'  # both databases write JSON with this space
+        conditions.append(cast(Feedback.body, Text).contains(named, autoescape=True))
+    if wanted.created_after is not None:
+        conditions.append(Feedback.created_at > wanted.created_after)
+    if wanted.created_before is not None:
+        conditions.append(Feedback.created_at < wanted.created_before)
+    return conditions + [_tagged(session, key, value) for key, value in wanted.metadata.items()]
+
+
+def _tagged(session: AsyncSession, key: str, value: str) -> ColumnElement[bool]:
+    """Whether the vote's metadata has this entry; the key may hold any character."""
+    if session.get_bind().dialect.name == "postgresql":
+        return type_coerce(Feedback.body, postgresql.JSONB).contains({"metadata": {key: value}})
+    entry = func.json_each(Feedback.body, "$.metadata").table_valued("key", "value")
+    return select(1).select_from(entry).where(entry.c.key == key, entry.c.value == value).exists()
 
 
 async def aliases_of_project(session: AsyncSession, project_id: str) -> list[str]:

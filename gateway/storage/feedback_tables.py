@@ -55,6 +55,12 @@ class Feedback(Table):
     revision: Mapped[int]
     rater_hash: Mapped[str]
     rater_kind: Mapped[str]
+    rater_trusted: Mapped[bool] = mapped_column(default=False)
+    key_id: Mapped[str | None]
+    """The key that sent it."""
+    prompt_hash: Mapped[str | None]
+    leaning: Mapped[str | None]
+    """Of a rating: up, down or neither."""
     body: Mapped[dict[str, Any]]
     target: Mapped[dict[str, Any]]
     created_at: Mapped[float]
@@ -64,6 +70,7 @@ class Feedback(Table):
         UniqueConstraint("project_id", "natural_key"),
         Index(None, "project_id", "created_at"),
         Index(None, "rater_hash"),
+        Index(None, "project_id", "prompt_hash", "rater_hash"),
     )
 
 

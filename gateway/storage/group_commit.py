@@ -1,11 +1,13 @@
 """One commit for many writes: whatever waits is written in one transaction, so that a slow disk is waited for once.
 
-Each write has its own savepoint: one that fails takes back only itself. A caller hears of success after the commit,
-never before it; a commit that fails is a failure of every write in it. Knows nothing of what is written.
+Each write has its own savepoint: one that fails takes back only itself. Writes of one kind may be made together, as a
+batch with few statements; if that fails, the transaction begins anew and each is made alone. A caller hears of success
+after the commit, never before it; a commit that fails is a failure of every write in it. Knows nothing of what is
+written.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -16,16 +18,27 @@ from gateway.errors import DatabaseUnavailable, Overloaded, Unavailable
 from gateway.storage.database import Database, Durability, is_database_trouble, lost_to_another
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 Operation = Callable[[AsyncSession], Awaitable[T]]
+Batch = Callable[[AsyncSession, Sequence[Item]], Awaitable[Sequence[T | Exception]]]
+"""Makes several writes with few statements: for each its result, or an error that is its own and left nothing."""
 
 ATTEMPTS = 4
 """How often a transaction that lost to another one (a deadlock on PostgreSQL) is run, in all."""
 RETRY_SECONDS = 0.02
+LINGER_SECONDS = 0.002
+"""After a group of several, the next one waits this long for company. A write that comes alone never waits."""
+
+
+@dataclass(frozen=True)
+class _Task:
+    batch: Batch[Any, Any]
+    item: Any
 
 
 @dataclass(frozen=True)
 class _Waiting(Generic[T]):
-    operation: Operation[T]
+    task: _Task
     outcome: asyncio.Future[T]
 
 
@@ -55,6 +68,10 @@ class GroupCommit:
         A caller that is cancelled while it waits takes its operation back, unless that has begun; to stop waiting
         and let it go on, use `asyncio.wait_for(asyncio.shield(commits.submit(operation)), seconds)`.
         """
+        return await self.submit_to(_one_by_one, operation)
+
+    async def submit_to(self, batch: Batch[Item, T], item: Item) -> T:
+        """Make a write together with those of the next transaction that go to an equal `batch`; else as `submit`."""
         if self._closed:
             raise Unavailable("The server is shutting down; nothing was written. Try again in a moment.")
         if self._waiting.qsize() >= self._max_waiting:
@@ -62,7 +79,7 @@ class GroupCommit:
         if self._worker is None:
             self._worker = asyncio.create_task(self._work(), name=f"group-commit-{self._durability}")
         outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.put_nowait(_Waiting(operation, outcome))
+        self._waiting.put_nowait(_Waiting(_Task(batch, item), outcome))
         return await outcome
 
     async def close(self) -> None:
@@ -74,7 +91,10 @@ class GroupCommit:
             await self._worker
 
     async def _work(self) -> None:
+        alone = True
         while (first := await self._waiting.get()) is not None:
+            if not alone:  # those who were just answered write again in a moment: one commit for all of them
+                await asyncio.sleep(LINGER_SECONDS)
             group = [first]
             while len(group) < self._max_group and not self._waiting.empty():
                 following = self._waiting.get_nowait()
@@ -82,6 +102,7 @@ class GroupCommit:
                     await self._settle(group)
                     return
                 group.append(following)
+            alone = len(group) == 1
             await self._settle(group)
 
     async def _settle(self, group: list[_Waiting[Any]]) -> None:
@@ -91,37 +112,74 @@ class GroupCommit:
         outcomes: list[Any] = [_Failed(Unavailable("The server stopped before the write was confirmed; try again."))]
         outcomes *= len(group)  # what stands if this task is cancelled
         try:
-            outcomes = await self._commit([waiting.operation for waiting in group])
+            outcomes = await self._commit([waiting.task for waiting in group])
         except Exception as error:
             outcomes = [_Failed(_not_committed(error)) for _ in group]
         finally:
             for waiting, outcome in zip(group, outcomes, strict=True):
                 _resolve(waiting.outcome, outcome)
 
-    async def _commit(self, operations: list[Operation[Any]]) -> list[Any]:
-        attempt = 1
+    async def _commit(self, tasks: list[_Task]) -> list[Any]:
+        attempt, together = 1, True
         while True:
             try:
-                return await self._transaction(operations)
+                return await self._transaction(tasks, together)
+            except _BatchFailed:
+                together = False
+                continue
             except DBAPIError as error:
                 if not lost_to_another(error) or attempt == ATTEMPTS:
                     raise
             await asyncio.sleep(RETRY_SECONDS * attempt)
             attempt += 1
 
-    async def _transaction(self, operations: list[Operation[Any]]) -> list[Any]:
+    async def _transaction(self, tasks: list[_Task], together: bool) -> list[Any]:
+        by_batch: dict[Batch[Any, Any], list[int]] = {}
+        for place, task in enumerate(tasks):
+            by_batch.setdefault(task.batch, []).append(place)
+        outcomes: list[Any] = [None] * len(tasks)
         async with self._database.write(self._durability) as session:
-            return [await _in_savepoint(session, operation) for operation in operations]
+            for batch, places in by_batch.items():
+                items = [tasks[place].item for place in places]
+                if together and batch is not _one_by_one:
+                    made = await _at_once(session, batch, items)
+                else:
+                    made = [await _in_savepoint(session, batch, item) for item in items]
+                for place, outcome in zip(places, made, strict=True):
+                    outcomes[place] = outcome
+        return outcomes
 
 
-async def _in_savepoint(session: AsyncSession, operation: Operation[Any]) -> Any:
+class _BatchFailed(Exception):
+    """The transaction is rolled back and begun anew with each write alone."""
+
+
+async def _at_once(session: AsyncSession, batch: Batch[Any, Any], items: list[Any]) -> list[Any]:
+    try:
+        return [_failed_or(outcome) for outcome in await batch(session, items)]
+    except Exception as error:
+        if is_database_trouble(error):
+            raise
+        raise _BatchFailed from error
+
+
+async def _one_by_one(session: AsyncSession, operations: Sequence[Operation[Any]]) -> list[Any]:
+    return [await operation(session) for operation in operations]
+
+
+async def _in_savepoint(session: AsyncSession, batch: Batch[Any, Any], item: Any) -> Any:
     try:
         async with session.begin_nested():
-            return await operation(session)
+            [outcome] = await batch(session, [item])
+            return _failed_or(outcome)
     except Exception as error:
         if is_database_trouble(error):
             raise
         return _Failed(error)
+
+
+def _failed_or(outcome: Any) -> Any:
+    return _Failed(outcome) if isinstance(outcome, Exception) else outcome
 
 
 def _resolve(future: asyncio.Future[Any], outcome: Any) -> None:

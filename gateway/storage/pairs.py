@@ -5,13 +5,14 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy import ColumnElement, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.message import Message
 from gateway.contracts.pair import FeedbackPair
 from gateway.contracts.prompt import normal_text
 from gateway.storage.feedback_tables import PairRow, PromptSide
+from gateway.storage.upsert import plain_table
 from gateway.storage.votes_of import link_pairs
 
 
@@ -22,6 +23,14 @@ async def add_pair(session: AsyncSession, pair: FeedbackPair, alias: str, state:
     await session.flush()
     await link_pairs(session, [pair])
     return row
+
+
+async def add_pairs(session: AsyncSession, many: Sequence[PairRow]) -> None:
+    """Store pairs of one vote each with one statement; the objects are not the session's."""
+    table = plain_table(PairRow)
+    columns = table.columns.keys()
+    if many:
+        await session.execute(insert(table), [{name: getattr(row, name) for name in columns} for row in many])
 
 
 def pair_row(pair: FeedbackPair, alias: str, state: str, reason: str | None) -> PairRow:

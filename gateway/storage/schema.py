@@ -1,7 +1,14 @@
 """Every table there is, behind one import: the migrations and their test compare the database with these."""
 
-from gateway.storage import annotation_tables, feedback_tables, file_tables, lookup_tables, privacy_tables
+from gateway.storage import (
+    annotation_tables,
+    feedback_tables,
+    file_tables,
+    idempotency_tables,
+    lookup_tables,
+    privacy_tables,
+)
 from gateway.storage.tables import Table
 
-MODULES = (annotation_tables, feedback_tables, file_tables, lookup_tables, privacy_tables)
+MODULES = (annotation_tables, feedback_tables, file_tables, idempotency_tables, lookup_tables, privacy_tables)
 METADATA = Table.metadata

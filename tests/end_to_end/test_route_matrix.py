@@ -38,6 +38,7 @@ WHO_MAY = {
     "POST /v1/feedback": "feedback",
     "GET /v1/feedback": "feedback:read",
     "GET /v1/feedback/{feedback_id}": "feedback:read",
+    "POST /v1/feedback/{feedback_id}": "feedback",
     "DELETE /v1/feedback/{feedback_id}": "feedback",
     "POST /v1/annotation/claim": "annotate",
     "POST /v1/annotation/tasks/{task_id}/submit": "annotate",

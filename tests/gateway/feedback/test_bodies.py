@@ -5,7 +5,15 @@ from typing import Any
 import pytest
 
 from gateway.errors import InvalidRequest
-from gateway.feedback.bodies import CorrectionBody, PairBatchBody, PairBody, PreferenceBody, parse_body
+from gateway.feedback.bodies import (
+    CorrectionBody,
+    PairBatchBody,
+    PairBody,
+    PreferenceBody,
+    RankingBody,
+    RatingBody,
+    parse_body,
+)
 
 A, B, C = ({"completion_id": f"chatcmpl-{letter}"} for letter in "ABC")
 PREFERENCE = {"type": "preference", "verdict": "prefer", "chosen": B, "rejected": [A]}
@@ -41,13 +49,21 @@ def test_the_bodies_of_the_design_are_taken() -> None:
     assert isinstance(parse_body(PAIR | common), PairBody)
     assert isinstance(parse_body({"type": "pair", "source": "s", "licence": "l", "pairs": [{}]}), PairBatchBody)
     assert isinstance(parse_body({"type": "preference", "verdict": "tie", "choices": [A, B]}), PreferenceBody)
+    ranking = parse_body({"type": "ranking", "ranking": [[A], [B, C]], "strength": 2} | common)
+    assert isinstance(ranking, RankingBody)
+    assert [target.completion_id[-1] for target in ranking.targets] == ["A", "B", "C"]
+    thumb = parse_body({"type": "rating", "target": A, "name": "thumbs", "value": True} | common)
+    assert isinstance(thumb, RatingBody)
+    assert thumb.value is True
+    scaled = {"type": "rating", "target": A, "name": "helpfulness", "value": 4, "scale": {"min": 1, "max": 5}}
+    assert isinstance(parse_body(scaled), RatingBody)
     assert isinstance(parse_body({"type": "preference", "verdict": "both_bad", "choices": [A, B]}), PreferenceBody)
 
 
 def test_an_unsupported_type_is_answered_with_those_that_are_supported() -> None:
-    error = refusal({"type": "rating", "target": A, "name": "thumbs", "value": True})
+    error = refusal({"type": "praise", "target": A})
     assert (error.status, error.code, error.param) == (400, "unsupported_type", "type")
-    assert "`preference`, `correction`, `pair`" in error.message
+    assert "`preference`, `ranking`, `rating`, `correction`, `pair`" in error.message
 
 
 @pytest.mark.parametrize("body", [[], "vote", None, 1, {}, {"type": None}, {"type": ["preference"]}])
@@ -105,3 +121,25 @@ def test_two_choices_of_one_completion_are_two_choices() -> None:
     body = parse_body(PREFERENCE | {"chosen": A | {"index": 1}, "rejected": [A]})
     assert isinstance(body, PreferenceBody)
     assert [target.index for target in body.targets] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"type": "ranking"}, "ranking"),
+        ({"type": "ranking", "ranking": []}, "ranking"),
+        ({"type": "ranking", "ranking": [[A]]}, "ranking"),
+        ({"type": "ranking", "ranking": [[A], []]}, "ranking[1]"),
+        ({"type": "ranking", "ranking": [[A], [A]]}, "ranking"),
+        ({"type": "ranking", "ranking": [[A], [B, {"index": 1}]]}, "ranking[1][1].completion_id"),
+        ({"type": "ranking", "ranking": [[A], [B]], "strength": 4}, "strength"),
+        ({"type": "rating", "name": "thumbs", "value": True}, "target"),
+        ({"type": "rating", "target": A, "value": True}, "name"),
+        ({"type": "rating", "target": A, "name": "thumbs"}, "value"),
+        ({"type": "rating", "target": A, "name": "thumbs", "value": "yes"}, "value"),
+        ({"type": "rating", "target": A, "name": "x", "value": 1, "scale": {"min": 1}}, "scale.max"),
+    ],
+)
+def test_a_bad_ranking_or_rating_is_refused_with_its_place(body: dict[str, Any], param: str) -> None:
+    error = refusal(body)
+    assert (error.status, error.param or "ranking") == (400, param)

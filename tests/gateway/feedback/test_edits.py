@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.feedback.edits import LONGEST_COMPARED, edit_distance, is_typo, touches_fact
+from gateway.feedback.edits import LONGEST_COMPARED, edit_distance, edit_share, touches_fact
 
 LONG = "The medicine helps most people and is taken in the morning together with a large glass of plain water. " * 2
 
@@ -38,7 +38,7 @@ def test_distance_equals_that_of_the_plain_table(a: str, b: str) -> None:
 def test_an_edit_spread_over_too_much_text_is_not_measured_but_counted_as_large() -> None:
     a, b = "x" + "a" * LONGEST_COMPARED + "x", "y" + "a" * LONGEST_COMPARED + "y"
     assert edit_distance(a, b) == LONGEST_COMPARED + 2
-    assert not is_typo(a, b, below=0.02)
+    assert edit_share(a, b) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,37 @@ def test_spelling_spacing_and_case_are_no_facts(before: str, after: str) -> None
     assert not touches_fact(before, after)
 
 
-def test_a_short_edit_of_a_long_text_is_a_typo_unless_it_touches_a_fact() -> None:
-    assert is_typo(LONG, LONG.replace("medicine", "medecine", 1), below=0.02)
-    assert not is_typo(LONG, LONG.replace("is taken", "is not taken", 1), below=0.02)
-    assert not is_typo(LONG, LONG.replace("medicine", "tonic", 1), below=0.02)  # 6 of 206 characters: more than 2 %
-    assert not is_typo("short", "shirt", below=0.02)
+def test_the_share_of_an_edit_counts_characters_of_the_longer_text() -> None:
+    assert edit_share(LONG, LONG.replace("medicine", "medecine", 1)) == pytest.approx(1 / 205)
+    assert edit_share(LONG, LONG.replace("medicine", "tonic", 1)) == pytest.approx(6 / 205)
+    assert edit_share("每天吃药", "每天服药") == 0.25
+    assert (edit_share("", ""), edit_share("a", "b")) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("每次五片", "每次三片"),
+        ("每次5毫克", "每次5微克"),
+        ("没有副作用", "有副作用"),
+        ("此药无毒", "此药有毒"),
+        ("长五公里", "长五英里"),
+        ("二〇二四年", "二〇二五年"),
+        ("孕妇禁用", "孕妇可用"),
+        ("每天一次", "每周一次"),
+    ],
+)
+def test_chinese_numerals_units_and_negations_are_facts(before: str, after: str) -> None:
+    assert touches_fact(before, after)
+    assert touches_fact(after, before)
+
+
+def test_chinese_wording_alone_is_no_fact() -> None:
+    assert not touches_fact("请每次饭后服用", "请每次饭后吃药")
+
+
+def test_a_listed_name_is_a_fact_in_either_language() -> None:
+    assert touches_fact("Take aspirin.", "Take paracetamol.", ["Aspirin"])
+    assert touches_fact("请服用阿司匹林。", "请服用布洛芬。", ["布洛芬"])
+    assert not touches_fact("Take aspirin.", "Please take ASPIRIN.", ["Aspirin"])
+    assert not touches_fact("Take aspirin.", "Take paracetamol.")

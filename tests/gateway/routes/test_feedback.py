@@ -18,6 +18,8 @@ from gateway.access.authenticate import Authenticator
 from gateway.access.secrets import Secrets
 from gateway.contracts.ids import COMPLETION, mint
 from gateway.contracts.message import Message
+from gateway.feedback.batch import VoteBatch
+from gateway.feedback.capture import FeedbackCapture
 from gateway.feedback.pace import VotePace
 from gateway.routes import feedback
 from gateway.routes.cross_origin import allow_votes_from_pages
@@ -35,6 +37,7 @@ SECRETS = {
     "sk-voter-0000000000": ["feedback", "feedback:write_text", "feedback:read"],
     "sk-narrow-000000000": ["feedback"],
     "sk-silent-000000000": ["inference"],
+    "sk-admin-0000000000": ["admin"],
 }
 PROMPT = [Message(role="user", content="Is it safe?")]
 
@@ -93,20 +96,23 @@ async def furnish(database: Database) -> None:
         session.add_all([completion("Yes.", id="chatcmpl-yes"), completion("No.", id="chatcmpl-no")])
 
 
-def build_app(database: Database, settings: Settings | None = None) -> FastAPI:
+def build_app(database: Database, settings: Settings | None = None, worker_id: str = "gw_1") -> FastAPI:
     settings = settings or Settings(feedback=FeedbackSettings(completion_wait_seconds=0.2))
     app = FastAPI()
     allow_votes_from_pages(app, settings.server.cors_origins)
     install_error_handlers(app)
     app.include_router(feedback.router)
+    secrets = Secrets("root")
     app.state.services = SimpleNamespace(
         database=database,
         votes=GroupCommit(database, "durable"),
         vote_pace=VotePace(settings.feedback, 1),
+        vote_batch=VoteBatch(FeedbackCapture(settings.feedback, secrets)),
         settings=settings,
-        secrets=Secrets("root"),
+        secrets=secrets,
         authenticator=Authenticator(database),
         metrics=Metrics(),
+        sync=SimpleNamespace(worker_id=worker_id),
     )
     return app
 
@@ -162,7 +168,7 @@ async def test_fifty_identical_votes_at_once_make_one_record(client: httpx.Async
         (b'{"type":"preference","comment":"\\ud800"}', "invalid_json"),
         (b'{"type":NaN}', "invalid_json"),
         (b"[]", "invalid_json"),
-        (b'{"type":"rating"}', "unsupported_type"),
+        (b'{"type":"praise"}', "unsupported_type"),
         (b'{"type":"preference","comment":"\\u0000"}', "invalid_value"),
         (b'{"type":"pair","pairs":' + b"[" * 300 + b"]" * 300 + b"}", "invalid_value"),
         (b"[" * 100_000, "invalid_json"),
@@ -262,7 +268,49 @@ async def test_the_list_is_turned_page_by_page(client: httpx.AsyncClient, databa
     assert ([vote["id"] for vote in rest["data"]], rest["has_more"]) == ([ids[2], ids[1], ids[0]], False)
     upwards = (await client.get(f"/v1/feedback?order=asc&after={ids[2]}")).json()
     assert [vote["id"] for vote in upwards["data"]] == [ids[3], ids[4]]
-    assert upwards["data"][0]["pairs"][0]["state"] == "eligible"
+    assert [vote["pairs"][0]["state"] for vote in rest["data"]] == ["eligible"] * 3
+    assert upwards["data"][0]["pairs"][0]["reason"] == "pair_limit"
+
+
+async def test_the_list_is_filtered(client: httpx.AsyncClient, database: Database) -> None:
+    async with database.write() as session:
+        session.add(completion("Hm.", id="chatcmpl-hm"))
+    bodies = [
+        preference(metadata={"app": "desk", "键": "值"}),
+        preference(rejected="chatcmpl-hm", rater={"id": "ann"}),
+        {"type": "rating", "target": {"completion_id": "chatcmpl-hm"}, "name": "thumbs", "value": True},
+    ]
+    votes = [
+        (await client.post("/v1/feedback", json=body, headers=as_key("sk-admin-0000000000"))).json() for body in bodies
+    ]
+    first, second, third = (vote["id"] for vote in votes)
+    assert (await client.delete(f"/v1/feedback/{third}", headers=as_key("sk-admin-0000000000"))).status_code == 200
+    for query, expected in [
+        ({"type": "preference"}, [first, second]),
+        ({"type": "rating"}, [third]),
+        ({"status": "retracted"}, [third]),
+        ({"rater": "ann"}, [second]),
+        ({"rater": votes[1]["rater"]["id_hash"]}, [second]),
+        ({"completion_id": "chatcmpl-hm"}, [second, third]),
+        ({"completion_id": "chatcmpl-h"}, []),
+        ({"metadata[app]": "desk"}, [first]),
+        ({"metadata[键]": "值"}, [first]),
+        ({"metadata[app]": "other"}, []),
+        ({"created_after": 1.0, "type": "rating"}, [third]),
+        ({"created_before": 1.0}, []),
+        ({"completion_id": "chatcmpl-hm", "limit": 1}, [second]),
+        ({"completion_id": "chatcmpl-hm", "after": second}, [third]),
+    ]:
+        answer = await client.get("/v1/feedback", params={"order": "asc"} | query)
+        assert [vote["id"] for vote in answer.json()["data"]] == expected, query
+
+
+async def test_a_vote_is_updated_by_post(client: httpx.AsyncClient) -> None:
+    vote = (await client.post("/v1/feedback", json=preference())).json()
+    answer = await client.post(f"/v1/feedback/{vote['id']}", json={"verdict": "tie", "comment": "on second thought"})
+    assert (answer.status_code, answer.json()["revision"], answer.json()["pairs"]) == (200, 2, [])
+    assert (await client.post("/v1/feedback/fb_unknown", json={"comment": "x"})).status_code == 404
+    assert (await client.post(f"/v1/feedback/{vote['id']}", json={"comment": "\0"})).status_code == 400
 
 
 async def test_a_list_nobody_voted_in_is_empty(client: httpx.AsyncClient) -> None:
@@ -272,7 +320,17 @@ async def test_a_list_nobody_voted_in_is_empty(client: httpx.AsyncClient) -> Non
 
 @pytest.mark.parametrize(
     ("query", "status"),
-    [("limit=0", 400), ("limit=101", 400), ("order=up", 400), ("after=x", 400), ("after=fb_0", 404)],
+    [
+        ("limit=0", 400),
+        ("limit=101", 400),
+        ("order=up", 400),
+        ("after=x", 400),
+        ("after=fb_0", 404),
+        ("typ=rating", 400),
+        ("created_after=soon", 400),
+        ("completion_id=%00", 400),
+        ("metadata[a]=%00", 400),
+    ],
 )
 async def test_a_bad_page_is_refused(client: httpx.AsyncClient, query: str, status: int) -> None:
     assert (await client.get(f"/v1/feedback?{query}")).status_code == status

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -266,3 +266,38 @@ def test_every_told_success_is_stored_once_and_every_failure_never(
         await database.close()
 
     asyncio.run(play())
+
+
+async def insert_all(session: AsyncSession, wanted: Sequence[str]) -> list[str | Exception]:
+    """One statement for all; a name that begins with `bad` is refused for itself, `worse` breaks the whole batch."""
+    good = [name for name in wanted if not name.startswith("bad")]
+    session.add_all([Project(id=f"proj_{name}", name=name, created_at=1.0) for name in good])
+    await session.flush()
+    if "worse" in wanted:
+        raise InvalidRequest("broken after writing")
+    return [name if name in good else InvalidRequest("refused") for name in wanted]
+
+
+async def test_writes_of_one_kind_are_made_together(database: Database) -> None:
+    group = GroupCommit(database, "durable")
+    outcomes = await asyncio.gather(
+        *(group.submit_to(insert_all, name) for name in ("a", "bad", "b")), group.submit(insert("c")),
+        return_exceptions=True,
+    )  # fmt: skip
+    assert outcomes[0::2] == ["a", "b"]
+    assert isinstance(outcomes[1], InvalidRequest)
+    assert outcomes[3] == "c"
+    assert await names(database) == ["a", "b", "c"]
+    await group.close()
+
+
+async def test_a_batch_that_fails_is_made_one_by_one(database: Database) -> None:
+    group = GroupCommit(database, "durable")
+    outcomes = await asyncio.gather(
+        *(group.submit_to(insert_all, name) for name in ("a", "worse", "b")), group.submit(insert("c")),
+        return_exceptions=True,
+    )  # fmt: skip
+    assert [outcomes[0], outcomes[2], outcomes[3]] == ["a", "b", "c"]
+    assert isinstance(outcomes[1], InvalidRequest)
+    assert await names(database) == ["a", "b", "c"]
+    await group.close()
