@@ -76,15 +76,15 @@ LIMITS_WAIT_SECONDS = 1.0
 ROUTERS = tuple(
     module.router
     for module in (
-        feedback,  # first, as the framework looks for a route from the top, and chats have a lane of their own
+        # First, as the framework looks for a route from the top, and chats have a lane of their own.
+        feedback_imports,  # before feedback, whose routes take any word for an id
+        feedback,
         chat,
         stored,
         completions,
         responses,
         passed_on,
         models,
-        feedback_imports,  # before feedback, whose routes take any word for an id
-        feedback,
         annotation,
         admin_annotation,
         files,

@@ -22,7 +22,7 @@ from sqlalchemy import Table, insert, text
 
 from benchmarks.record import record
 from gateway.access.secrets import Secrets
-from gateway.feedback.identity import rater_hash_of
+from gateway.feedback.identity import user_hash
 from gateway.privacy.erasure import carry_out, request_erasure
 from gateway.storage.database import Database
 from gateway.storage.feedback_tables import Completion, Feedback, FeedbackRevision, PairRow
@@ -118,7 +118,7 @@ def _vote(number: int, completions: int) -> dict[str, Any]:
     return {
         "id": f"fb_{number}", "project_id": "proj_1", "alias": "assistant", "natural_key": f"preference:{number}",
         "type": "preference", "status": "active", "revision": 1,
-        "rater_hash": rater_hash_of("proj_1", f"user-{number % USERS}", SECRETS), "rater_kind": "end_user",
+        "rater_hash": user_hash("proj_1", f"user-{number % USERS}", SECRETS), "rater_kind": "end_user",
         "body": {"chosen": {"completion_id": f"chatcmpl-{number % completions}"}}, "target": {},
         "created_at": float(number), "updated_at": float(number),
     }  # fmt: skip

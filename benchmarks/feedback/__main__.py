@@ -2,12 +2,13 @@
 
 python -m benchmarks.feedback votes --seconds 20
 python -m benchmarks.feedback kills --kills 100 --minutes 45
+python -m benchmarks.feedback datasets --votes 10000 100000 1000000
 """
 
 import argparse
 import sys
 
-from benchmarks.feedback import kills, votes
+from benchmarks.feedback import datasets, kills, votes
 
 
 def main() -> int:
@@ -27,7 +28,12 @@ def main() -> int:
     proof.add_argument("--minutes", type=float, default=45.0)
     proof.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
     proof.add_argument("--json", action="store_true")
+    sizes = commands.add_parser("datasets", help="how long a data set of so many votes takes")
+    sizes.add_argument("--votes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    sizes.add_argument("--database", choices=("sqlite", "postgresql"), action="append", help="default: sqlite")
     asked = parser.parse_args()
+    if asked.command == "datasets":
+        return datasets.run(asked.votes, asked.database or ["sqlite"])
     databases = asked.database or ["sqlite", "postgresql"]
     if asked.command == "kills":
         return kills.run(databases, asked.kills, asked.minutes, asked.seed, asked.json)

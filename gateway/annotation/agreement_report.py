@@ -19,6 +19,7 @@ from gateway.annotation.agreement import (
 from gateway.annotation.items import BOTH_BAD, FIRST, TIE
 from gateway.storage.annotation_tables import AnnotationBallot
 from gateway.storage.ballots import newest_ballots
+from gateway.storage.database import Database
 
 PEOPLE = ("end_user", "annotator")
 NEWEST_BALLOTS = 20_000
@@ -47,6 +48,14 @@ def coded(ballots: Sequence[AnnotationBallot]) -> dict[str, dict[str, str]]:
         found.setdefault(ballot.item, {}).setdefault(ballot.rater_hash, category)
     judged = [(item, votes) for item, votes in found.items() if len(votes) > 1]
     return dict(judged[:NEWEST_ITEMS])
+
+
+async def agreement_of(database: Database, alias: str) -> dict[str, Any]:
+    """For the card of a data set: how far its raters agree, as far as that is known."""
+    async with database.read() as session:
+        report = agreement_report(alias, await agreement_ballots(session, alias))
+    named = ("items", "raters", "raw_agreement", "krippendorff_alpha", "fleiss_kappa", "warning")
+    return {"agreement": {name: report[name] for name in named}}
 
 
 def agreement_report(alias: str, ballots: Ballots, *, seed: int = 0) -> dict[str, Any]:

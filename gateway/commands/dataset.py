@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from gateway.annotation.agreement_report import agreement_of
 from gateway.commands.options import ConfigOption, DataDirOption, JsonOption, console, copied, print_json, progress
 from gateway.commands.workplace import with_database
 from gateway.contracts.training import MINIMUM_PAIRS_BY_HAND
@@ -37,7 +38,8 @@ def build_(
         with progress.status("Going through the votes"):
             if dry_run:
                 return await preview(database, name, settings.datasets, redact)
-            return await build(database, settings.store_path, name, settings.datasets, redact)
+            extra = await agreement_of(database, name)
+            return await build(database, settings.store_path, name, settings.datasets, redact, extra)
 
     card = with_database(config, data_dir, work)
     if as_json:

@@ -1,8 +1,7 @@
 """Do raters prefer what is long, what is marked up, or what stands on the left, rather than what is good? Pure."""
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
 from statistics import median
@@ -19,14 +18,6 @@ class Texts:
     chosen: str
     rejected: str
     correction: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """Where a rater's choice stood."""
-
-    rater: str
-    left: bool
 
 
 def length_report(pairs: Sequence[Texts]) -> dict[str, float | int | str]:
@@ -56,20 +47,18 @@ def style_report(pairs: Sequence[Texts]) -> dict[str, float | int]:
     return {"pairs": len(pairs), "chosen_marked": round(chosen, 4), "rejected_marked": round(rejected, 4)}
 
 
-def position_report(shown: Iterable[Shown]) -> dict[str, dict[str, float | int | bool]]:
-    """By rater with enough votes: the share of choices on the left, and whether that is no accident."""
-    total: Counter[str] = Counter()
-    left: Counter[str] = Counter()
-    for one in shown:
-        total[one.rater] += 1
-        left[one.rater] += one.left
+def position_report(shown: Mapping[str, tuple[int, int]]) -> dict[str, dict[str, float | int | bool]]:
+    """By rater with enough votes: the share of choices that stood first (on the left), and whether that is no accident.
+
+    shown   by rater: choices that stood first, and votes whose order is known
+    """
     report: dict[str, dict[str, float | int | bool]] = {}
-    for rater, votes in sorted(total.items()):
+    for rater, (left, votes) in sorted(shown.items()):
         if votes >= POSITION_VOTES:
-            p = binomial_p(left[rater], votes)
+            p = binomial_p(left, votes)
             report[rater] = {
                 "votes": votes,
-                "left_share": round(left[rater] / votes, 4),
+                "left_share": round(left / votes, 4),
                 "p": p,
                 "flagged": p < POSITION_P,
             }

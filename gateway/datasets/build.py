@@ -46,12 +46,20 @@ async def preview(database: Database, alias: str, settings: DatasetSettings, red
 
 
 async def build(
-    database: Database, store: Path, alias: str, settings: DatasetSettings, redact: Redact | None = None
+    database: Database,
+    store: Path,
+    alias: str,
+    settings: DatasetSettings,
+    redact: Redact | None = None,
+    extra: Card | None = None,
 ) -> Card:
-    """Freeze a data set now, under a new id. Raises `InvalidRequest` if it would hold nothing."""
+    """Freeze a data set now, under a new id; `extra` stands in its card, too, such as how far raters agree.
+
+    Raises `InvalidRequest` if it would hold nothing.
+    """
     dataset_id, now = ids.mint(ids.DATASET), time.time()
     folder = store / FOLDER / dataset_id
-    card = await freeze(database, folder, alias, settings, redact=redact, now=now, keep_empty=False)
+    card = await freeze(database, folder, alias, settings, redact=redact, extra=extra, now=now, keep_empty=False)
     async with database.write() as session:
         location = f"{FOLDER}/{dataset_id}"
         await record_dataset(session, dataset_id, alias=alias, location=location, card=card, now=now)

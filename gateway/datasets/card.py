@@ -41,6 +41,10 @@ def _lines(card: Mapping[str, Any]) -> Iterator[str]:
         yield ""
     yield from _facts("Bias: length", card["bias"]["length"])
     yield from _facts("Bias: style", card["bias"]["style"])
+    for rater, one in card["bias"]["position"].items():
+        if one["flagged"]:
+            yield f"- **Position:** {rater} chose what stood first in {one['left_share']:.0%} of {one['votes']} votes."
+            yield ""
     yield from _alarms(card["alarms"])
     if card.get("agreement"):
         yield from _facts("Agreement of raters", card["agreement"])

@@ -14,7 +14,7 @@ from gateway.contracts.pair import FeedbackPair
 from gateway.datasets.aggregate import Agreed
 from gateway.datasets.bias import Texts, length_weights
 from gateway.datasets.contamination import Benchmarks, read_items
-from gateway.datasets.plan import Circumstances, Lying, Plan, make_plan
+from gateway.datasets.plan import Circumstances, Lying, Plan, Planner
 from gateway.datasets.settle import settle
 from gateway.datasets.votes import PairVote
 from gateway.errors import InvalidRequest
@@ -22,7 +22,7 @@ from gateway.redaction.configured import RedactPair as Redact
 from gateway.redaction.pair import flaw_after_redaction
 from gateway.settings import DatasetSettings
 from gateway.storage.database import Database
-from gateway.storage.datasets import ROWS_AT_A_TIME, bodies_of, count_pairs, narrow_pairs
+from gateway.storage.datasets import ROWS_AT_A_TIME, bodies_of, count_pairs, narrow_pairs, shown_first
 from gateway.storage.gold import gold_scores
 from gateway.storage.pairs import sides_of
 from gateway.storage.releases import releases_behind
@@ -67,6 +67,8 @@ class Collected:
     votes: dict[tuple[str, str | None], int]
     """Pairs of votes by state and reason."""
     plan: Plan
+    shown: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """By rater: choices that stood first, and votes whose order is known."""
     chosen: list[Chosen] = field(default_factory=list)
     """In the order in which they were judged."""
     newest: deque[Texts] = field(default_factory=lambda: deque(maxlen=TEXTS_KEPT))
@@ -131,10 +133,13 @@ async def _planned(
         lying = {row.prompt_hash: Lying(row.side, row.cluster, row.bridges) for row in await sides_of(session, alias)}
         gold = {rater: score.share for rater, score in (await gold_scores(session, project)).items()}
         behind = await releases_behind(session, alias)
-        votes = [PairVote(*row) async for rows in narrow_pairs(session, alias) for row in rows]
-    plan = make_plan(votes, Circumstances(settings, lying, gold, behind, now))
+        shown = await shown_first(session, alias)
+        planner = Planner(Circumstances(settings, lying, gold, behind, now))
+        async for rows in narrow_pairs(session, alias):
+            planner.take([PairVote(*row) for row in rows])
+    plan = planner.finish()
     plan.pairs.sort(key=lambda pair: (pair.vote.judged_at, pair.vote.id))
-    return Collected(alias, now, counted, plan), lying
+    return Collected(alias, now, counted, plan, shown), lying
 
 
 async def _texts(database: Database, pairs: Sequence[Agreed]) -> AsyncIterator[tuple[Agreed, str]]:

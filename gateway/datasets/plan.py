@@ -57,10 +57,32 @@ class Plan:
     """Pairs struck because of whom they are from: no part of the data set, but its alarms look at them."""
 
 
-def make_plan(votes: Iterable[PairVote], known: Circumstances) -> Plan:
-    """Apply every rule. `votes`: the eligible ones, those of one prompt together."""
-    plan = Plan()
-    agreed = list(_agreed(votes, known, plan.dropped))
+class Planner:
+    """Takes votes in, those of one prompt together, and lets go of them as soon as their prompt is complete."""
+
+    def __init__(self, known: Circumstances) -> None:
+        self._known = known
+        self._plan = Plan()
+        self._agreed: list[Agreed] = []
+        self._open: list[PairVote] = []
+        """Of the last prompt: more may come."""
+
+    def take(self, votes: Sequence[PairVote]) -> None:
+        """Some more votes."""
+        waiting = [*self._open, *votes]
+        cut = len(waiting)
+        while cut and waiting[cut - 1].prompt_hash == waiting[-1].prompt_hash:
+            cut -= 1
+        self._agreed += _agreed(waiting[:cut], self._known, self._plan.dropped)
+        self._open = waiting[cut:]
+
+    def finish(self) -> Plan:
+        """Apply every rule to what was taken in."""
+        self._agreed += _agreed(self._open, self._known, self._plan.dropped)
+        return _ruled(self._agreed, self._known, self._plan)
+
+
+def _ruled(agreed: list[Agreed], known: Circumstances, plan: Plan) -> Plan:
     agreed = _without(agreed, _not_for_holdout(agreed, known), JUDGE_HELD_OUT, plan.dropped)
     agreed = _guarded(agreed, known, plan)
     clusters = {prompt: one.cluster for prompt, one in known.lying.items()}

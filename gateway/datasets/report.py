@@ -30,7 +30,11 @@ def described(collected: Collected) -> Card:
         "train": _part(parts["train"]),
         "holdout": _part(parts["holdout"]) | power(len(parts["holdout"])),
         "sources": _sources(collected.chosen),
-        "bias": {"length": length, "style": bias.style_report(texts)},
+        "bias": {
+            "length": length,
+            "style": bias.style_report(texts),
+            "position": bias.position_report(collected.shown),
+        },
         "alarms": {
             "phrases": alarms.phrases((one.chosen, one.rejected) for one in texts + collected.guarded),
             "bursts": alarms.bursts(votes),

@@ -88,7 +88,7 @@ def _card(old: dict[str, Any], new_id: str, left: list[int], folder: Path) -> di
         "counts": counts,
         **{side: {"pairs": count} for side, count in zip(SIDES, left, strict=True)},
         "sources": old["sources"],
-        "bias": {"length": {}, "style": {}},
+        "bias": {"length": {}, "style": {}, "position": {}},
         "alarms": {"phrases": [], "bursts": {}, "one_rater_clusters": {}},
         "warnings": [f"made from {old['id']} when somebody was erased; its other figures were not taken anew"],
         "blocks_automatic_training": old["blocks_automatic_training"],

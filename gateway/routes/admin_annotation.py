@@ -14,11 +14,12 @@ from gateway.annotation.bodies import GoldBody
 from gateway.annotation.refill import Refill
 from gateway.errors import ModelNotFound
 from gateway.routes.body import read_model
+from gateway.routes.idempotency import IdempotentRoute
 from gateway.services import Services
 from gateway.storage.judgements import count_judgements
 from gateway.storage.tables import Alias
 
-router = APIRouter(prefix="/admin/v1")
+router = APIRouter(prefix="/admin/v1", route_class=IdempotentRoute)
 GoldId = Annotated[str, Path(pattern=r"^[^\x00]*$")]
 Admin = Annotated[Caller, Depends(require("admin"))]
 

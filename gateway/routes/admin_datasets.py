@@ -8,17 +8,19 @@ from pydantic import BaseModel, ConfigDict
 
 from gateway.access.authenticate import require
 from gateway.access.caller import Caller
+from gateway.annotation.agreement_report import agreement_of
 from gateway.datasets.build import alias_to_build, build, preview, show
 from gateway.feedback.replies import list_reply
 from gateway.redaction.configured import training_redaction
 from gateway.routes.body import read_model
+from gateway.routes.idempotency import IdempotentRoute
 from gateway.routes.views import dataset_view
 from gateway.services import Services
 from gateway.settings import Settings
 from gateway.storage.database import Database
 from gateway.storage.datasets import list_datasets
 
-router = APIRouter(prefix="/admin/v1")
+router = APIRouter(prefix="/admin/v1", route_class=IdempotentRoute)
 Trainer = Annotated[Caller, Depends(require("train"))]
 
 
@@ -64,6 +66,8 @@ async def _build(settings: Settings, alias: str, dry_run: bool) -> dict[str, Any
     try:
         if dry_run:
             return await preview(database, alias, settings.datasets, redact)
-        return {"object": "dataset"} | await build(database, settings.store_path, alias, settings.datasets, redact)
+        extra = await agreement_of(database, alias)
+        card = await build(database, settings.store_path, alias, settings.datasets, redact, extra)
+        return {"object": "dataset"} | card
     finally:
         await database.close()

@@ -9,10 +9,11 @@ from gateway.access.authenticate import require
 from gateway.access.caller import Caller
 from gateway.privacy.erasure import Policy, erasure_view, find_erasure, request_erasure
 from gateway.routes.body import read_model
+from gateway.routes.idempotency import IdempotentRoute
 from gateway.services import Services
 from gateway.storage.erasures import list_erasures
 
-router = APIRouter(prefix="/admin/v1")
+router = APIRouter(prefix="/admin/v1", route_class=IdempotentRoute)
 Admin = Annotated[Caller, Depends(require("admin"))]
 
 

@@ -9,8 +9,9 @@ from gateway.access.authenticate import require
 from gateway.access.caller import Caller
 from gateway.privacy.raters import Decision, decide, list_raters, show_rater
 from gateway.routes.body import read_model
+from gateway.routes.idempotency import IdempotentRoute
 
-router = APIRouter(prefix="/admin/v1/raters")
+router = APIRouter(prefix="/admin/v1/raters", route_class=IdempotentRoute)
 Admin = Annotated[Caller, Depends(require("admin"))]
 
 

@@ -17,9 +17,10 @@ from gateway.annotation.refill import Refill
 from gateway.annotation.submit import Submissions
 from gateway.feedback.capture import FeedbackCapture
 from gateway.routes.body import read_model
+from gateway.routes.idempotency import IdempotentRoute
 from gateway.services import Services
 
-router = APIRouter(prefix="/v1/annotation")
+router = APIRouter(prefix="/v1/annotation", route_class=IdempotentRoute)
 
 Asking = Annotated[Caller, Depends(require("annotate"))]
 TaskId = Annotated[str, Path(pattern=r"^[^\x00]*$")]

@@ -17,10 +17,11 @@ from gateway.feedback.imports import InvalidPairs
 from gateway.formats.pairs import FormatName
 from gateway.routes.body import read_model
 from gateway.routes.files import own_file
+from gateway.routes.idempotency import IdempotentRoute
 from gateway.services import Services
 from gateway.wire.error_body import error_body
 
-router = APIRouter()
+router = APIRouter(route_class=IdempotentRoute)
 Voter = Annotated[Caller, Depends(require("feedback"))]
 
 

