@@ -20,6 +20,20 @@ from gateway.storage.migrate import migrate
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+ENGINES = {"engine", "lmdeploy"}
+"""Markers of tests that start a real engine."""
+WHOLE_STACKS = {"conformance", "end_to_end"}
+"""Folders of tests that start whole stacks, and look at their time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes: a file stays in one, and so do all tests that take whole stacks or engines."""
+    for item in items:
+        parts = item.path.relative_to(Path(__file__).parent).parts
+        heavy = parts[0] in WHOLE_STACKS or any(item.get_closest_marker(name) for name in ENGINES)
+        item.add_marker(pytest.mark.xdist_group("stacks" if heavy else "/".join(parts)))
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """A PostgreSQL server of its own, on a socket in a fresh folder, for the whole test session."""

@@ -60,7 +60,7 @@ async def told(
         return response.status, body["error"], {name.lower(): value for name, value in response.headers.items()}
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/files", "/v1/chat", "/V1/models", "/v1/responses/resp_1", "/x%00"])
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/batches", "/v1/chat", "/V1/models", "/v1/responses/resp_1", "/x%00"])
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "PATCH"])
 async def test_an_unknown_path_is_404(stack: Stack, method: str, path: str) -> None:
     status, error, _ = await told(stack, method, path)
@@ -200,7 +200,7 @@ async def test_each_error_is_the_sdk_s_right_exception(stack: Stack) -> None:
                 "models": lambda: client.models.list(),
                 "stored": lambda: client.chat.completions.list(),
                 "unknown model": lambda: client.responses.create(model="nothing", input="hi"),
-                "unknown route": lambda: client.files.list(),
+                "unknown route": lambda: client.batches.list(),
                 "unknown field": lambda: client.responses.create(model="assistant", input="", extra_body={"x": 1}),
             }
             with pytest.raises(openai.APIStatusError) as caught:

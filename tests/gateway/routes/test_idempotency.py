@@ -9,9 +9,12 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import APIRouter, FastAPI, Request
+from fastapi.routing import APIRoute
 from sqlalchemy import func, select, update
 
+from gateway.app import create_app
 from gateway.routes.idempotency import IdempotentRoute, SecretRoute
+from gateway.settings import Settings
 from gateway.storage.database import Database
 from gateway.storage.feedback_tables import Feedback
 from gateway.storage.idempotency_tables import IdempotencyKey
@@ -177,3 +180,13 @@ async def test_without_a_good_key_nothing_is_replayed(workers: Workers) -> None:
     assert answer.status_code == 401
     too_long = {"idempotency-key": "k" * 256}
     assert (await workers[0].post("/v1/feedback", json=preference(), headers=too_long)).status_code == 400
+
+
+def test_every_post_honours_the_key_but_inference_and_uploads() -> None:
+    inference = {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/rerank"}
+    deaf = {
+        route.path
+        for route in create_app(Settings()).routes
+        if isinstance(route, APIRoute) and "POST" in route.methods and not isinstance(route, IdempotentRoute)
+    }
+    assert deaf == inference | {"/v1/files"}
