@@ -29,6 +29,7 @@ def shown() -> dict[str, set[str]]:
     meter.began()
     meter.ended("finished", 1, 2, 0.1, 1.0)
     metrics.refused(429, "queue_full")
+    metrics.purge_done({"completions": 1}, 1.0)
     found: dict[str, set[str]] = defaultdict(set)
     for family in text_string_to_metric_families(metrics._render(*metrics._snapshot()).decode()):
         for sample in family.samples:

@@ -36,7 +36,7 @@ def described(collected: Collected) -> Card:
             "position": bias.position_report(collected.shown),
         },
         "alarms": {
-            "phrases": alarms.phrases((one.chosen, one.rejected) for one in texts + collected.guarded),
+            "phrases": alarms.phrases([(one.chosen, one.rejected) for one in texts + collected.guarded]),
             "bursts": alarms.bursts(votes),
             "one_rater_clusters": alarms.one_rater_clusters(clusters),
         },

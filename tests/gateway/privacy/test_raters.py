@@ -43,7 +43,7 @@ async def test_a_rater_is_shown_with_votes_by_type_and_pairs_by_state(place: Pla
     await place.chat_and_vote("amy", "is it safe?")
     chosen, other = await place.complete("amy", "Yes."), await place.complete("amy", "Yes.")
     await place.prefer("amy", chosen, other)  # equal sides: no pair that trains
-    edited = {"role": "assistant", "content": "不安全。"}
+    edited = {"role": "assistant", "content": "Yes. 不安全。"}
     await place.vote("amy", {"type": "correction", "target": {"completion_id": other}, "message": edited})
     async with place.database.read() as session:
         shown = await show_rater(session, hash_of(place, "amy"))
