@@ -24,7 +24,7 @@ from gateway.storage.database import Database
 from gateway.storage.datasets import bodies_of, pair_of_prompt, settle_prompts, unsettled_prompts
 from gateway.storage.keys import ensure_root_secret
 from gateway.storage.leases import check_lease, release_lease, take_lease
-from gateway.storage.pairs import count_sides, sides_of
+from gateway.storage.pairs import SIGNATURE, count_sides, sides_of
 
 BATCH = 20_000
 """Prompts that are placed at once."""
@@ -65,7 +65,7 @@ async def _settle_some(database: Database, alias: str, settings: DatasetSettings
         key = hmac.digest((await ensure_root_secret(session)).encode(), b"holdout", hashlib.sha256)
     async with database.read() as session:
         wanted = (await unsettled_prompts(session, alias))[:BATCH]
-        known = await sides_of(session, alias)
+        known = await sides_of(session, alias, SIGNATURE)
         held_out = (await count_sides(session, alias)).get("holdout", 0)
         texts = await bodies_of(session, [pair_id for _, pair_id in wanted])
         settled = [Placed(row.prompt_hash, _side(row.side), row.cluster, row.bridges, row.signature) for row in known]

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.message import Message
@@ -14,6 +14,9 @@ from gateway.contracts.prompt import normal_text
 from gateway.storage.feedback_tables import PairRow, PromptSide
 from gateway.storage.upsert import plain_table
 from gateway.storage.votes_of import link_pairs
+
+SIGNATURE: ColumnElement[Any] = PromptSide.__table__.c.signature
+"""For `sides_of`."""
 
 
 async def add_pair(session: AsyncSession, pair: FeedbackPair, alias: str, state: str, reason: str | None) -> PairRow:
@@ -108,10 +111,14 @@ async def count_sides(session: AsyncSession, alias: str) -> dict[str, int]:
     return {row[0]: row[1] for row in await session.execute(statement)}
 
 
-async def sides_of(session: AsyncSession, alias: str) -> Sequence[PromptSide]:
-    """Every settled prompt of the alias, in the order in which they were settled."""
-    statement = select(PromptSide).where(PromptSide.alias == alias).order_by(PromptSide.number)
-    return (await session.scalars(statement)).all()
+async def sides_of(session: AsyncSession, alias: str, *more: ColumnElement[Any]) -> Sequence[Row[Any]]:
+    """Every settled prompt of the alias (prompt_hash, side, number, cluster, bridges), in the order of settling.
+
+    `more`: further columns. A signature is half a kilobyte, and there may be a million.
+    """
+    columns = (PromptSide.prompt_hash, PromptSide.side, PromptSide.number, PromptSide.cluster, PromptSide.bridges)
+    statement = select(*columns, *more).where(PromptSide.alias == alias).order_by(PromptSide.number)
+    return (await session.execute(statement)).all()
 
 
 def same_prompt() -> ColumnElement[bool]:
