@@ -18,7 +18,8 @@ class Agreed:
     """A pair that its votes agree on."""
 
     vote: PairVote
-    """The one it is taken from: the weightiest of those that agree, and of these the newest."""
+    """The one it is taken from: the weightiest of those that agree, of these a trusted one, of these the oldest: who
+    comes late takes the credit from nobody."""
     raters: int
     """How many said so."""
     feedback_ids: tuple[str, ...]
@@ -43,7 +44,7 @@ def agree(votes: Sequence[PairVote], gold: Mapping[str, float]) -> Agreed | Mapp
         ahead, behind = behind, ahead
     if not _decided(_sum(ahead, gold), _sum(behind, gold), len(own), bool(behind)):
         return {CONFLICT: len(votes)}
-    best = max(ahead, key=_rank)
+    best = max(ahead, key=_credit)
     same = [vote for vote in votes if vote.chosen == best.chosen]
     struck = {DUPLICATE: len(same) - 1, MINORITY: len(votes) - len(same)}
     ids = (best.feedback_id, *(vote.feedback_id for vote in same if vote.id != best.id))
@@ -60,6 +61,10 @@ def _decided(ahead: float, behind: float, raters: int, disputed: bool) -> bool:
 
 def _sum(votes: Sequence[PairVote], gold: Mapping[str, float]) -> float:
     return sum(gold.get(vote.rater, 1.0) for vote in votes)
+
+
+def _credit(vote: PairVote) -> tuple[float, bool, float, str]:
+    return vote.weight, vote.trusted, -vote.judged_at, vote.id
 
 
 def _rank(vote: PairVote) -> tuple[float, float, str]:

@@ -6,7 +6,7 @@ Dirichlet prior (Monroe, Colaresi and Quinn 2008, eq. 16 and 22); a |z| above `Z
 
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import log, sqrt
 
@@ -62,13 +62,16 @@ def log_odds(
     return scores
 
 
-def bursts(votes: Iterable[tuple[str, float]], most: int = BURST_PER_HOUR) -> dict[str, int]:
-    """By rater, the most votes within an hour of the clock, where that is more than `most`. Times in unix seconds."""
-    hours: Counter[tuple[str, int]] = Counter((rater, int(at // 3600)) for rater, at in votes)
+def bursts(pace: Mapping[tuple[str, int], int], most: int = BURST_PER_HOUR) -> dict[str, int]:
+    """By rater, the most votes within two half hours in a row, where that is more than `most`.
+
+    pace   votes by rater and number of the half hour
+    """
     worst: dict[str, int] = {}
-    for (rater, _), count in hours.items():
-        if count > most:
-            worst[rater] = max(worst.get(rater, 0), count)
+    for (rater, half), count in pace.items():
+        hour = count + pace.get((rater, half + 1), 0)
+        if hour > most:
+            worst[rater] = max(worst.get(rater, 0), hour)
     return dict(sorted(worst.items()))
 
 

@@ -7,7 +7,7 @@ applied. What is struck out is always the newest: who comes late cannot push out
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from gateway.datasets.aggregate import Agreed
+from gateway.datasets.votes import PairVote
 
 PAIRS_PER_CLUSTER = 3
 FLOOR = 20
@@ -21,24 +21,24 @@ GOLD_NEEDED = 0.7
 DAY_SECONDS = 86400.0
 
 
-def over_clusters(pairs: Sequence[Agreed], cluster_of: Mapping[str, str], most: int = PAIRS_PER_CLUSTER) -> set[str]:
+def over_clusters(pairs: Sequence[PairVote], cluster_of: Mapping[str, str], most: int = PAIRS_PER_CLUSTER) -> set[str]:
     """Ids of pairs beyond the first `most` of their cluster; weightier ones come first."""
     found: Counter[str] = Counter()
     over = set()
-    for pair in sorted(pairs, key=lambda one: (-one.vote.weight, one.vote.judged_at, one.vote.id)):
-        cluster = cluster_of[pair.vote.prompt_hash]
+    for pair in sorted(pairs, key=lambda one: (-one.weight, one.judged_at, one.id)):
+        cluster = cluster_of[pair.prompt_hash]
         found[cluster] += 1
         if found[cluster] > most:
-            over.add(pair.vote.id)
+            over.add(pair.id)
     return over
 
 
-def over_shares(pairs: Sequence[Agreed], floor: int = FLOOR) -> dict[str, set[str]]:
+def over_shares(pairs: Sequence[PairVote], floor: int = FLOOR) -> dict[str, set[str]]:
     """Ids of pairs beyond the cap of whoever they are from, by the name of the rater or source.
 
     The cap is `max(floor, s / (1 - s) * pairs of all others)`: a share s of what is left.
     """
-    by_whom: dict[tuple[str, str], list[Agreed]] = {}
+    by_whom: dict[tuple[str, str], list[PairVote]] = {}
     for pair in pairs:
         for name in _names(pair):
             by_whom.setdefault(name, []).append(pair)
@@ -47,17 +47,16 @@ def over_shares(pairs: Sequence[Agreed], floor: int = FLOOR) -> dict[str, set[st
         share = SHARES[kind]
         cap = max(floor, int(share / (1 - share) * (len(pairs) - len(own))))
         if len(own) > cap:
-            ordered = sorted(own, key=lambda one: (one.vote.judged_at, one.vote.id))
-            over[who] = {pair.vote.id for pair in ordered[cap:]}
+            ordered = sorted(own, key=lambda one: (one.judged_at, one.id))
+            over[who] = {pair.id for pair in ordered[cap:]}
     return over
 
 
-def in_quarantine(pairs: Iterable[Agreed], gold: Mapping[str, float]) -> set[str]:
+def in_quarantine(pairs: Iterable[PairVote], gold: Mapping[str, float]) -> set[str]:
     """Ids of the first `PROBATION_VOTES` pairs of each rater, and of all pairs of raters that fail on gold items."""
     seen: Counter[str] = Counter()
     held = set()
-    for pair in sorted(pairs, key=lambda one: (one.vote.judged_at, one.vote.id)):
-        vote = pair.vote
+    for vote in sorted(pairs, key=lambda one: (one.judged_at, one.id)):
         if vote.trusted or vote.basis == "import":
             continue
         seen[vote.rater] += 1
@@ -66,12 +65,11 @@ def in_quarantine(pairs: Iterable[Agreed], gold: Mapping[str, float]) -> set[str
     return held
 
 
-def over_days(pairs: Iterable[Agreed], most: int = VOTES_PER_DAY) -> set[str]:
+def over_days(pairs: Iterable[PairVote], most: int = VOTES_PER_DAY) -> set[str]:
     """Ids of pairs beyond so many a day of one end user (UTC)."""
     seen: Counter[tuple[str, int]] = Counter()
     over = set()
-    for pair in sorted(pairs, key=lambda one: (one.vote.judged_at, one.vote.id)):
-        vote = pair.vote
+    for vote in sorted(pairs, key=lambda one: (one.judged_at, one.id)):
         if vote.trusted or vote.rater_kind != "end_user" or vote.basis == "import":
             continue
         day = (vote.rater, int(vote.judged_at // DAY_SECONDS))
@@ -81,8 +79,7 @@ def over_days(pairs: Iterable[Agreed], most: int = VOTES_PER_DAY) -> set[str]:
     return over
 
 
-def _names(pair: Agreed) -> Iterable[tuple[str, str]]:
-    vote = pair.vote
+def _names(vote: PairVote) -> Iterable[tuple[str, str]]:
     if vote.basis == "import":
         yield "import", vote.source or "unnamed"
     elif not vote.trusted:

@@ -114,7 +114,8 @@ async def collect(
             collected.chosen.append(chosen)
             collected.newest.append(texts_of(kept))
             sink(kept, chosen)
-    async for _, text in _texts(database, plan.guarded[-TEXTS_KEPT:]):
+    struck = [Agreed(vote, 1, (vote.feedback_id,), {}) for vote in plan.guarded[-TEXTS_KEPT:]]
+    async for _, text in _texts(database, struck):
         collected.guarded.append(texts_of(FeedbackPair.model_validate_json(text)))
     return collected
 
@@ -135,8 +136,15 @@ async def _planned(
         behind = await releases_behind(session, alias)
         shown = await shown_first(session, alias)
         planner = Planner(Circumstances(settings, lying, gold, behind, now))
+        everything: list[PairVote] = []
         async for rows in narrow_pairs(session, alias):
-            planner.take([PairVote(*row) for row in rows])
+            votes = [PairVote(*row) for row in rows]
+            if settings.profile == "public":  # whom a vote is from is judged over all of them
+                everything += votes
+            else:
+                planner.take(votes)
+        if everything:
+            planner.take(planner.guard(everything))
     plan = planner.finish()
     plan.pairs.sort(key=lambda pair: (pair.vote.judged_at, pair.vote.id))
     return Collected(alias, now, counted, plan, shown), lying

@@ -74,13 +74,11 @@ async def freeze(
     unfinished = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    with PairFile(unfinished / TRAIN_FILE) as train, PairFile(unfinished / HOLDOUT_FILE) as holdout:
-        parts = {"train": train, "holdout": holdout}
-
-        def keep(pair: FeedbackPair, chosen: Chosen) -> None:
-            parts[chosen.side].add(pair, chosen)
-
-        collected = await collect(database, alias, settings, redact=redact, sink=keep, now=now)
+    try:
+        collected = await _write(unfinished, database, alias, settings, redact, now)
+    except BaseException:  # what was written holds people's words
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
     card = _card(unfinished, folder.name, collected) | (extra or {})
     if not collected.chosen and not keep_empty:
         shutil.rmtree(unfinished)
@@ -90,6 +88,18 @@ async def freeze(
     (unfinished / CARD_PAGE).write_text(card_markdown(card), encoding="utf-8")
     put_in_place(unfinished, folder)
     return card
+
+
+async def _write(
+    folder: Path, database: Database, alias: str, settings: DatasetSettings, redact: Redact | None, now: float | None
+) -> Collected:
+    with PairFile(folder / TRAIN_FILE) as train, PairFile(folder / HOLDOUT_FILE) as holdout:
+        parts = {"train": train, "holdout": holdout}
+
+        def keep(pair: FeedbackPair, chosen: Chosen) -> None:
+            parts[chosen.side].add(pair, chosen)
+
+        return await collect(database, alias, settings, redact=redact, sink=keep, now=now)
 
 
 class PairFile:

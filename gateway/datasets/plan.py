@@ -5,6 +5,7 @@ text is read.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 
 from gateway.datasets import caps
@@ -14,6 +15,7 @@ from gateway.datasets.weights import EXEMPT, off_policy, recency
 from gateway.settings import DatasetSettings
 
 DAY_SECONDS = 86400.0
+HALF_HOUR_SECONDS = 1800.0
 BRIDGES, CLUSTER, CAP, DAILY, PROBATION, JUDGE_HELD_OUT = (
     "bridges_split", "cluster_limit", "rater_cap", "daily_limit", "quarantine", "judge_in_holdout",
 )  # fmt: skip
@@ -53,8 +55,10 @@ class Plan:
     dropped: Counter[str] = field(default_factory=Counter)
     """Votes that became no pair of their own, by rule."""
     warnings: list[str] = field(default_factory=list)
-    guarded: list[Agreed] = field(default_factory=list)
-    """Pairs struck because of whom they are from: no part of the data set, but its alarms look at them."""
+    guarded: list[PairVote] = field(default_factory=list)
+    """Votes struck because of whom they are from: no part of the data set, but its alarms look at them."""
+    pace: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """By rater and half hour, all votes but imports, whatever became of them."""
 
 
 class Planner:
@@ -67,8 +71,34 @@ class Planner:
         self._open: list[PairVote] = []
         """Of the last prompt: more may come."""
 
+    def guard(self, votes: Sequence[PairVote]) -> list[PairVote]:
+        """In the profile `public`, before anything else: those of all votes that are left of raters and sources.
+
+        Before they are aggregated, or one stranger's votes could outvote, or take with them, what others said.
+        """
+        left, plan = list(votes), self._plan
+        for rule, find in (
+            (PROBATION, partial(caps.in_quarantine, gold=self._known.gold)),
+            (DAILY, caps.over_days),
+            (CAP, self._over_shares),
+        ):
+            over = find(left)
+            plan.dropped.update({rule: len(over)} if over else {})
+            plan.guarded += [vote for vote in left if vote.id in over]
+            left = [vote for vote in left if vote.id not in over]
+        plan.pace.update(_paces(plan.guarded))
+        return left
+
+    def _over_shares(self, votes: Sequence[PairVote]) -> set[str]:
+        over = caps.over_shares(votes)
+        for who, ids in over.items():
+            told = f"{who} is beyond the cap of a single rater or source by {len(ids)} votes, which were left out"
+            self._plan.warnings.append(told)
+        return {one for ids in over.values() for one in ids}
+
     def take(self, votes: Sequence[PairVote]) -> None:
         """Some more votes."""
+        self._plan.pace.update(_paces(votes))
         waiting = [*self._open, *votes]
         cut = len(waiting)
         while cut and waiting[cut - 1].prompt_hash == waiting[-1].prompt_hash:
@@ -82,11 +112,15 @@ class Planner:
         return _ruled(self._agreed, self._known, self._plan)
 
 
+def _paces(votes: Iterable[PairVote]) -> Iterator[tuple[str, int]]:
+    return ((vote.rater, int(vote.judged_at // HALF_HOUR_SECONDS)) for vote in votes if vote.basis != "import")
+
+
 def _ruled(agreed: list[Agreed], known: Circumstances, plan: Plan) -> Plan:
     agreed = _without(agreed, _not_for_holdout(agreed, known), JUDGE_HELD_OUT, plan.dropped)
-    agreed = _guarded(agreed, known, plan)
+    _told_of_shares(agreed, known, plan)
     clusters = {prompt: one.cluster for prompt, one in known.lying.items()}
-    over = caps.over_clusters(agreed, clusters, known.settings.pairs_per_cluster)
+    over = caps.over_clusters([pair.vote for pair in agreed], clusters, known.settings.pairs_per_cluster)
     plan.pairs = _without(agreed, over, CLUSTER, plan.dropped)
     plan.weights = {pair.vote.id: weight_of(pair.vote, known) for pair in plan.pairs}
     return plan
@@ -133,21 +167,12 @@ def _not_for_holdout(pairs: Sequence[Agreed], known: Circumstances) -> set[str]:
     }
 
 
-def _guarded(pairs: list[Agreed], known: Circumstances, plan: Plan) -> list[Agreed]:
-    """Against few who would steer many: applied in the profile `public`, told of in `team`."""
-    public, all_of_them = known.settings.profile == "public", pairs
-    if public:
-        pairs = _without(pairs, caps.in_quarantine(pairs, known.gold), PROBATION, plan.dropped)
-        pairs = _without(pairs, caps.over_days(pairs), DAILY, plan.dropped)
-    over = caps.over_shares(pairs)
-    for who, ids in over.items():
-        told = f"{who} is beyond the cap of a single rater or source by {len(ids)} pairs"
-        plan.warnings.append(told if public else f"{told}; the profile `team` trusts it")
-    if public:
-        pairs = _without(pairs, {one for ids in over.values() for one in ids}, CAP, plan.dropped)
-        left = {pair.vote.id for pair in pairs}
-        plan.guarded = [pair for pair in all_of_them if pair.vote.id not in left]
-    return pairs
+def _told_of_shares(pairs: Sequence[Agreed], known: Circumstances, plan: Plan) -> None:
+    """In the profile `team` nobody is capped; who would be is told."""
+    if known.settings.profile == "team":
+        for who, ids in caps.over_shares([pair.vote for pair in pairs]).items():
+            over = f"{who} is beyond the cap of a single rater or source by {len(ids)} pairs"
+            plan.warnings.append(f"{over}; the profile `team` trusts it")
 
 
 def _without(pairs: Sequence[Agreed], over: set[str], rule: str, dropped: Counter[str]) -> list[Agreed]:

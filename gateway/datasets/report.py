@@ -20,8 +20,6 @@ def described(collected: Collected) -> Card:
     parts = {side: collected.part(side) for side in ("train", "holdout")}
     texts = list(collected.newest)
     length = bias.length_report(texts)
-    votes = [(one.rater, one.judged_at) for one in collected.chosen if one.basis != "import"]
-    votes += [(one.vote.rater, one.vote.judged_at) for one in collected.plan.guarded if one.vote.basis != "import"]
     clusters = [(one.cluster, one.rater) for one in collected.chosen]
     return {
         "alias": collected.alias,
@@ -37,7 +35,7 @@ def described(collected: Collected) -> Card:
         },
         "alarms": {
             "phrases": alarms.phrases([(one.chosen, one.rejected) for one in texts + collected.guarded]),
-            "bursts": alarms.bursts(votes),
+            "bursts": alarms.bursts(collected.plan.pace),
             "one_rater_clusters": alarms.one_rater_clusters(clusters),
         },
         "warnings": [*collected.plan.warnings, *_length_warning(length)],

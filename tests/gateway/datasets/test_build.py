@@ -116,7 +116,7 @@ async def test_a_frozen_data_set_says_what_it_holds_and_where_it_comes_from(desk
         {"source": "crm", "licence": "internal", "pairs": sum(p.basis == "import" for p in pairs)}
     ]
     votes = {reply["id"] for reply in replies}
-    assert votes <= {vote for pair in pairs for vote in pair.feedback_ids} | votes
+    assert votes <= {vote for pair in pairs for vote in pair.feedback_ids}
     page = (folder / CARD_PAGE).read_text()
     assert f"# Data set {card['id']}" in page
     assert summary(card) in page
@@ -137,6 +137,17 @@ async def test_a_damaged_data_set_is_not_read(desk: Desk, tmp_path: Path) -> Non
 async def test_nothing_is_frozen_where_there_is_nothing(desk: Desk, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="0 candidate pairs"):
         await build(desk.database, tmp_path, "assistant", TEAM)
+    assert list((tmp_path / "datasets").iterdir()) == []
+
+
+async def test_a_build_that_fails_leaves_nothing_behind(desk: Desk, tmp_path: Path) -> None:
+    await by_one_key(desk)
+
+    def fails(pair: FeedbackPair) -> tuple[FeedbackPair, Counter[str]]:
+        raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError):
+        await build(desk.database, tmp_path, "assistant", TEAM, fails)
     assert list((tmp_path / "datasets").iterdir()) == []
 
 
@@ -262,7 +273,24 @@ async def test_one_user_who_plants_a_phrase_is_capped_and_told_of(
     assert list(defended["alarms"]["bursts"].values()) == [100]
 
 
-async def bulk(desk: Desk, number: int, user: str, chosen: str) -> None:
+@pytest.mark.parametrize("agrees", [False, True])
+async def test_a_stranger_can_neither_outvote_nor_take_away_what_a_trusted_key_said(desk: Desk, agrees: bool) -> None:
+    """One new user votes on every pair of a trusted key, within a day: against it, or with it to take the credit."""
+    for number in range(60):
+        await bulk(desk, number, "server", text(f"good {number}"), trusted=True)
+        await bulk(desk, number, "troll", text(f"good {number}"), trusted=False, turned=not agrees)
+    told = await preview(desk.database, "assistant", DatasetSettings(profile="public"))
+    # The stranger's first 10 are held; of the other 50, 20 of the day count, of which one rater's cap leaves 20.
+    assert told["counts"]["dropped"]["quarantine"] == 10
+    assert told["counts"]["dropped"]["daily_limit"] == 30
+    assert told["pairs"] == (60 if agrees else 40)
+    assert told["counts"]["dropped"].get("conflict", 0) == (0 if agrees else 40)
+    raters = told["train"]["largest_raters"] | told["holdout"]["largest_raters"]
+    assert set(raters) == {"r_server"}
+    assert told["alarms"]["bursts"]["r_troll"] == 60
+
+
+async def bulk(desk: Desk, number: int, user: str, chosen: str, *, trusted: bool = False, turned: bool = False) -> None:
     """As `prefer`, put into the database at once: two thousand votes."""
     from datetime import UTC, datetime
 
@@ -272,19 +300,28 @@ async def bulk(desk: Desk, number: int, user: str, chosen: str) -> None:
     from gateway.storage.pairs import add_pair
 
     at = (
-        time.time() - 86400.0 * 20 * (number % 10) / 10 if user != "attacker" else 3600.0 * (time.time() // 3600) - 1800
+        time.time() - 86400.0 * 20 * (number % 10) / 10
+        if user not in ("attacker", "troll")
+        else 3600.0 * (time.time() // 3600) - 1800
     )
     said = [
         Side(message=Message(role="assistant", content=one), origin="model") for one in (chosen, text(f"bad {number}"))
     ]
+    if turned:
+        said.reverse()
     pair = FeedbackPair(
-        id=f"pair_{number:05}", project_id="proj_1", prompt=(Message(role="user", content=text(f"prompt {number}")),),
+        id=f"pair_{number:05}_{user}", project_id="proj_1", prompt=(Message(role="user", content=text(f"prompt {number}")),),
         prompt_hash=f"ph_{number}", chosen=said[0], rejected=said[1], weight=1.0,
-        rater=Rater(id_hash=f"r_{user}", kind="end_user"), feedback_ids=(f"fb_{number}",),
+        rater=Rater(id_hash=f"r_{user}", kind="end_user", trusted=trusted), feedback_ids=(f"fb_{number}_{user}",),
         judged_at=datetime.fromtimestamp(at, UTC),
     )  # fmt: skip
     async with desk.database.write("relaxed") as session:
-        columns = {"id": f"fb_{number}", "project_id": "proj_1", "alias": "assistant", "natural_key": f"k{number}"}
+        columns = {
+            "id": f"fb_{number}_{user}",
+            "project_id": "proj_1",
+            "alias": "assistant",
+            "natural_key": f"k{number}{user}",
+        }
         columns |= {"type": "preference", "status": "active", "revision": 1, "rater_hash": pair.rater.id_hash}
         columns |= {"rater_kind": "end_user", "body": {}, "target": {}, "created_at": at, "updated_at": at}
         await insert_feedback(session, columns)
