@@ -276,18 +276,18 @@ async def test_one_user_who_plants_a_phrase_is_capped_and_told_of(
 @pytest.mark.parametrize("agrees", [False, True])
 async def test_a_stranger_can_neither_outvote_nor_take_away_what_a_trusted_key_said(desk: Desk, agrees: bool) -> None:
     """One new user votes on every pair of a trusted key, within a day: against it, or with it to take the credit."""
-    for number in range(60):
+    for number in range(61):
         await bulk(desk, number, "server", text(f"good {number}"), trusted=True)
         await bulk(desk, number, "troll", text(f"good {number}"), trusted=False, turned=not agrees)
     told = await preview(desk.database, "assistant", DatasetSettings(profile="public"))
-    # The stranger's first 10 are held; of the other 50, 20 of the day count, of which one rater's cap leaves 20.
+    # The stranger's first 10 are held; of the other 51, 20 of the day count, of which one rater's cap leaves 20.
     assert told["counts"]["dropped"]["quarantine"] == 10
-    assert told["counts"]["dropped"]["daily_limit"] == 30
-    assert told["pairs"] == (60 if agrees else 40)
+    assert told["counts"]["dropped"]["daily_limit"] == 31
+    assert told["pairs"] == (61 if agrees else 41)
     assert told["counts"]["dropped"].get("conflict", 0) == (0 if agrees else 40)
     raters = told["train"]["largest_raters"] | told["holdout"]["largest_raters"]
     assert set(raters) == {"r_server"}
-    assert told["alarms"]["bursts"]["r_troll"] == 60
+    assert told["alarms"]["bursts"]["r_troll"] == 61
 
 
 async def bulk(desk: Desk, number: int, user: str, chosen: str, *, trusted: bool = False, turned: bool = False) -> None:
@@ -299,29 +299,23 @@ async def bulk(desk: Desk, number: int, user: str, chosen: str, *, trusted: bool
     from gateway.storage.feedback import insert_feedback
     from gateway.storage.pairs import add_pair
 
-    at = (
-        time.time() - 86400.0 * 20 * (number % 10) / 10
-        if user not in ("attacker", "troll")
-        else 3600.0 * (time.time() // 3600) - 1800
-    )
+    at = time.time() - 86400.0 * 20 * (number % 10) / 10
+    if user in ("attacker", "troll"):
+        at = 3600.0 * (time.time() // 3600) - 1800
     said = [
         Side(message=Message(role="assistant", content=one), origin="model") for one in (chosen, text(f"bad {number}"))
     ]
     if turned:
         said.reverse()
     pair = FeedbackPair(
-        id=f"pair_{number:05}_{user}", project_id="proj_1", prompt=(Message(role="user", content=text(f"prompt {number}")),),
+        id=f"pair_{number:05}_{user}", project_id="proj_1",
+        prompt=(Message(role="user", content=text(f"prompt {number}")),),
         prompt_hash=f"ph_{number}", chosen=said[0], rejected=said[1], weight=1.0,
         rater=Rater(id_hash=f"r_{user}", kind="end_user", trusted=trusted), feedback_ids=(f"fb_{number}_{user}",),
         judged_at=datetime.fromtimestamp(at, UTC),
     )  # fmt: skip
     async with desk.database.write("relaxed") as session:
-        columns = {
-            "id": f"fb_{number}_{user}",
-            "project_id": "proj_1",
-            "alias": "assistant",
-            "natural_key": f"k{number}{user}",
-        }
+        columns = {"id": pair.feedback_ids[0], "project_id": "proj_1", "alias": "assistant", "natural_key": pair.id}
         columns |= {"type": "preference", "status": "active", "revision": 1, "rater_hash": pair.rater.id_hash}
         columns |= {"rater_kind": "end_user", "body": {}, "target": {}, "created_at": at, "updated_at": at}
         await insert_feedback(session, columns)
