@@ -30,6 +30,7 @@ from gateway.storage import pairs as pair_rows
 from gateway.storage import ratings
 from gateway.storage.feedback_tables import Feedback, PairRow
 from gateway.storage.raters import Standing, load_standings
+from gateway.storage.upsert import plain_row
 from gateway.storage.votes_of import completions_in
 
 Keep = Callable[[AsyncSession, Captured], Awaitable[None]]
@@ -96,7 +97,7 @@ class VoteBatch:
             return outcomes
         created = await rows.insert_feedbacks(session, [one.values for one in judged.values()])
         made = {place: one for place, one in judged.items() if one.values["id"] in created}
-        stored = {place: Feedback(**one.values) for place, one in made.items()}
+        stored = {place: plain_row(Feedback, one.values) for place, one in made.items()}
         await rows.add_revisions(session, list(stored.values()))
         pairs = {place: self._pairs(stored[place], one) for place, one in made.items()}
         await pair_rows.add_pairs(session, [row for derived in pairs.values() for row in derived])

@@ -6,7 +6,7 @@ both written in order).
 """
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, Literal
 
 from sqlalchemy import Select, event, make_url
@@ -18,6 +18,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from gateway.errors import DatabaseUnavailable
 from gateway.storage.glance import Glance, make_glance
+from gateway.storage.turns import Turns
 
 Durability = Literal["durable", "relaxed"]
 SQLITE_BUSY_SECONDS = 10.0
@@ -40,6 +41,7 @@ class Database:
             "durable": _create_engine(url, "durable", wait_seconds),
             "relaxed": _create_engine(url, "relaxed", wait_seconds),
         }
+        self._turns = _turns_at(url, wait_seconds or SQLITE_BUSY_SECONDS)
 
     @property
     def dialect(self) -> str:
@@ -66,7 +68,11 @@ class Database:
     async def _session(self, durability: Durability, read_only: bool) -> AsyncIterator[AsyncSession]:
         engine = self._engines[durability].execution_options(alignway_read_only=read_only)
         try:
-            async with AsyncSession(engine, expire_on_commit=False) as session, session.begin():
+            async with (
+                nullcontext() if read_only or self._turns is None else self._turns.mine(),
+                AsyncSession(engine, expire_on_commit=False) as session,
+                session.begin(),
+            ):
                 yield session
         except Exception as error:
             if not is_database_trouble(error) or lost_to_another(error):
@@ -85,6 +91,14 @@ class Database:
         """Close every connection."""
         for engine in self._engines.values():
             await engine.dispose()
+        if self._turns is not None:
+            self._turns.close()
+
+
+def _turns_at(url: str, wait_seconds: float) -> Turns | None:
+    """The queue of writers of a SQLite file; PostgreSQL has its own."""
+    file = make_url(url).database if make_url(url).get_backend_name() == "sqlite" else None
+    return Turns(f"{file}-turn", wait_seconds) if file and file != ":memory:" else None
 
 
 def _create_engine(url: str, durability: Durability, wait_seconds: float | None) -> AsyncEngine:

@@ -12,7 +12,7 @@ from gateway.contracts.message import Message
 from gateway.contracts.pair import FeedbackPair
 from gateway.contracts.prompt import normal_text
 from gateway.storage.feedback_tables import PairRow, PromptSide
-from gateway.storage.upsert import plain_table
+from gateway.storage.upsert import plain_row, plain_table
 from gateway.storage.votes_of import link_pairs
 
 SIGNATURE: ColumnElement[Any] = PromptSide.__table__.c.signature
@@ -21,7 +21,7 @@ SIGNATURE: ColumnElement[Any] = PromptSide.__table__.c.signature
 
 async def add_pair(session: AsyncSession, pair: FeedbackPair, alias: str, state: str, reason: str | None) -> PairRow:
     """Store a pair derived from the first of its votes."""
-    row = pair_row(pair, alias, state, reason)
+    row = PairRow(**pair_values(pair, alias, state, reason))
     session.add(row)
     await session.flush()
     await link_pairs(session, [pair])
@@ -30,15 +30,13 @@ async def add_pair(session: AsyncSession, pair: FeedbackPair, alias: str, state:
 
 async def add_pairs(session: AsyncSession, many: Sequence[PairRow]) -> None:
     """Store pairs of one vote each with one statement; the objects are not the session's."""
-    table = plain_table(PairRow)
-    columns = table.columns.keys()
     if many:
-        await session.execute(insert(table), [{name: getattr(row, name) for name in columns} for row in many])
+        await session.execute(insert(plain_table(PairRow)), [vars(row) for row in many])
 
 
 def pair_row(pair: FeedbackPair, alias: str, state: str, reason: str | None) -> PairRow:
-    """A pair as a row."""
-    return PairRow(**pair_values(pair, alias, state, reason))
+    """A pair as a row that no session knows."""
+    return plain_row(PairRow, pair_values(pair, alias, state, reason))
 
 
 def pair_values(pair: FeedbackPair, alias: str, state: str, reason: str | None) -> dict[str, Any]:

@@ -1,12 +1,22 @@
-"""Insert a row unless it is there already: the one thing the two databases spell differently."""
+"""Rows without the ORM, and rows that may be there already: the one thing the two databases spell differently."""
 
-from typing import Any, cast
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any, TypeVar, cast
 
 import sqlalchemy
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.storage.tables import Table
+
+Row = TypeVar("Row", bound=Table)
+
+
+def plain_row(table: type[Row], values: Mapping[str, Any]) -> Row:
+    """What reads like a row of the table and belongs to no session: made in a tenth of the time that an object of the
+    ORM takes. `values` has every column."""
+    return cast(Row, SimpleNamespace(**values))
 
 
 def plain_table(table: type[Table]) -> sqlalchemy.Table:
