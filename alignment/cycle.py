@@ -93,7 +93,7 @@ async def run_cycle(
     release = await compose_release(database, subject, trained, measured)
     curve = read_metrics(run_folder(store, subject.run_id) / METRICS_FILE)
     facts = _facts(subject, card, trained)
-    await asyncio.to_thread(publish, staging, store, release, trained.adapter, curve, facts)
+    await asyncio.to_thread(publish, staging, store, release, trained.adapter, curve, facts, subject.base_folder)
     await announce(ledger, release)
     discard_all(run_folder(store, subject.run_id))  # curves and log stay; the release holds the rest
     return None
