@@ -18,7 +18,7 @@ from alignment.gate.decide import Evidence, decide
 from alignment.jobs.client import TrainerProcess
 from alignment.jobs.contracts import EvaluateJob, EvaluateResult, MergeJob, TrainJob, TrainResult
 from alignment.ledger import RunLedger
-from alignment.publish import publish, published_release, release_location, stage
+from alignment.publish import SPARE_BYTES, check_room, publish, published_release, release_location, stage
 from alignment.training.checkpoints import discard_all
 from alignment.training.records import METRICS_FILE, read_metrics
 from gateway.contracts import ids
@@ -46,6 +46,8 @@ class Rules:
     datasets: DatasetSettings = field(default_factory=DatasetSettings)
     redact: RedactPair | None = None
     """What is done to a pair before anybody trains on it."""
+    spare_bytes: int = SPARE_BYTES
+    """What is to be left free on the disk of the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +82,14 @@ async def run_cycle(
     if finished := await asyncio.to_thread(published_release, store, subject.alias, subject.release_id):
         ledger.note(f"release {finished.name} was complete already; announcing it")
         return await announce(ledger, finished)
+    await asyncio.to_thread(check_room, store, subject.base_folder, rules.spare_bytes)  # before hours are spent
     card = await freeze_pairs(database, store, subject, run, rules, ledger)
     trained = await train(store, subject, ledger, trainer)
     measured = await evaluate(store, subject, card, trained, ledger, trainer)
     _begin(ledger, "merging")
-    staging = await asyncio.to_thread(stage, store, subject.alias, subject.release_id, subject.base_folder)
+    staging = await asyncio.to_thread(
+        stage, store, subject.alias, subject.release_id, subject.base_folder, rules.spare_bytes
+    )
     await trainer.merge(
         MergeJob(base_folder=subject.base_folder, adapter=trained.adapter, merged_folder=staging / MERGED_FOLDER)
     )

@@ -21,7 +21,8 @@ from gateway.contracts.seal import BrokenSeal, verify_seal, write_seal
 
 RELEASES_FOLDER = "releases"
 _STAGING_PREFIX = ".staging-"
-_SPARE_BYTES = 256 << 20
+SPARE_BYTES = 512 << 20
+"""What is to be left free beside the merged weights, unless the settings say otherwise."""
 _SHOWN_VERSIONS = ("alignway", "torch", "transformers", "peft", "accelerate", "safetensors")
 
 
@@ -30,7 +31,7 @@ def release_location(alias: str, release_id: str) -> str:
     return f"{RELEASES_FOLDER}/{alias}/{release_id}"
 
 
-def stage(store: Path, alias: str, release_id: str, base_folder: Path) -> Path:
+def stage(store: Path, alias: str, release_id: str, base_folder: Path, spare_bytes: int = SPARE_BYTES) -> Path:
     """An empty hidden folder beside the release's place; whatever earlier attempts of the alias left is removed.
 
     Only the holder of the alias's run may call it. Raises `DiskTooFull` if the merged weights would not fit.
@@ -38,7 +39,7 @@ def stage(store: Path, alias: str, release_id: str, base_folder: Path) -> Path:
     folder = (store / release_location(alias, release_id)).parent
     remove_unfinished(folder)
     staging = fresh_folder(folder / f"{_STAGING_PREFIX}{release_id}")
-    _check_room(staging, base_folder)
+    check_room(staging, base_folder, spare_bytes)
     return staging
 
 
@@ -114,11 +115,12 @@ def software_versions() -> dict[str, str]:
     return found
 
 
-def _check_room(staging: Path, base_folder: Path) -> None:
-    needed = folder_bytes(base_folder) + _SPARE_BYTES
-    free = shutil.disk_usage(staging).free
+def check_room(place: Path, base_folder: Path, spare_bytes: int) -> None:
+    """Raise `DiskTooFull` if merged weights as large as the base would not fit beside `place`."""
+    needed = folder_bytes(base_folder) + spare_bytes
+    free = shutil.disk_usage(place).free
     if free < needed:
         raise DiskTooFull(
-            f"a release needs {needed / 1e9:.1f} GB in {staging.parent}, which has {free / 1e9:.1f} GB free; "
+            f"a release needs {needed / 1e9:.1f} GB in {place}, which has {free / 1e9:.1f} GB free; "
             "free some space there, or remove old releases with `alignway releases prune`, and train again"
         )

@@ -14,6 +14,7 @@ from gateway.sections.files import FileSettings
 from gateway.sections.learning import AlignerSettings, FeedbackSettings, IgnoredText
 from gateway.sections.models import DEFAULT_MODEL, EngineKind, EngineSettings, ModelSettings, Task
 from gateway.sections.privacy import PresidioSettings, PrivacySettings, RedactionMode, RetentionSettings
+from gateway.sections.releases import ReleaseSettings
 from gateway.sections.section import Section
 from gateway.sections.serving import (
     LimitSettings,
@@ -48,6 +49,7 @@ __all__ = [
     "PresidioSettings",
     "PrivacySettings",
     "RedactionMode",
+    "ReleaseSettings",
     "RetentionSettings",
     "Section",
     "ServerSettings",
@@ -95,6 +97,7 @@ class Settings(Section):
     upstream: UpstreamSettings = UpstreamSettings()
     pool: PoolSettings = PoolSettings()
     swap: SwapSettings = SwapSettings()
+    releases: ReleaseSettings = ReleaseSettings()
     limits: LimitSettings = LimitSettings()
     users: UserSettings = UserSettings()
     feedback: FeedbackSettings = FeedbackSettings()

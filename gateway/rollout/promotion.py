@@ -178,6 +178,13 @@ def _check_release(alias: Alias, release: ReleaseRow, reason: str) -> None:
             param="release",
             code="release_blocked",
         )
+    if release.pruned_at is not None:
+        raise Conflict(
+            f"The weights of {release.name} were removed to save room (`releases.keep`); its card is all that is left. "
+            "Choose another release, or train again.",
+            param="release",
+            code="release_pruned",
+        )
     if release.state not in ("published", "retired"):
         gates = Release.model_validate(release.manifest).blocked_by if release.kind == "aligned" else ()
         why = "; ".join(f"{gate.gate}: {gate.reason}" for gate in gates) or f"its state is {release.state}"

@@ -118,7 +118,7 @@ def test_a_full_disk_is_found_before_anything_large_is_written(
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**12, 10**12 - 10**6, 10**6))
-    with pytest.raises(DiskTooFull, match=r"a release needs 0.3 GB .* has 0.0 GB free; free some space there"):
+    with pytest.raises(DiskTooFull, match=r"a release needs 0.5 GB .* has 0.0 GB free; free some space there"):
         stage(tmp_path, "assistant", "rel_1", base)
 
 
