@@ -23,12 +23,14 @@ from alignment.training.checkpoints import discard_all
 from alignment.training.records import METRICS_FILE, read_metrics
 from gateway.contracts import ids
 from gateway.contracts.release import ADAPTER_FOLDER, MERGED_FOLDER, BaseModelRef, Interval, Release
+from gateway.contracts.seal import BrokenSeal
 from gateway.contracts.training import MINIMUM_PAIRS_BY_HAND, TrainingOptions
 from gateway.datasets.card import summary
 from gateway.datasets.freeze import HOLDOUT_FILE, TRAIN_FILE, freeze, read_card
 from gateway.datasets.report import Card
 from gateway.redaction.configured import RedactPair
 from gateway.sections.datasets import DatasetSettings
+from gateway.storage.bucket import Bucket
 from gateway.storage.database import Database
 from gateway.storage.datasets import find_dataset, record_dataset
 from gateway.storage.feedback_tables import Run
@@ -41,13 +43,15 @@ _PROGRESS = {"freezing": 0.0, "training": 0.02, "evaluating": 0.8, "merging": 0.
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How pairs become a data set."""
+    """How pairs become a data set, and what becomes of the release."""
 
     datasets: DatasetSettings = field(default_factory=DatasetSettings)
     redact: RedactPair | None = None
     """What is done to a pair before anybody trains on it."""
     spare_bytes: int = SPARE_BYTES
     """What is to be left free on the disk of the store."""
+    bucket: Bucket | None = None
+    """Where releases are uploaded to, for agents on other machines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,9 @@ async def run_cycle(
     subject = await look_up(database, store, run)
     if finished := await asyncio.to_thread(published_release, store, subject.alias, subject.release_id):
         ledger.note(f"release {finished.name} was complete already; announcing it")
+        await _upload(store, finished, rules.bucket, ledger)
         return await announce(ledger, finished)
+    await _fetch_incumbent(subject, rules)
     await asyncio.to_thread(check_room, store, subject.base_folder, rules.spare_bytes)  # before hours are spent
     card = await freeze_pairs(database, store, subject, run, rules, ledger)
     trained = await train(store, subject, ledger, trainer)
@@ -99,6 +105,7 @@ async def run_cycle(
     curve = read_metrics(run_folder(store, subject.run_id) / METRICS_FILE)
     facts = _facts(subject, card, trained)
     await asyncio.to_thread(publish, staging, store, release, trained.adapter, curve, facts, subject.base_folder)
+    await _upload(store, release, rules.bucket, ledger)
     await announce(ledger, release)
     discard_all(run_folder(store, subject.run_id))  # curves and log stay; the release holds the rest
     return None
@@ -243,6 +250,27 @@ def evidence_of(measured: EvaluateResult) -> Evidence:
         perplexity=perplexity if isinstance(perplexity, float) else perplexity.value,
         base_perplexity=base if isinstance(base, float) else base.value,
     )
+
+
+async def _upload(store: Path, release: Release, bucket: Bucket | None, ledger: RunLedger) -> None:
+    """Nothing is announced that other machines could not fetch."""
+    if bucket is None:
+        return
+    location = release_location(release.alias, release.id)
+    await asyncio.to_thread(bucket.upload, store / location, location)
+    ledger.note(f"uploaded to {bucket.url}/{location}")
+
+
+async def _fetch_incumbent(subject: Subject, rules: Rules) -> None:
+    """The incumbent may have been made on another machine."""
+    adapter = subject.incumbent_adapter
+    if rules.bucket is None or adapter is None or adapter.is_dir():
+        return
+    location = release_location(subject.alias, subject.incumbent_id)
+    try:
+        await asyncio.to_thread(rules.bucket.fetch, location, adapter.parent, subject.incumbent_id, rules.spare_bytes)
+    except BrokenSeal as error:
+        raise AlignmentError(f"the serving release cannot be compared with: {error}") from error
 
 
 async def announce(ledger: RunLedger, release: Release) -> None:

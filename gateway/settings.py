@@ -80,6 +80,11 @@ class StoreSettings(Section):
 
     path: Path | None = None
     """A directory; default: `store` in the data directory."""
+    url: str | None = Field(default=None, pattern=r"^(s3|file)://[^/\s]*/?[^\s]*$")
+    """A bucket for releases, `s3://bucket/prefix`: aligners upload to it, agents fetch into their `path`. Needs the
+    extra `s3`; keys come from the environment (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`)."""
+    endpoint_url: str | None = Field(default=None, pattern=r"^https?://")
+    """Where the bucket's server listens, if it is not Amazon's."""
 
 
 class Settings(Section):

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from gateway.agent.cache import ReleaseCache
 from gateway.contracts.adapter_check import BadAdapter, Expected, check_adapter, check_weights
 from gateway.contracts.release import ADAPTER_FOLDER, MANIFEST_FILE, MERGED_FOLDER, Release
 from gateway.contracts.seal import BrokenSeal, verify_seal
 from gateway.errors import AlignwayError
+from gateway.storage.bucket import BucketAway
 from gateway.storage.database import Database
 from gateway.storage.tables import ReleaseRow
 
@@ -31,14 +33,15 @@ class Fit:
 
 
 class ReleaseFetcher:
-    """Finds releases in a store that is a folder on this machine, and verifies them where they lie.
+    """Finds releases in a folder on this machine, fetching them there if need be, and verifies them where they lie.
 
     A release is read through once, and again when the system's marks on any of its files have changed: large weights
     take longer to read than requests can be held back for an exchange.
     """
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path, cache: ReleaseCache | None = None) -> None:
         self._store = store.resolve()
+        self._cache = cache
         self._verified: dict[str, tuple[FileMarks, Fit]] = {}
 
     async def weights(self, release: ReleaseRow, fit: Fit) -> Path:
@@ -61,17 +64,32 @@ class ReleaseFetcher:
         try:
             if self._store not in folder.parents:
                 raise BrokenSeal(f"{folder} lies outside the release store {self._store}")
-            self._verify_once(folder, release, fit)
+            self._bring(folder, release, fit)
             if not (folder / part).is_dir():
                 raise BrokenSeal(f"{folder} has no {part} folder")
         except BadAdapter as error:
             raise ReleaseUnusable(f"release {release.name} is not served: {error}") from error
+        except BucketAway as error:
+            raise ReleaseUnusable(f"release {release.name} is not served: {error.message}") from error
         except (BrokenSeal, OSError) as error:
             raise ReleaseUnusable(
                 f"release {release.name} is not served: {error}. Restore its folder from a backup, or promote another "
                 "release (`alignway releases list`)"
             ) from error
         return folder / part
+
+    def _bring(self, folder: Path, release: ReleaseRow, fit: Fit) -> None:
+        """Verify the release; one that is not here, or not whole, is fetched once."""
+        if self._cache is None:
+            self._verify_once(folder, release, fit)
+            return
+        self._cache.bring(folder, release.location, release.id)
+        try:
+            self._verify_once(folder, release, fit)
+        except BrokenSeal:
+            self._cache.renew(folder, release.location, release.id)
+            self._verify_once(folder, release, fit)
+        self._cache.used(folder, release.location)
 
     def _verify_once(self, folder: Path, release: ReleaseRow, fit: Fit) -> None:
         found = (_file_marks(folder), fit)

@@ -27,7 +27,7 @@ def prune_(
     """Remove the weights of old releases; their cards stay. Nothing in use goes, nor what is pinned."""
 
     async def work(database: Database, settings: Settings) -> list[Pruned]:
-        keeping = Keeping(settings.store_path, keep or settings.releases.keep)
+        keeping = Keeping.of(settings, keep)
         return await prune(database, keeping, COMMAND_LINE, time.time(), dry_run)
 
     gone = with_database(config, data_dir, work)

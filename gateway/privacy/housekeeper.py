@@ -80,6 +80,6 @@ class Housekeeper:
         return await anything_to_prune(self._database, self._settings.releases.keep)
 
     async def _prune(self, now: float) -> None:
-        keeping = Keeping(self._settings.store_path, self._settings.releases.keep)
+        keeping = Keeping.of(self._settings)
         for gone in await prune(self._database, keeping, KEEPER, now):
             log.info("release_pruned", release=gone.id, freed_bytes=gone.size_bytes)

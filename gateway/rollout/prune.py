@@ -15,7 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.release import ADAPTER_FOLDER, MERGED_FOLDER
 from gateway.contracts.seal import SEAL_FILE
+from gateway.settings import Settings
 from gateway.storage.audit import write_audit
+from gateway.storage.bucket import Bucket
 from gateway.storage.database import Database
 from gateway.storage.releases import list_releases
 from gateway.storage.rollouts import open_rollout, promotion_of
@@ -41,6 +43,20 @@ class Keeping:
 
     store: Path
     keep: int
+    bucket: Bucket | None = None
+
+    @classmethod
+    def of(cls, settings: Settings, keep: int | None = None) -> "Keeping":
+        """As the settings say."""
+        store = settings.store
+        bucket = Bucket(store.url, store.endpoint_url) if store.url else None
+        return cls(settings.store_path, keep or settings.releases.keep, bucket)
+
+    def remove(self, location: str) -> None:
+        """Remove the weights of a release wherever they are kept."""
+        if self.bucket is not None:
+            self.bucket.remove_weights(location)
+        remove_weights(self.store / location)
 
 
 def to_prune(newest_first: Sequence[ReleaseRow], needed: frozenset[str], keep: int) -> list[ReleaseRow]:
@@ -82,7 +98,7 @@ async def prune(database: Database, keeping: Keeping, actor: str, now: float, dr
         leftover = [*leftover, *rows]
     if not dry_run:
         for row in leftover:
-            await asyncio.to_thread(remove_weights, keeping.store / row.location)
+            await asyncio.to_thread(keeping.remove, row.location)
     return found
 
 

@@ -67,6 +67,7 @@ class Lab:
     def __init__(self, folder: Path, database: Database) -> None:
         self.folder = folder
         self.store = folder / "store"
+        self.store_url: str | None = None
         self.database = database
         self.base_id = ids.mint(ids.RELEASE)
         self.agents: list[subprocess.Popen[bytes]] = []
@@ -131,6 +132,7 @@ class Lab:
         settings = AgentSettings(
             database_url=self.database.url,
             store=self.store,
+            store_url=self.store_url,
             data_dir=self.folder / "data",
             replicas={REPLICA: ReplicaSettings(engine=self.engine)},
         )
