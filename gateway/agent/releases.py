@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from gateway.agent.cache import ReleaseCache
 from gateway.contracts.adapter_check import BadAdapter, Expected, check_adapter, check_weights
 from gateway.contracts.release import ADAPTER_FOLDER, MANIFEST_FILE, MERGED_FOLDER, Release
-from gateway.contracts.seal import BrokenSeal, verify_seal
+from gateway.contracts.seal import BrokenSeal, verify_seal, weights_sha256
 from gateway.errors import AlignwayError
 from gateway.storage.bucket import BucketAway
 from gateway.storage.database import Database
@@ -47,7 +47,7 @@ class ReleaseFetcher:
     async def weights(self, release: ReleaseRow, fit: Fit) -> Path:
         """The folder of full weights; raises `ReleaseUnusable`."""
         if release.kind == "base":
-            return _base(release)
+            return await asyncio.to_thread(self._base, release)
         return await asyncio.to_thread(self._part, release, fit, MERGED_FOLDER)
 
     async def adapter(self, release: ReleaseRow, fit: Fit) -> Path:
@@ -77,6 +77,23 @@ class ReleaseFetcher:
                 "release (`alignway releases list`)"
             ) from error
         return folder / part
+
+    def _base(self, release: ReleaseRow) -> Path:
+        """A base model's folder; one that was added later is read through as any release is."""
+        folder = _base(release)
+        found = (_file_marks(folder), Fit("", None))
+        if "added_because" in release.manifest and self._verified.get(release.id) != found:
+            try:
+                check_weights(folder, links_allowed=True)
+            except BadAdapter as error:
+                raise ReleaseUnusable(f"release {release.name} is not served: {error}") from error
+            if weights_sha256(folder) != release.manifest["base"]["weights_sha256"]:
+                raise ReleaseUnusable(
+                    f"release {release.name} is not served: the weights in {folder} are not those that were added. "
+                    "Restore them, or add the model again under `alignway releases add`"
+                )
+            self._verified[release.id] = found
+        return folder
 
     def _bring(self, folder: Path, release: ReleaseRow, fit: Fit) -> None:
         """Verify the release; one that is not here, or not whole, is fetched once."""

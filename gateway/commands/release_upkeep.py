@@ -1,4 +1,4 @@
-"""`alignway releases prune|pin|unpin`: what is kept of old releases."""
+"""`alignway releases add|prune|pin|unpin`: another base model, and what is kept of old releases."""
 
 import time
 from pathlib import Path
@@ -8,10 +8,14 @@ import typer
 from rich.table import Table
 
 from gateway.commands.options import ConfigOption, DataDirOption, JsonOption, console, copied, print_json
+from gateway.commands.serving import resolve_model
 from gateway.commands.workplace import with_database
+from gateway.contracts.release import BaseModelRef
 from gateway.errors import NotFound
+from gateway.rollout.adding import NewBase, add_base
 from gateway.rollout.prune import Keeping, Pruned, prune
-from gateway.settings import Settings
+from gateway.routes.views import release_view
+from gateway.settings import ModelSettings, Settings
 from gateway.storage.audit import COMMAND_LINE, write_audit
 from gateway.storage.database import Database
 from gateway.storage.releases import find_release
@@ -42,6 +46,33 @@ def prune_(
     if gone:
         console.print(table)
     console.print(f"{len(gone)} releases, {freed / 1e6:.1f} MB {'would be freed' if dry_run else 'freed'}.")
+
+
+def add(
+    model: Annotated[str, typer.Option(help="Folder of the model, or its id on a hub.")],
+    alias: Annotated[str, typer.Option(help="The alias that may serve it.")],
+    reason: Annotated[str, typer.Option(help="Why it may serve: its quality is not measured here.")],
+    hub: Annotated[str, typer.Option(help="huggingface or modelscope.")] = "huggingface",
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Register another base model of the same architecture as a release of an alias; promote it like any other."""
+    found = resolve_model(ModelSettings.model_validate({"model": model, "alias": alias, "hub": hub}))
+    reference = BaseModelRef.model_validate(found.reference)
+    new = NewBase(alias, Path(found.folder), reference, reason, COMMAND_LINE)
+
+    async def work(database: Database, _: Settings) -> dict[str, Any]:
+        async with database.write() as session:
+            return release_view(await add_base(session, new, time.time()))
+
+    release = with_database(config, data_dir, work)
+    if as_json:
+        print_json(release)
+        return
+    console.print(f"{release['name']} may be served: `alignway releases promote {release['name']} --reason ...`")
+    for gate in release["gates"]:
+        console.print(f"  {gate['gate']}: {gate['verdict']}: {gate['reason']}")
 
 
 def pin(release: str, config: ConfigOption = None, data_dir: DataDirOption = None) -> None:

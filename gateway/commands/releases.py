@@ -26,6 +26,7 @@ from gateway.storage.releases import find_release, list_releases
 from gateway.storage.tables import Alias, Rollout
 
 app = typer.Typer(help="Releases: list and show them, promote one, roll back.", no_args_is_help=True)
+app.command("add")(release_upkeep.add)
 app.command("prune")(release_upkeep.prune_)
 app.command("pin")(release_upkeep.pin)
 app.command("unpin")(release_upkeep.unpin)

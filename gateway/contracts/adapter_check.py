@@ -128,11 +128,11 @@ def refuse_remote_code(config: Mapping[str, Any], name: str) -> None:
         raise BadAdapter(f"{name} asks for code of its own ({asked[0]})", _CODE_ADVICE)
 
 
-def check_weights(folder: Path) -> None:
+def check_weights(folder: Path, links_allowed: bool = False) -> None:
     """Raise `BadAdapter` unless a folder of full weights holds no code, and tensor files that are whole."""
     for path in sorted(folder.rglob("*")):
         name, kind = path.relative_to(folder).as_posix(), path.suffix.lower()
-        if path.is_symlink():
+        if path.is_symlink() and not links_allowed:
             raise BadAdapter(f"{name} is a link to elsewhere", _CODE_ADVICE)
         if kind in RUNS_CODE:
             raise BadAdapter(f"it holds files that can run code: {name}", _CODE_ADVICE)
