@@ -381,7 +381,7 @@ async def test_a_stopped_aligner_gives_its_run_back_behind_a_checkpoint(
 
 
 async def test_a_release_cut_off_before_its_announcement_is_announced_not_made_again(
-    database: Database, store: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+    database: Database, store: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("alignment.worker._RETRY_SECONDS", 0.0)
     run = await fill(database, tiny_model, 40, {"max_steps": 4})
@@ -392,26 +392,16 @@ async def test_a_release_cut_off_before_its_announcement_is_announced_not_made_a
     with monkeypatch.context() as broken:
         broken.setattr("alignment.cycle.announce", lost_power)
         assert await Worker(database, store).work_once()
+    away = Rules(bucket=Bucket("file:///dev/null/away", pause_seconds=0.0))
+    assert await Worker(database, store, away).work_once()
+    assert "file:///dev/null/away cannot be used" in ((await current(database, run)).error or "")
     (folder,) = (store / "releases" / "assistant").iterdir()
     sealed = (folder / "SEAL.json").read_bytes()
     assert not await aligned_releases(database)
-    await Worker(database, store).serve(once=True)
-    (row,) = await aligned_releases(database)
-    assert (row.id, store / row.location) == ((await current(database, run)).release_id, folder)
-    assert (folder / "SEAL.json").read_bytes() == sealed
-
-
-async def test_a_release_is_announced_only_when_the_bucket_has_it(
-    database: Database, store: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("alignment.worker._RETRY_SECONDS", 0.0)
-    run = await fill(database, tiny_model, 40, {"max_steps": 4})
-    away = Rules(bucket=Bucket("file:///dev/null/away", pause_seconds=0.0))
-    assert await Worker(database, store, away).work_once()
-    assert not await aligned_releases(database)
-    assert "file:///dev/null/away cannot be used" in ((await current(database, run)).error or "")
     bucket = Bucket(f"file://{tmp_path / 'bucket'}")
     await Worker(database, store, Rules(bucket=bucket)).serve(once=True)
     (row,) = await aligned_releases(database)
+    assert (row.id, store / row.location) == ((await current(database, run)).release_id, folder)
+    assert (folder / "SEAL.json").read_bytes() == sealed
     bucket.fetch(row.location, tmp_path / "elsewhere" / row.id, row.id, 0)
-    verify_seal(tmp_path / "elsewhere" / row.id, row.id)
+    assert (tmp_path / "elsewhere" / row.id / "SEAL.json").read_bytes() == sealed

@@ -5,9 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner
 
 from gateway.commands.releases import app
+from gateway.rollout.disk import NotEnoughDisk
 from tests.adapters import write_base
 from tests.stack import Stack, running, stack_settings, write_weights
 
@@ -50,7 +52,7 @@ async def test_another_base_model_is_added_promoted_and_rolled_back(tmp_path: Pa
         assert await said(stack) == {"BASE"}
 
 
-async def test_old_releases_are_pruned_but_not_the_pinned_nor_those_in_use(tmp_path: Path) -> None:
+async def test_old_releases_are_pruned_and_a_full_disk_refuses_a_promotion(tmp_path: Path) -> None:
     async with running(stack_settings(tmp_path, releases={"keep": 9})) as stack:
         made = [await stack.make_release(f"R{number}") for number in range(5)]
         for release in made[:2]:
@@ -65,13 +67,8 @@ async def test_old_releases_are_pruned_but_not_the_pinned_nor_those_in_use(tmp_p
         assert not (stack.settings.store_path / made[3].location / "merged").exists()
         status, refused = await stack.call("POST", "/admin/v1/aliases/assistant/promote", {"release": made[3].id})
         assert (status, refused["error"]["code"]) == (409, "release_pruned")
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("ALIGNWAY_RELEASES__MIN_FREE_DISK_MIB", str(1 << 40))
+            with pytest.raises(NotEnoughDisk, match="alignway releases prune"):
+                await printed(stack, "promote", made[4].name)
         assert await said(stack) == {"R1"}
-
-
-async def test_a_promotion_on_a_full_disk_says_how_much_is_needed(tmp_path: Path) -> None:
-    async with running(stack_settings(tmp_path, releases={"min_free_disk_mib": 1 << 40})) as stack:
-        release = await stack.make_release("ONE")
-        status, refused = await stack.call("POST", "/admin/v1/aliases/assistant/promote", {"release": release.id})
-        assert (status, refused["error"]["code"]) == (507, "not_enough_disk")
-        assert "alignway releases prune" in refused["error"]["message"]
-        assert await said(stack) == {"BASE"}
