@@ -27,7 +27,7 @@ _NOTES = {".md", ".txt"}
 _KEY = re.compile(
     r"^(?:base_model\.model\.)?(?P<module>.+)\.(?P<part>lora_A|lora_B|lora_magnitude_vector)(?:\.weight)?$"
 )
-_BLOCK = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.\d+\..+$")
+_BLOCK = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 _REMOTE_CODE = ("auto_map", "trust_remote_code", "custom_pipelines")
 _TRAIN_AGAIN = "Do not serve it; train again, or promote another release (`alignway releases list`)"
 _CODE_ADVICE = "Nobody should run it: find out who wrote it, and delete the folder"
@@ -224,6 +224,6 @@ def _check_fit(module: str, parts: Mapping[str, Tensor], base: Shapes, transpose
 
 
 def _tail(module: str) -> str:
-    """A module's name from its block on: what comes before differs between a checkpoint and the loaded model."""
-    match = _BLOCK.search(module)
-    return match[0].lstrip(".") if match else module.rpartition(".")[2]
+    """A module's block and its own name: what stands between may differ in a checkpoint and in the loaded model."""
+    match, own = _BLOCK.search(module), module.rpartition(".")[2]
+    return f"{match[1]}.{own}" if match else own

@@ -52,8 +52,12 @@ def test_right_adapter_of_any_float_type_is_let_through(adapter: Path, base: Pat
     check_adapter(adapter, Expected(RANK, SHA, SHA, base))
 
 
-def test_name_of_a_module_may_begin_otherwise_than_in_the_checkpoint(adapter: Path, base: Path) -> None:
-    module = "model.language_model.layers.0.self_attn.q_proj"
+@pytest.mark.parametrize(
+    "module", ["model.language_model.layers.0.self_attn.q_proj", "model.layers.0.attention.inner.q_proj"]
+)
+def test_modules_of_a_checkpoint_may_be_nested_otherwise_than_when_loaded(
+    adapter: Path, base: Path, module: str
+) -> None:
     (adapter / WEIGHTS).write_bytes(safetensors(lora_shapes(RANK, module)))
     check_adapter(adapter, Expected(RANK, SHA, SHA, base))
 
