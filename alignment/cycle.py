@@ -19,11 +19,11 @@ from alignment.jobs.client import TrainerProcess
 from alignment.jobs.contracts import EvaluateJob, EvaluateResult, MergeJob, TrainJob, TrainResult
 from alignment.ledger import RunLedger
 from alignment.publish import SPARE_BYTES, check_room, publish, published_release, release_location, stage
+from alignment.sharing import fetch_incumbent, share
 from alignment.training.checkpoints import discard_all
 from alignment.training.records import METRICS_FILE, read_metrics
 from gateway.contracts import ids
 from gateway.contracts.release import ADAPTER_FOLDER, MERGED_FOLDER, BaseModelRef, Interval, Release
-from gateway.contracts.seal import BrokenSeal
 from gateway.contracts.training import MINIMUM_PAIRS_BY_HAND, TrainingOptions
 from gateway.datasets.card import summary
 from gateway.datasets.freeze import HOLDOUT_FILE, TRAIN_FILE, freeze, read_card
@@ -85,9 +85,10 @@ async def run_cycle(
     subject = await look_up(database, store, run)
     if finished := await asyncio.to_thread(published_release, store, subject.alias, subject.release_id):
         ledger.note(f"release {finished.name} was complete already; announcing it")
-        await _upload(store, finished, rules.bucket, ledger)
+        await share(store, release_location(finished.alias, finished.id), rules.bucket, ledger)
         return await announce(ledger, finished)
-    await _fetch_incumbent(subject, rules)
+    serving = release_location(subject.alias, subject.incumbent_id)
+    await fetch_incumbent(subject.incumbent_adapter, serving, subject.incumbent_id, rules.bucket, rules.spare_bytes)
     await asyncio.to_thread(check_room, store, subject.base_folder, rules.spare_bytes)  # before hours are spent
     card = await freeze_pairs(database, store, subject, run, rules, ledger)
     trained = await train(store, subject, ledger, trainer)
@@ -104,8 +105,8 @@ async def run_cycle(
     release = await compose_release(database, subject, trained, measured)
     curve = read_metrics(run_folder(store, subject.run_id) / METRICS_FILE)
     facts = _facts(subject, card, trained)
-    await asyncio.to_thread(publish, staging, store, release, trained.adapter, curve, facts, subject.base_folder)
-    await _upload(store, release, rules.bucket, ledger)
+    made = (staging, store, release, trained.adapter, curve, facts, subject.base_folder)
+    await share(store, await asyncio.to_thread(publish, *made), rules.bucket, ledger)
     await announce(ledger, release)
     discard_all(run_folder(store, subject.run_id))  # curves and log stay; the release holds the rest
     return None
@@ -250,27 +251,6 @@ def evidence_of(measured: EvaluateResult) -> Evidence:
         perplexity=perplexity if isinstance(perplexity, float) else perplexity.value,
         base_perplexity=base if isinstance(base, float) else base.value,
     )
-
-
-async def _upload(store: Path, release: Release, bucket: Bucket | None, ledger: RunLedger) -> None:
-    """Nothing is announced that other machines could not fetch."""
-    if bucket is None:
-        return
-    location = release_location(release.alias, release.id)
-    await asyncio.to_thread(bucket.upload, store / location, location)
-    ledger.note(f"uploaded to {bucket.url}/{location}")
-
-
-async def _fetch_incumbent(subject: Subject, rules: Rules) -> None:
-    """The incumbent may have been made on another machine."""
-    adapter = subject.incumbent_adapter
-    if rules.bucket is None or adapter is None or adapter.is_dir():
-        return
-    location = release_location(subject.alias, subject.incumbent_id)
-    try:
-        await asyncio.to_thread(rules.bucket.fetch, location, adapter.parent, subject.incumbent_id, rules.spare_bytes)
-    except BrokenSeal as error:
-        raise AlignmentError(f"the serving release cannot be compared with: {error}") from error
 
 
 async def announce(ledger: RunLedger, release: Release) -> None:
