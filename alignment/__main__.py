@@ -15,6 +15,8 @@ from alignment.worker import Worker
 from gateway.redaction.configured import training_redaction
 from gateway.sections.datasets import DatasetSettings
 from gateway.sections.privacy import PrivacySettings
+from gateway.sections.releases import ReleaseSettings
+from gateway.storage.bucket import Bucket
 from gateway.storage.database import Database
 
 DATABASE_VARIABLE = "ALIGNWAY_DATABASE_URL"
@@ -40,7 +42,9 @@ def main() -> None:
 async def _serve(arguments: argparse.Namespace) -> None:
     database = Database(arguments.database)
     privacy = PrivacySettings.model_validate_json(arguments.privacy)
-    rules = Rules(DatasetSettings.model_validate_json(arguments.datasets), training_redaction(privacy))
+    spare = ReleaseSettings.model_validate_json(arguments.releases).min_free_disk_mib << 20
+    bucket = Bucket(arguments.store_url, arguments.store_endpoint_url) if arguments.store_url else None
+    rules = Rules(DatasetSettings.model_validate_json(arguments.datasets), training_redaction(privacy), spare, bucket)
     worker = Worker(database, arguments.store.resolve(), rules, poll_seconds=arguments.poll_seconds)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -72,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--store", type=Path, required=True, help="folder for data sets, runs and releases")
     parser.add_argument("--datasets", default="{}", help="the settings under `datasets`, as JSON")
     parser.add_argument("--privacy", default="{}", help="the settings under `privacy`, as JSON")
+    parser.add_argument("--releases", default="{}", help="the settings under `releases`, as JSON")
+    parser.add_argument("--store-url", help="a bucket that releases are uploaded to, such as s3://bucket/prefix")
+    parser.add_argument("--store-endpoint-url", help="where the bucket's server listens")
     parser.add_argument("--poll-seconds", type=float, default=1.0, help="look for a run this often")
     parser.add_argument("--once", action="store_true", help="end when no run waits")
     parser.add_argument("--lifeline", action="store_true", help="end when standard input ends")

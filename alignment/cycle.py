@@ -18,7 +18,8 @@ from alignment.gate.decide import Evidence, decide
 from alignment.jobs.client import TrainerProcess
 from alignment.jobs.contracts import EvaluateJob, EvaluateResult, MergeJob, TrainJob, TrainResult
 from alignment.ledger import RunLedger
-from alignment.publish import publish, published_release, release_location, stage
+from alignment.publish import SPARE_BYTES, check_room, publish, published_release, release_location, stage
+from alignment.sharing import fetch_incumbent, share
 from alignment.training.checkpoints import discard_all
 from alignment.training.records import METRICS_FILE, read_metrics
 from gateway.contracts import ids
@@ -29,6 +30,7 @@ from gateway.datasets.freeze import HOLDOUT_FILE, TRAIN_FILE, freeze, read_card
 from gateway.datasets.report import Card
 from gateway.redaction.configured import RedactPair
 from gateway.sections.datasets import DatasetSettings
+from gateway.storage.bucket import Bucket
 from gateway.storage.database import Database
 from gateway.storage.datasets import find_dataset, record_dataset
 from gateway.storage.feedback_tables import Run
@@ -41,11 +43,15 @@ _PROGRESS = {"freezing": 0.0, "training": 0.02, "evaluating": 0.8, "merging": 0.
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How pairs become a data set."""
+    """How pairs become a data set, and what becomes of the release."""
 
     datasets: DatasetSettings = field(default_factory=DatasetSettings)
     redact: RedactPair | None = None
     """What is done to a pair before anybody trains on it."""
+    spare_bytes: int = SPARE_BYTES
+    """What is to be left free on the disk of the store."""
+    bucket: Bucket | None = None
+    """Where releases are uploaded to, for agents on other machines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +85,18 @@ async def run_cycle(
     subject = await look_up(database, store, run)
     if finished := await asyncio.to_thread(published_release, store, subject.alias, subject.release_id):
         ledger.note(f"release {finished.name} was complete already; announcing it")
+        await share(store, release_location(finished.alias, finished.id), rules.bucket, ledger)
         return await announce(ledger, finished)
+    serving = release_location(subject.alias, subject.incumbent_id)
+    await fetch_incumbent(subject.incumbent_adapter, serving, subject.incumbent_id, rules.bucket, rules.spare_bytes)
+    await asyncio.to_thread(check_room, store, subject.base_folder, rules.spare_bytes)  # before hours are spent
     card = await freeze_pairs(database, store, subject, run, rules, ledger)
     trained = await train(store, subject, ledger, trainer)
     measured = await evaluate(store, subject, card, trained, ledger, trainer)
     _begin(ledger, "merging")
-    staging = await asyncio.to_thread(stage, store, subject.alias, subject.release_id, subject.base_folder)
+    staging = await asyncio.to_thread(
+        stage, store, subject.alias, subject.release_id, subject.base_folder, rules.spare_bytes
+    )
     await trainer.merge(
         MergeJob(base_folder=subject.base_folder, adapter=trained.adapter, merged_folder=staging / MERGED_FOLDER)
     )
@@ -93,7 +105,8 @@ async def run_cycle(
     release = await compose_release(database, subject, trained, measured)
     curve = read_metrics(run_folder(store, subject.run_id) / METRICS_FILE)
     facts = _facts(subject, card, trained)
-    await asyncio.to_thread(publish, staging, store, release, trained.adapter, curve, facts)
+    made = (staging, store, release, trained.adapter, curve, facts, subject.base_folder)
+    await share(store, await asyncio.to_thread(publish, *made), rules.bucket, ledger)
     await announce(ledger, release)
     discard_all(run_folder(store, subject.run_id))  # curves and log stay; the release holds the rest
     return None

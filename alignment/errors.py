@@ -29,6 +29,10 @@ class MergeNotExact(AlignmentError):
     """Merged weights that do not say what base plus adapter say."""
 
 
+class AdapterUnfit(AlignmentError):
+    """A trained adapter that no engine agent would load."""
+
+
 class ExportFailed(AlignmentError):
     """A model that was not exported; nothing of it is left behind."""
 

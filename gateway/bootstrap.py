@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.access.caller import SCOPES
@@ -64,6 +64,9 @@ async def ensure_alias(session: AsyncSession, model: ModelSettings, resolved: Re
     base = await session.get_one(ReleaseRow, alias.base_release_id)
     was, now = base.manifest["base"], resolved.reference
     if model.task == "chat" and was["weights_sha256"] != now["weights_sha256"]:
+        if await _was_base_of(session, alias, now["weights_sha256"]):
+            alias.swap, alias.task = model.swap, model.task
+            return alias  # it changed to a base that was added later, whose place its release knows
         raise StartupFailed(
             f"The alias `{alias.name}` stands on {was['model']} (weights {was['weights_sha256'][:12]}), but the "
             f"settings give {now['model']} ({now['weights_sha256'][:12]}). Use another --alias or --data-dir."
@@ -71,6 +74,11 @@ async def ensure_alias(session: AsyncSession, model: ModelSettings, resolved: Re
     base.location, base.manifest = resolved.folder, base.manifest | {"base": now}
     alias.swap, alias.task = model.swap, model.task
     return alias
+
+
+async def _was_base_of(session: AsyncSession, alias: Alias, weights_sha256: str) -> bool:
+    bases = await session.scalars(select(ReleaseRow).where(ReleaseRow.alias == alias.name, ReleaseRow.kind == "base"))
+    return any(base.manifest["base"]["weights_sha256"] == weights_sha256 for base in bases)
 
 
 async def _create_alias(session: AsyncSession, model: ModelSettings, resolved: ResolvedModel) -> Alias:

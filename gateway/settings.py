@@ -14,6 +14,7 @@ from gateway.sections.files import FileSettings
 from gateway.sections.learning import AlignerSettings, FeedbackSettings, IgnoredText
 from gateway.sections.models import DEFAULT_MODEL, EngineKind, EngineSettings, ModelSettings, Task
 from gateway.sections.privacy import PresidioSettings, PrivacySettings, RedactionMode, RetentionSettings
+from gateway.sections.releases import ReleaseSettings
 from gateway.sections.section import Section
 from gateway.sections.serving import (
     LimitSettings,
@@ -48,6 +49,7 @@ __all__ = [
     "PresidioSettings",
     "PrivacySettings",
     "RedactionMode",
+    "ReleaseSettings",
     "RetentionSettings",
     "Section",
     "ServerSettings",
@@ -78,6 +80,11 @@ class StoreSettings(Section):
 
     path: Path | None = None
     """A directory; default: `store` in the data directory."""
+    url: str | None = Field(default=None, pattern=r"^(s3|file)://[^/\s]*/?[^\s]*$")
+    """A bucket for releases, `s3://bucket/prefix`: aligners upload to it, agents fetch into their `path`. Needs the
+    extra `s3`; keys come from the environment (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`)."""
+    endpoint_url: str | None = Field(default=None, pattern=r"^https?://")
+    """Where the bucket's server listens, if it is not Amazon's."""
 
 
 class Settings(Section):
@@ -95,6 +102,7 @@ class Settings(Section):
     upstream: UpstreamSettings = UpstreamSettings()
     pool: PoolSettings = PoolSettings()
     swap: SwapSettings = SwapSettings()
+    releases: ReleaseSettings = ReleaseSettings()
     limits: LimitSettings = LimitSettings()
     users: UserSettings = UserSettings()
     feedback: FeedbackSettings = FeedbackSettings()

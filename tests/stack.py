@@ -25,7 +25,9 @@ from gateway.storage.database import Database
 from gateway.storage.releases import announce_release, next_release_name
 from gateway.storage.tables import Alias, ReleaseRow
 from gateway.supervisor import Supervisor
+from tests.adapters import write_lora
 
+RANK = 16
 ADMIN_KEY = "test-admin-key-0123456789"
 READY_SECONDS = 180.0
 
@@ -112,7 +114,7 @@ class Stack:
                 alias=alias,
                 parent_id=owner.serving_release_id,
                 base=base_ref(),
-                adapter_rank=16,
+                adapter_rank=RANK,
                 method="orpo",
                 dataset_id=None,
                 run_id=None,
@@ -189,5 +191,5 @@ def write_weights(folder: Path, marker: str) -> None:
 def write_adapter(folder: Path, marker: str) -> None:
     """A folder that the scripted engine takes for an adapter."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "adapter_config.json").write_text(json.dumps({"r": 16}))
+    write_lora(folder, RANK)
     (folder / "marker.txt").write_text(marker)

@@ -43,7 +43,7 @@ class AdapterKeeper(ReplicaDuty):
 
     async def _load(self, alias: str, release_id: str) -> None:
         try:
-            folder = await self.releases.adapter(release_id)
+            folder = await self.releases.adapter(release_id, self.host.control.max_adapter_rank)
             self.host.note(adapters=(*self.held.adapters, release_id))
             await self.host.control.load_adapter(release_id, folder)
             await self.host.control.probe(engine_name(release_id))

@@ -10,11 +10,13 @@ from pathlib import Path
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from gateway.agent.cache import ReleaseCache
 from gateway.agent.engine_host import EngineHost
 from gateway.agent.releases import ReleaseFetcher, ReleaseLookup
 from gateway.agent.settings import AgentSettings
 from gateway.agent.supervisor import ReplicaSupervisor
 from gateway.errors import StartupFailed
+from gateway.storage.bucket import Bucket
 from gateway.storage.database import Database
 from gateway.storage.migrate import migrate
 
@@ -39,7 +41,11 @@ async def run_agent(settings: AgentSettings) -> None:
 
 
 async def _supervise(settings: AgentSettings, database: Database, stop: asyncio.Event) -> None:
-    releases = ReleaseLookup(database, ReleaseFetcher(settings.store))
+    cache = None
+    if settings.store_url is not None:
+        bucket = Bucket(settings.store_url, settings.store_endpoint_url)
+        cache = ReleaseCache(bucket, settings.keep, settings.spare_bytes)
+    releases = ReleaseLookup(database, ReleaseFetcher(settings.store, cache))
     supervisors = [
         ReplicaSupervisor(replica_id, database, releases, EngineHost(replica_id, replica, settings.data_dir))
         for replica_id, replica in settings.replicas.items()

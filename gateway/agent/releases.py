@@ -1,16 +1,19 @@
 """Brings a release to this machine and checks its seal. Nothing is handed to an engine that was not verified here."""
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.contracts.release import ADAPTER_FOLDER, MERGED_FOLDER
-from gateway.contracts.seal import BrokenSeal, verify_seal
+from pydantic import ValidationError
+
+from gateway.agent.cache import ReleaseCache
+from gateway.contracts.adapter_check import BadAdapter, Expected, check_adapter, check_weights
+from gateway.contracts.release import ADAPTER_FOLDER, MANIFEST_FILE, MERGED_FOLDER, Release
+from gateway.contracts.seal import BrokenSeal, verify_seal, weights_sha256
 from gateway.errors import AlignwayError
+from gateway.storage.bucket import BucketAway
 from gateway.storage.database import Database
 from gateway.storage.tables import ReleaseRow
-
-RUNS_CODE = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".py", ".so"}
-"""Files that an engine might unpickle or run; a release holds safetensors and text."""
 
 FileMarks = frozenset[tuple[str, int, int, int, int]]
 
@@ -21,37 +24,53 @@ class ReleaseUnusable(AlignwayError):
     code = "release_unusable"
 
 
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What a release must fit: the base model its alias stands on."""
+
+    base_sha256: str
+    base_folder: Path | None
+
+
 class ReleaseFetcher:
-    """Finds releases in a store that is a folder on this machine, and verifies them where they lie.
+    """Finds releases in a folder on this machine, fetching them there if need be, and verifies them where they lie.
 
     A release is read through once, and again when the system's marks on any of its files have changed: large weights
     take longer to read than requests can be held back for an exchange.
     """
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path, cache: ReleaseCache | None = None) -> None:
         self._store = store.resolve()
-        self._verified_marks: dict[str, FileMarks] = {}
+        self._cache = cache
+        self._verified: dict[str, tuple[FileMarks, Fit]] = {}
 
-    async def weights(self, release: ReleaseRow) -> Path:
+    async def weights(self, release: ReleaseRow, fit: Fit) -> Path:
         """The folder of full weights; raises `ReleaseUnusable`."""
         if release.kind == "base":
-            return _base(release)
-        return await asyncio.to_thread(self._verified, release, MERGED_FOLDER)
+            return await asyncio.to_thread(self._base, release)
+        return await asyncio.to_thread(self._part, release, fit, MERGED_FOLDER)
 
-    async def adapter(self, release: ReleaseRow) -> Path:
+    async def adapter(self, release: ReleaseRow, fit: Fit) -> Path:
         """The adapter's folder; raises `ReleaseUnusable`."""
-        return await asyncio.to_thread(self._verified, release, ADAPTER_FOLDER)
+        return await asyncio.to_thread(self._part, release, fit, ADAPTER_FOLDER)
 
-    def _verified(self, release: ReleaseRow, part: str) -> Path:
+    def _part(self, release: ReleaseRow, fit: Fit, part: str) -> Path:
+        if release.pruned_at is not None:
+            raise ReleaseUnusable(
+                f"release {release.name} is not served: its weights were removed to save room; promote another release "
+                "(`alignway releases list`)"
+            )
         folder = (self._store / release.location).resolve()
         try:
             if self._store not in folder.parents:
                 raise BrokenSeal(f"{folder} lies outside the release store {self._store}")
-            self._verify_once(folder, release.id)
+            self._bring(folder, release, fit)
             if not (folder / part).is_dir():
                 raise BrokenSeal(f"{folder} has no {part} folder")
-            if unsafe := sorted(path.name for path in (folder / part).rglob("*") if path.suffix in RUNS_CODE):
-                raise BrokenSeal(f"{folder / part} holds files that can run code: {', '.join(unsafe[:3])}")
+        except BadAdapter as error:
+            raise ReleaseUnusable(f"release {release.name} is not served: {error}") from error
+        except BucketAway as error:
+            raise ReleaseUnusable(f"release {release.name} is not served: {error.message}") from error
         except (BrokenSeal, OSError) as error:
             raise ReleaseUnusable(
                 f"release {release.name} is not served: {error}. Restore its folder from a backup, or promote another "
@@ -59,11 +78,60 @@ class ReleaseFetcher:
             ) from error
         return folder / part
 
-    def _verify_once(self, folder: Path, release_id: str) -> None:
-        marks = _file_marks(folder)
-        if self._verified_marks.get(release_id) != marks:
-            verify_seal(folder, release_id)
-            self._verified_marks[release_id] = marks
+    def _base(self, release: ReleaseRow) -> Path:
+        """A base model's folder; one that was added later is read through as any release is."""
+        folder = _base(release)
+        found = (_file_marks(folder), Fit("", None))
+        if "added_because" in release.manifest and self._verified.get(release.id) != found:
+            try:
+                check_weights(folder, links_allowed=True)
+            except BadAdapter as error:
+                raise ReleaseUnusable(f"release {release.name} is not served: {error}") from error
+            if weights_sha256(folder) != release.manifest["base"]["weights_sha256"]:
+                raise ReleaseUnusable(
+                    f"release {release.name} is not served: the weights in {folder} are not those that were added. "
+                    "Restore them, or add the model again under `alignway releases add`"
+                )
+            self._verified[release.id] = found
+        return folder
+
+    def _bring(self, folder: Path, release: ReleaseRow, fit: Fit) -> None:
+        """Verify the release; one that is not here, or not whole, is fetched once."""
+        if self._cache is None:
+            self._verify_once(folder, release, fit)
+            return
+        self._cache.bring(folder, release.location, release.id)
+        try:
+            self._verify_once(folder, release, fit)
+        except BrokenSeal:
+            self._cache.renew(folder, release.location, release.id)
+            self._verify_once(folder, release, fit)
+        self._cache.used(folder, release.location)
+
+    def _verify_once(self, folder: Path, release: ReleaseRow, fit: Fit) -> None:
+        found = (_file_marks(folder), fit)
+        if self._verified.get(release.id) != found:
+            verify_seal(folder, release.id)
+            check_release(folder, release, fit)
+            self._verified[release.id] = found
+
+
+def check_release(folder: Path, release: ReleaseRow, fit: Fit) -> None:
+    """Raise `BadAdapter` unless what was sealed is what the records say, harmless, and fits its base."""
+    try:
+        manifest = Release.model_validate_json((folder / MANIFEST_FILE).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise BadAdapter(f"its {MANIFEST_FILE} cannot be read") from error
+    if (manifest.id, manifest.adapter_rank) != (release.id, release.adapter_rank):
+        raise BadAdapter(
+            f"its {MANIFEST_FILE} is of {manifest.id} at rank {manifest.adapter_rank}, the records say {release.id} "
+            f"at rank {release.adapter_rank}"
+        )
+    expected = Expected(manifest.adapter_rank, manifest.base.weights_sha256, fit.base_sha256, fit.base_folder)
+    if (folder / ADAPTER_FOLDER).is_dir():
+        check_adapter(folder / ADAPTER_FOLDER, expected)
+    if (folder / MERGED_FOLDER).is_dir():
+        check_weights(folder / MERGED_FOLDER)
 
 
 def _file_marks(folder: Path) -> FileMarks:
@@ -91,15 +159,24 @@ class ReleaseLookup:
 
     async def weights(self, release_id: str) -> Path:
         """The verified folder of full weights; raises `ReleaseUnusable`."""
-        return await self._fetcher.weights(await self._row(release_id))
+        return await self._fetcher.weights(*await self._rows(release_id))
 
-    async def adapter(self, release_id: str) -> Path:
-        """The verified folder of the adapter; raises `ReleaseUnusable`."""
-        return await self._fetcher.adapter(await self._row(release_id))
+    async def adapter(self, release_id: str, largest_rank: int) -> Path:
+        """The verified folder of the adapter, for an engine with room for `largest_rank`; raises `ReleaseUnusable`."""
+        release, fit = await self._rows(release_id)
+        if (release.adapter_rank or 0) > largest_rank:
+            raise ReleaseUnusable(
+                f"release {release.name} is of rank {release.adapter_rank}, and the engine holds adapters up to "
+                f"{largest_rank}; set `engine.max_adapter_rank = {release.adapter_rank}` and start it again"
+            )
+        return await self._fetcher.adapter(release, fit)
 
-    async def _row(self, release_id: str) -> ReleaseRow:
+    async def _rows(self, release_id: str) -> tuple[ReleaseRow, Fit]:
         async with self._database.read() as session:
             row = await session.get(ReleaseRow, release_id)
+            base = await session.get(ReleaseRow, row.base_release_id) if row and row.base_release_id else None
         if row is None:
             raise ReleaseUnusable(f"release {release_id} is not in the database; see `alignway releases list`")
-        return row
+        if base is None:
+            return row, Fit("", None)
+        return row, Fit(str(base.manifest["base"]["weights_sha256"]), Path(base.location) if base.location else None)

@@ -18,7 +18,13 @@ class AgentSettings(Section):
 
     database_url: str
     store: Path
-    """Folder of the release store."""
+    """Folder of the release store; with `store_url`, where releases are fetched to."""
+    store_url: str | None = None
+    store_endpoint_url: str | None = None
+    keep: int = 5
+    """With `store_url`: so many releases of an alias stay on this machine."""
+    spare_bytes: int = 0
+    """With `store_url`: nothing is fetched that would leave less than this free."""
     data_dir: Path
     """Logs go to `logs`, what the agent remembers of its engines to `engines`."""
     replicas: dict[str, ReplicaSettings]
@@ -43,6 +49,10 @@ def agent_settings(settings: Settings) -> AgentSettings:
     return AgentSettings(
         database_url=settings.database_url,
         store=settings.store_path,
+        store_url=settings.store.url,
+        store_endpoint_url=settings.store.endpoint_url,
+        keep=settings.releases.keep,
+        spare_bytes=settings.releases.min_free_disk_mib << 20,
         data_dir=settings.data_dir.resolve(),
         replicas=replicas,
     )

@@ -1,4 +1,4 @@
-"""`alignway releases list|show|promote|rollback`: on the records directly; running gateways carry it out."""
+"""`alignway releases list|show|promote|rollback|...`: on the records directly; running gateways carry it out."""
 
 import asyncio
 import time
@@ -12,9 +12,11 @@ from rich.table import Table
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from gateway.commands import release_upkeep
 from gateway.commands.options import ConfigOption, DataDirOption, JsonOption, console, copied, print_json
 from gateway.commands.workplace import with_database
 from gateway.errors import AlignwayError, InvalidRequest, NotFound
+from gateway.rollout.disk import require_room
 from gateway.rollout.promotion import Promotion, Strategy, promote, roll_back
 from gateway.routes.views import release_view, rollout_view
 from gateway.settings import Settings
@@ -24,6 +26,10 @@ from gateway.storage.releases import find_release, list_releases
 from gateway.storage.tables import Alias, Rollout
 
 app = typer.Typer(help="Releases: list and show them, promote one, roll back.", no_args_is_help=True)
+app.command("add")(release_upkeep.add)
+app.command("prune")(release_upkeep.prune_)
+app.command("pin")(release_upkeep.pin)
+app.command("unpin")(release_upkeep.unpin)
 FOLLOW_SECONDS = 300.0
 ENDED = ("promoted", "rolled_back", "stopped")
 
@@ -112,7 +118,7 @@ def promote_(
         asked = Promotion(name, release, chosen, COMMAND_LINE, reason, expected_current)
         return await promote(session, asked, time.time())
 
-    _begin_and_follow(begin, alias, release, config, data_dir, wait and chosen == "immediate", as_json)
+    _begin_and_follow(begin, alias, release, config, data_dir, wait and chosen == "immediate", as_json, True)
 
 
 @app.command("rollback")
@@ -141,8 +147,11 @@ def _begin_and_follow(
     data_dir: Path | None,
     wait: bool,
     as_json: bool,
+    needs_room: bool = False,
 ) -> None:
-    async def work(database: Database, _: Settings) -> dict[str, Any]:
+    async def work(database: Database, settings: Settings) -> dict[str, Any]:
+        if needs_room:
+            require_room(settings.store_path, settings.releases.min_free_disk_mib)
         async with database.write() as session:
             rollout = await begin(session, alias or await _alias_of(session, release))
         return await _follow(database, rollout.id, quiet=as_json) if wait else rollout_view(rollout)

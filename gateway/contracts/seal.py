@@ -54,6 +54,8 @@ def verify_seal(folder: Path, release_id: str) -> None:
     if seal.get("release_id") != release_id:
         raise BrokenSeal(f"{folder} is sealed as {seal.get('release_id')}, not as {release_id}")
     sealed: dict[str, dict[str, Any]] = seal["files"]
+    if links := sorted(path.name for path in folder.rglob("*") if path.is_symlink()):
+        raise BrokenSeal(f"{folder} holds links to elsewhere: {', '.join(links[:3])}")
     found = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
     if strangers := sorted(found.keys() - sealed.keys()):
         raise BrokenSeal(f"{folder} holds files that were not sealed: {', '.join(strangers[:3])}")

@@ -1,5 +1,6 @@
-"""Carries out erasures soon after they are asked for, and deletes what is too old every hour: a job of every gateway
-worker, of which one works at a time. What is due is read from the records, so a restart neither misses nor doubles it.
+"""Carries out erasures soon after they are asked for, deletes what is too old every hour, and prunes releases: a job of
+every gateway worker, of which one works at a time. What is due is read from the records, so a restart neither misses
+nor doubles it.
 """
 
 import asyncio
@@ -11,12 +12,16 @@ from gateway.errors import DatabaseUnavailable
 from gateway.privacy.erasure import carry_out, look_again
 from gateway.privacy.retention import purge, purge_is_due
 from gateway.privacy.turns import turn
+from gateway.rollout.prune import Keeping, anything_to_prune, prune
 from gateway.settings import Settings
+from gateway.storage.audit import KEEPER
 from gateway.storage.database import Database
 from gateway.storage.erasures import open_erasures, unchecked_erasures
 from gateway.telemetry.metrics import Metrics
 
 LOOK_SECONDS = 1.0
+PRUNE_SECONDS = 60.0
+"""So often it is looked for releases that are too old to keep."""
 LOOK_AGAIN_SECONDS = 60.0
 """So long after an erasure it is looked for what was under way while it ran: a vote waits for its completion, a
 completion for its commit, both less than this."""
@@ -29,6 +34,7 @@ class Housekeeper:
 
     def __init__(self, database: Database, settings: Settings, holder: str, metrics: Metrics) -> None:
         self._database, self._settings, self._holder, self._metrics = database, settings, holder, metrics
+        self._prune_at = 0.0
 
     async def run(self) -> None:
         """Look for work until cancelled."""
@@ -48,7 +54,8 @@ class Housekeeper:
             erasures = await open_erasures(session)
             unchecked = await unchecked_erasures(session, now - LOOK_AGAIN_SECONDS)
             due = await purge_is_due(session, retention, now)
-        if not (erasures or unchecked or due):
+        full = await self._too_many_releases(now)
+        if not (erasures or unchecked or due or full):
             return
         async with turn(self._database, self._holder) as ours:
             if not ours:
@@ -63,3 +70,16 @@ class Housekeeper:
                 deleted = await purge(self._database, store, retention, now)
                 self._metrics.purge_done(deleted, now)
                 log.info("retention_purged", **deleted)
+            if full:
+                await self._prune(now)
+
+    async def _too_many_releases(self, now: float) -> bool:
+        if now < self._prune_at:
+            return False
+        self._prune_at = now + PRUNE_SECONDS
+        return await anything_to_prune(self._database, self._settings.releases.keep)
+
+    async def _prune(self, now: float) -> None:
+        keeping = Keeping.of(self._settings)
+        for gone in await prune(self._database, keeping, KEEPER, now):
+            log.info("release_pruned", release=gone.id, freed_bytes=gone.size_bytes)

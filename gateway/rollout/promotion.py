@@ -11,7 +11,7 @@ from typing import Any, Literal
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gateway.contracts.release import Release
+from gateway.contracts.release import GateResult
 from gateway.errors import Conflict, InvalidRequest, NotFound, WrongTask
 from gateway.rollout.plan import fits_as_adapter, may_come_to_hold
 from gateway.rollout.snapshot import release_facts, snapshot_of
@@ -178,13 +178,19 @@ def _check_release(alias: Alias, release: ReleaseRow, reason: str) -> None:
             param="release",
             code="release_blocked",
         )
+    if release.pruned_at is not None:
+        raise Conflict(
+            f"The weights of {release.name} were removed to save room (`releases.keep`); its card is all that is left. "
+            "Choose another release, or train again.",
+            param="release",
+            code="release_pruned",
+        )
+    gates = [GateResult.model_validate(gate) for gate in release.manifest.get("gates", ())]
     if release.state not in ("published", "retired"):
-        gates = Release.model_validate(release.manifest).blocked_by if release.kind == "aligned" else ()
-        why = "; ".join(f"{gate.gate}: {gate.reason}" for gate in gates) or f"its state is {release.state}"
+        blocking = [gate for gate in gates if gate.verdict == "block"]
+        why = "; ".join(f"{gate.gate}: {gate.reason}" for gate in blocking) or f"its state is {release.state}"
         raise Conflict(f"{release.name} may not serve: {why}.", param="release", code="release_not_published")
-    warned = release.kind == "aligned" and any(
-        gate.verdict == "warn" for gate in Release.model_validate(release.manifest).gates
-    )
+    warned = any(gate.verdict == "warn" for gate in gates)
     if warned and not reason.strip():
         raise InvalidRequest(
             f"{release.name} passed its gates with warnings: say in `reason` why it should serve all the same. "

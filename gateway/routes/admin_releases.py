@@ -11,6 +11,7 @@ from sqlalchemy import select
 from gateway.access.authenticate import require
 from gateway.access.caller import Caller
 from gateway.errors import NotFound
+from gateway.rollout.disk import require_room
 from gateway.rollout.promotion import Promotion, Strategy, find_alias, promote, roll_back
 from gateway.routes.body import read_model
 from gateway.routes.idempotency import IdempotentRoute
@@ -72,6 +73,8 @@ async def promote_release(request: Request, alias: str, caller: Promoter) -> dic
         expected_current=body.expected_current,
         canary_share=body.canary_share,
     )
+    settings = request.app.state.services.settings
+    require_room(settings.store_path, settings.releases.min_free_disk_mib)
     async with request.app.state.services.database.write() as session:
         return rollout_view(await promote(session, asked, time.time()))
 

@@ -42,6 +42,8 @@ def release_view(row: ReleaseRow) -> dict[str, Any]:
         "gates": manifest.get("gates", []),
         "tainted": row.tainted,
         "blocked_by": row.blocked_by,
+        "pinned": row.pinned,
+        "pruned_at": None if row.pruned_at is None else int(row.pruned_at),
         "created_at": int(row.created_at),
     }
 

@@ -16,6 +16,8 @@ COMMAND_LINE = "command line"
 """The actor of what is done on the records directly, without a key."""
 START = "start"
 """The actor of what is done by starting Alignway, such as making the first key."""
+KEEPER = "keeper"
+"""The actor of what is done by itself to save room."""
 PLACE = tuple_(AuditEntry.at, AuditEntry.id)
 
 

@@ -23,7 +23,7 @@ async def announce_release(session: AsyncSession, release: Release, location: st
         kind="aligned",
         state=state,
         parent_id=release.parent_id,
-        base_release_id=alias.base_release_id,
+        base_release_id=await _base_of(session, alias, release),
         location=location,
         adapter_rank=release.adapter_rank,
         manifest=release.model_dump(mode="json"),
@@ -34,6 +34,16 @@ async def announce_release(session: AsyncSession, release: Release, location: st
     session.add(row)
     await session.flush()
     return row
+
+
+async def _base_of(session: AsyncSession, alias: Alias, release: Release) -> str:
+    """The base it was trained on: the alias may have changed to another meanwhile."""
+    for row in await session.scalars(
+        select(ReleaseRow).where(ReleaseRow.alias == alias.name, ReleaseRow.kind == "base")
+    ):
+        if row.manifest.get("base", {}).get("weights_sha256") == release.base.weights_sha256:
+            return row.id
+    return alias.base_release_id
 
 
 async def _erasure_of_dataset(session: AsyncSession, dataset_id: str | None) -> Erasure | None:

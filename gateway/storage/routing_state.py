@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.storage.counters import next_value
 from gateway.storage.rollouts import open_rollout, transition
-from gateway.storage.tables import Alias, FenceAck, GatewayWorker, Replica
+from gateway.storage.tables import Alias, FenceAck, GatewayWorker, ReleaseRow, Replica
 
 ROUTING = "routing"
 AS_IT_IS = {"synchronize_session": False}
@@ -141,6 +141,10 @@ async def set_serving(session: AsyncSession, alias_name: str, release_id: str) -
     """Resolve an alias to a release, from the next request on, and end its canary."""
     alias = await session.get_one(Alias, alias_name)
     alias.serving_release_id, alias.canary_release_id, alias.canary_share = release_id, None, 0.0
+    release = await session.get(ReleaseRow, release_id)
+    if release is not None:  # what is trained next stands on the base of what serves
+        own = release.id if release.kind == "base" else alias.base_release_id
+        alias.base_release_id = release.base_release_id or own
     alias.updated_at = time.time()
     await bump_epoch(session)
 

@@ -158,6 +158,10 @@ class ReleaseRow(Table):
     """Trained on something that was erased since."""
     blocked_by: Mapped[str | None]
     """The erasure that forbids to serve it."""
+    pinned: Mapped[bool] = mapped_column(default=False)
+    """Whether it is kept whatever `releases.keep` says."""
+    pruned_at: Mapped[float | None]
+    """When its weights were removed; its row and card stay."""
     created_at: Mapped[float]
 
 

@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import select
 
 from alignment.base_models.identity import describe
+from alignment.cycle import Rules
 from alignment.worker import Worker
 from gateway.contracts.message import Message
 from gateway.contracts.pair import FeedbackPair, Rater, Side
@@ -23,6 +24,7 @@ from gateway.contracts.release import Release
 from gateway.contracts.seal import verify_seal
 from gateway.contracts.training import TrainingOptions
 from gateway.datasets.freeze import HOLDOUT_FILE, read_pairs
+from gateway.storage.bucket import Bucket
 from gateway.storage.database import Database
 from gateway.storage.feedback_tables import Dataset, Feedback, PromptSide, Run
 from gateway.storage.migrate import migrate
@@ -379,7 +381,7 @@ async def test_a_stopped_aligner_gives_its_run_back_behind_a_checkpoint(
 
 
 async def test_a_release_cut_off_before_its_announcement_is_announced_not_made_again(
-    database: Database, store: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+    database: Database, store: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("alignment.worker._RETRY_SECONDS", 0.0)
     run = await fill(database, tiny_model, 40, {"max_steps": 4})
@@ -390,10 +392,16 @@ async def test_a_release_cut_off_before_its_announcement_is_announced_not_made_a
     with monkeypatch.context() as broken:
         broken.setattr("alignment.cycle.announce", lost_power)
         assert await Worker(database, store).work_once()
+    away = Rules(bucket=Bucket("file:///dev/null/away", pause_seconds=0.0))
+    assert await Worker(database, store, away).work_once()
+    assert "file:///dev/null/away cannot be used" in ((await current(database, run)).error or "")
     (folder,) = (store / "releases" / "assistant").iterdir()
     sealed = (folder / "SEAL.json").read_bytes()
     assert not await aligned_releases(database)
-    await Worker(database, store).serve(once=True)
+    bucket = Bucket(f"file://{tmp_path / 'bucket'}")
+    await Worker(database, store, Rules(bucket=bucket)).serve(once=True)
     (row,) = await aligned_releases(database)
     assert (row.id, store / row.location) == ((await current(database, run)).release_id, folder)
     assert (folder / "SEAL.json").read_bytes() == sealed
+    bucket.fetch(row.location, tmp_path / "elsewhere" / row.id, row.id, 0)
+    assert (tmp_path / "elsewhere" / row.id / "SEAL.json").read_bytes() == sealed

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from alignment.errors import DiskTooFull
+from alignment.errors import AdapterUnfit, DiskTooFull
 from alignment.publish import publish, published_release, stage
 from gateway.contracts.release import BaseModelRef, GateResult, Release
 from gateway.contracts.seal import verify_seal
+from tests.adapters import write_base, write_lora
 
 CURVE = [
     {"step": step, "loss": 2.0 / step, "nll": 1.9 / step, "log_odds_ratio": 0.1 * step, "rewards/accuracy": 0.5}
@@ -40,30 +41,28 @@ def release() -> Release:
 @pytest.fixture
 def adapter(tmp_path: Path) -> Path:
     folder = tmp_path / "run" / "adapter"
-    folder.mkdir(parents=True)
-    (folder / "adapter_model.safetensors").write_bytes(b"matrices")
+    write_lora(folder, 16)
     return folder
 
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
     folder = tmp_path / "base"
-    folder.mkdir()
-    (folder / "model.safetensors").write_bytes(b"weights")
+    write_base(folder)
     return folder
 
 
 def staged(store: Path, base: Path) -> Path:
     staging = stage(store, "assistant", "rel_1", base)
-    (staging / "merged").mkdir()
-    (staging / "merged" / "model.safetensors").write_bytes(b"merged")
+    write_base(staging / "merged")
+    (staging / "merged" / "config.json").write_text("{}")
     return staging
 
 
 def test_a_published_release_verifies_and_reads_back(
     tmp_path: Path, base: Path, adapter: Path, release: Release
 ) -> None:
-    location = publish(staged(tmp_path, base), tmp_path, release, adapter, CURVE, {"Data": {"pairs": 3}})
+    location = publish(staged(tmp_path, base), tmp_path, release, adapter, CURVE, {"Data": {"pairs": 3}}, base)
     assert location == "releases/assistant/rel_1"
     verify_seal(tmp_path / location, "rel_1")
     assert published_release(tmp_path, "assistant", "rel_1") == release
@@ -73,7 +72,7 @@ def test_a_published_release_verifies_and_reads_back(
 def test_the_card_tells_lineage_data_metrics_gates_and_versions(
     tmp_path: Path, base: Path, adapter: Path, release: Release
 ) -> None:
-    location = publish(staged(tmp_path, base), tmp_path, release, adapter, CURVE, {"Why": ("one", "two")})
+    location = publish(staged(tmp_path, base), tmp_path, release, adapter, CURVE, {"Why": ("one", "two")}, base)
     card = (tmp_path / location / "card.md").read_text()
     for told in (
         "base_model: owner/model",
@@ -98,17 +97,17 @@ def test_a_crash_at_any_step_leaves_nothing_that_could_be_served(
     with monkeypatch.context() as broken:
         broken.setattr("shutil.copytree" if step == "copytree" else f"alignment.publish.{step}", crash)
         with pytest.raises(KeyboardInterrupt):
-            publish(staging, tmp_path, release, adapter, CURVE, {})
+            publish(staging, tmp_path, release, adapter, CURVE, {}, base)
     assert published_release(tmp_path, "assistant", "rel_1") is None
     assert all(path.name.startswith(".") for path in (tmp_path / "releases" / "assistant").iterdir())
-    publish(staged(tmp_path, base), tmp_path, release, adapter, CURVE, {})
+    publish(staged(tmp_path, base), tmp_path, release, adapter, CURVE, {}, base)
     assert [path.name for path in (tmp_path / "releases" / "assistant").iterdir()] == ["rel_1"]
 
 
 def test_a_damaged_release_is_not_taken_for_a_finished_one(
     tmp_path: Path, base: Path, adapter: Path, release: Release
 ) -> None:
-    location = publish(staged(tmp_path, base), tmp_path, release, adapter, CURVE, {})
+    location = publish(staged(tmp_path, base), tmp_path, release, adapter, CURVE, {}, base)
     (tmp_path / location / "merged" / "model.safetensors").write_bytes(b"mergeD")
     assert published_release(tmp_path, "assistant", "rel_1") is None
     assert not (tmp_path / location).exists()
@@ -119,5 +118,14 @@ def test_a_full_disk_is_found_before_anything_large_is_written(
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**12, 10**12 - 10**6, 10**6))
-    with pytest.raises(DiskTooFull, match=r"a release needs 0.3 GB .* has 0.0 GB free; free some space there"):
+    with pytest.raises(DiskTooFull, match=r"a release needs 0.5 GB .* has 0.0 GB free; free some space there"):
         stage(tmp_path, "assistant", "rel_1", base)
+
+
+def test_an_adapter_that_no_agent_would_load_is_not_published(
+    tmp_path: Path, release: Release, adapter: Path, base: Path
+) -> None:
+    write_lora(adapter, 8)  # the release says 16
+    with pytest.raises(AdapterUnfit, match="says rank 8"):
+        publish(staged(tmp_path, base), tmp_path, release, adapter, CURVE, {}, base)
+    assert published_release(tmp_path, "assistant", "rel_1") is None

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,39 @@ from gateway.agent.record import EngineRecord, read_record
 from gateway.agent.settings import AgentSettings, ReplicaSettings
 from gateway.contracts import ids
 from gateway.contracts.ids import WEIGHTS_NAME
+from gateway.contracts.release import BaseModelRef, Release
 from gateway.contracts.seal import write_seal
 from gateway.settings import EngineSettings
 from gateway.storage.database import Database
 from gateway.storage.replicas import register_replica
 from gateway.storage.routing_state import begin_swap, bump_epoch
 from gateway.storage.tables import Alias, GatewayWorker, Project, ReleaseRow, Replica
+from tests.adapters import write_lora
 
 REPLICA = "assistant-1"
 ALIAS = "assistant"
+RANK = 8
 PATIENCE_SECONDS = 20.0
 LOOK_SECONDS = 0.02
+
+
+BASE = BaseModelRef(model="test/base", revision="1", weights_sha256="0" * 64)
+
+
+def manifest(release_id: str, rank: int = RANK) -> Release:
+    """What a release folder of this alias says of itself."""
+    return Release(
+        id=release_id,
+        name=f"assistant-{release_id[-6:]}",
+        alias=ALIAS,
+        parent_id=None,
+        base=BASE,
+        adapter_rank=rank,
+        method="orpo",
+        dataset_id=None,
+        run_id=None,
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
 
 
 async def eventually(check: Callable[[], Awaitable[Any]], seconds: float = PATIENCE_SECONDS) -> Any:
@@ -44,6 +67,7 @@ class Lab:
     def __init__(self, folder: Path, database: Database) -> None:
         self.folder = folder
         self.store = folder / "store"
+        self.store_url: str | None = None
         self.database = database
         self.base_id = ids.mint(ids.RELEASE)
         self.agents: list[subprocess.Popen[bytes]] = []
@@ -74,15 +98,16 @@ class Lab:
             await session.flush()
             await register_replica(session, REPLICA, ALIAS, "scripted", self.base_id)
 
-    async def release(self, marker: str, without: tuple[str, ...] = ()) -> str:
-        """A sealed release that answers with `marker`; `without` names files that its maker forgot."""
+    async def release(self, marker: str, unloadable: bool = False) -> str:
+        """A sealed release that answers with `marker`; `unloadable`: its weights look right, but do not load."""
         release_id = ids.mint(ids.RELEASE)
         folder = self.store / release_id
-        for part, needed in (("adapter", "adapter_config.json"), ("merged", "config.json")):
-            (folder / part).mkdir(parents=True)
-            (folder / part / "marker.txt").write_text(marker if part == "merged" else f"{marker}-adapter")
-            if needed not in without:
-                (folder / part / needed).write_text("{}")
+        write_lora(folder / "adapter", RANK)
+        (folder / "adapter" / "marker.txt").write_text(f"{marker}-adapter")
+        (folder / "merged").mkdir()
+        (folder / "merged" / "config.json").write_text("{}")
+        (folder / "merged" / "marker.txt").write_bytes(b"\xff" if unloadable else marker.encode())
+        (folder / "release.json").write_text(manifest(release_id).model_dump_json())
         write_seal(folder, release_id)
         async with self.database.write() as session:
             session.add(self._row(release_id, "aligned", release_id))
@@ -96,9 +121,9 @@ class Lab:
             kind=kind,
             state="published",
             location=location,
-            adapter_rank=None if kind == "base" else 8,
+            adapter_rank=None if kind == "base" else RANK,
             base_release_id=None if kind == "base" else self.base_id,
-            manifest={},
+            manifest={"base": BASE.model_dump()},
             created_at=time.time(),
         )
 
@@ -107,6 +132,7 @@ class Lab:
         settings = AgentSettings(
             database_url=self.database.url,
             store=self.store,
+            store_url=self.store_url,
             data_dir=self.folder / "data",
             replicas={REPLICA: ReplicaSettings(engine=self.engine)},
         )

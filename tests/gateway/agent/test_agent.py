@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import time
 
@@ -12,6 +13,7 @@ from sqlalchemy import text
 
 from gateway.agent.workers import LEASE_SECONDS
 from gateway.contracts.ids import engine_name
+from gateway.storage.bucket import Bucket
 from gateway.storage.routing_state import acknowledge, begin_loading
 from gateway.storage.tables import Replica
 from tests.gateway.agent.lab import REPLICA, Lab, eventually
@@ -179,10 +181,10 @@ async def test_weights_that_do_not_load_end_in_a_restart_on_those_before(lab: La
     lab.start_agent()
     await lab.until(phase="ready")
     before = lab.record().pid
-    release_id = await lab.release("unfinished", without=("config.json",))
+    release_id = await lab.release("unfinished", unloadable=True)
     await lab.begin_swap(release_id)
     row = await lab.until(swap_state=None, phase="ready", weights_release_id=lab.base_id)
-    assert "holds no config.json" in row.detail
+    assert "were not taken" in row.detail
     assert lab.record().pid != before
     assert (await lab.ask("hello")).startswith("base ")
 
@@ -308,3 +310,15 @@ async def test_engine_started_but_never_recorded_is_ended_by_the_next_agent(lab:
         return lab.engines() not in ([], [stray]) and not psutil.pid_exists(stray)
 
     await eventually(is_replaced)
+
+
+async def test_release_of_another_machine_is_fetched_and_loaded(lab: Lab) -> None:
+    release_id = await lab.release("afar")
+    lab.store_url = f"file://{lab.folder / 'bucket'}"
+    Bucket(lab.store_url).upload(lab.store / release_id, release_id)
+    shutil.rmtree(lab.store)
+    lab.start_agent()
+    await lab.until(phase="ready")
+    await lab.desire([release_id])
+    await lab.until(adapters=[release_id])
+    assert (await lab.ask("hello", engine_name(release_id))).startswith("afar-adapter ")

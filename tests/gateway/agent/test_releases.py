@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway.agent.releases import ReleaseFetcher, ReleaseUnusable
+from gateway.agent.releases import Fit, ReleaseFetcher, ReleaseUnusable
 from gateway.contracts.seal import SEAL_FILE, verify_seal, write_seal
 from gateway.storage.tables import ReleaseRow
+from tests.adapters import write_base, write_lora
+from tests.gateway.agent.lab import BASE, RANK, manifest
 
 RELEASE = "rel_test"
 
@@ -22,27 +24,36 @@ def store(tmp_path: Path) -> Path:
 
 def seal(store: Path, extra: str | None = None) -> None:
     folder = store / RELEASE
-    (folder / "merged").mkdir(parents=True)
-    (folder / "adapter").mkdir()
-    (folder / "merged" / "model.safetensors").write_bytes(b"weights")
-    (folder / "adapter" / "adapter_config.json").write_text("{}")
+    write_base(folder / "merged")
+    (folder / "merged" / "config.json").write_text("{}")
+    write_lora(folder / "adapter", RANK)
+    (folder / "release.json").write_text(manifest(RELEASE).model_dump_json())
     if extra:
         (folder / "adapter" / extra).write_bytes(b"x")
     write_seal(folder, RELEASE)
 
 
 def row(location: str = RELEASE, kind: str = "aligned") -> ReleaseRow:
-    return ReleaseRow(id=RELEASE, name="assistant-20260101-1", kind=kind, location=location)
+    return ReleaseRow(id=RELEASE, name="assistant-20260101-1", kind=kind, location=location, adapter_rank=RANK)
+
+
+FIT = Fit(BASE.weights_sha256, None)
 
 
 async def test_whole_release_is_handed_out(store: Path) -> None:
     fetcher = ReleaseFetcher(store)
-    assert await fetcher.weights(row()) == store / RELEASE / "merged"
-    assert await fetcher.adapter(row()) == store / RELEASE / "adapter"
+    assert await fetcher.weights(row(), FIT) == store / RELEASE / "merged"
+    assert await fetcher.adapter(row(), FIT) == store / RELEASE / "adapter"
+
+
+def flipped(folder: Path) -> bytes:
+    """The weights with one byte changed."""
+    right = (folder / "merged" / "model.safetensors").read_bytes()
+    return right[:-1] + bytes([right[-1] ^ 1])
 
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
-    "changed bytes": lambda folder: (folder / "merged" / "model.safetensors").write_bytes(b"wEights"),
+    "changed bytes": lambda folder: (folder / "merged" / "model.safetensors").write_bytes(flipped(folder)),
     "cut short": lambda folder: (folder / "merged" / "model.safetensors").write_bytes(b"weig"),
     "file gone": lambda folder: (folder / "merged" / "model.safetensors").unlink(),
     "file added": lambda folder: (folder / "adapter" / "more.json").write_text("{}"),
@@ -59,7 +70,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 async def test_damaged_release_is_refused_with_what_to_do(store: Path, kind: str) -> None:
     DAMAGE[kind](store / RELEASE)
     with pytest.raises(ReleaseUnusable, match="alignway releases list"):
-        await ReleaseFetcher(store).weights(row())
+        await ReleaseFetcher(store).weights(row(), FIT)
 
 
 async def test_release_is_read_through_once_until_a_file_of_it_changes(
@@ -73,31 +84,31 @@ async def test_release_is_read_through_once_until_a_file_of_it_changes(
 
     monkeypatch.setattr("gateway.agent.releases.verify_seal", verify)
     fetcher = ReleaseFetcher(store)
-    await fetcher.adapter(row())
-    await fetcher.weights(row())
+    await fetcher.adapter(row(), FIT)
+    await fetcher.weights(row(), FIT)
     assert read == [RELEASE]
     weights = store / RELEASE / "merged" / "model.safetensors"
     before = weights.stat()
-    weights.write_bytes(b"wEights")
+    weights.write_bytes(flipped(store / RELEASE))
     os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
     for _ in range(2):
         with pytest.raises(ReleaseUnusable, match="differs from what was sealed"):
-            await fetcher.weights(row())
+            await fetcher.weights(row(), FIT)
 
 
 @pytest.mark.parametrize("name", ["adapter_model.bin", "pickle.pkl", "code.py", "old.pt"])
 async def test_sealed_files_that_can_run_code_are_refused(tmp_path: Path, name: str) -> None:
     seal(tmp_path, extra=name)
     with pytest.raises(ReleaseUnusable, match="can run code"):
-        await ReleaseFetcher(tmp_path).adapter(row())
+        await ReleaseFetcher(tmp_path).adapter(row(), FIT)
 
 
 async def test_release_outside_the_store_is_refused(store: Path, tmp_path: Path) -> None:
     seal(tmp_path / "other")
     with pytest.raises(ReleaseUnusable, match="outside the release store"):
-        await ReleaseFetcher(store).weights(row(f"../other/{RELEASE}"))
+        await ReleaseFetcher(store).weights(row(f"../other/{RELEASE}"), FIT)
 
 
 async def test_base_model_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ReleaseUnusable, match="no config"):
-        await ReleaseFetcher(tmp_path).weights(row(str(tmp_path), kind="base"))
+        await ReleaseFetcher(tmp_path).weights(row(str(tmp_path), kind="base"), FIT)
