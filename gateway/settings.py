@@ -13,6 +13,7 @@ from gateway.sections.datasets import DatasetSettings
 from gateway.sections.files import FileSettings
 from gateway.sections.learning import AlignerSettings, FeedbackSettings, IgnoredText
 from gateway.sections.models import DEFAULT_MODEL, EngineKind, EngineSettings, ModelSettings, Task
+from gateway.sections.notify import NotifySettings
 from gateway.sections.privacy import PresidioSettings, PrivacySettings, RedactionMode, RetentionSettings
 from gateway.sections.section import Section
 from gateway.sections.serving import (
@@ -43,6 +44,7 @@ __all__ = [
     "LimitSettings",
     "MetricSettings",
     "ModelSettings",
+    "NotifySettings",
     "PairingSettings",
     "PoolSettings",
     "PresidioSettings",
@@ -105,6 +107,7 @@ class Settings(Section):
     files: FileSettings = FileSettings()
     aligner: AlignerSettings = AlignerSettings()
     privacy: PrivacySettings = PrivacySettings()
+    notify: NotifySettings = NotifySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
     @model_validator(mode="after")

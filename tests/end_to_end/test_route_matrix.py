@@ -64,6 +64,7 @@ WHO_MAY = {
     "POST /admin/v1/keys/{key_id}/rotate": "admin",
     "GET /admin/v1/usage": "admin",
     "GET /admin/v1/audit": "admin",
+    "GET /admin/v1/notifications": "admin",
     "POST /admin/v1/erasures": "admin",
     "GET /admin/v1/erasures": "admin",
     "GET /admin/v1/erasures/{erasure_id}": "admin",
