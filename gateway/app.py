@@ -47,6 +47,7 @@ from gateway.routes import (
     feedback_imports,
     files,
     health,
+    lineage,
     models,
     passed_on,
     responses,
@@ -81,6 +82,7 @@ ROUTERS = tuple(
         # First, as the framework looks for a route from the top, and chats have a lane of their own.
         feedback_imports,  # before feedback, whose routes take any word for an id
         feedback,
+        lineage,
         chat,
         stored,
         completions,
