@@ -9,10 +9,9 @@ import time
 
 import aiohttp
 import structlog
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.errors import DatabaseUnavailable
-from gateway.notify.sending import Answer, send
+from gateway.notify.sending import send
 from gateway.notify.texts import Message
 from gateway.sections.notify import NotifySettings, NotifyTarget
 from gateway.storage import notifications as rows
@@ -64,8 +63,10 @@ class Notifier:
             waiting = await rows.due(session, target.label, time.time())
         for delivery, notification in waiting:
             epoch = await self._take_turn(target)
-            if epoch is None or not await self._still_due(target, epoch, delivery):
+            if epoch is None or not await self._still_due(target, delivery):
                 return
+            if await self._is_flooded(target, epoch, notification.event):
+                break  # what else is due is looked for anew
             await self._deliver(http, target, epoch, delivery, notification)
         if waiting:
             async with self._database.write("relaxed") as session:
@@ -96,11 +97,24 @@ class Notifier:
         async with self._database.write("relaxed") as session:
             return await take_lease(session, _lease(target), self._holder, seconds, time.time())
 
-    async def _still_due(self, target: NotifyTarget, epoch: int, delivery: Delivery) -> bool:
+    async def _still_due(self, target: NotifyTarget, delivery: Delivery) -> bool:
         """Whether nobody sent it between our look and our turn."""
         async with self._database.read() as session:
             row = await session.get(Delivery, (delivery.notification_id, target.label))
             return row is not None and row.state == "waiting" and row.attempts == delivery.attempts
+
+    async def _is_flooded(self, target: NotifyTarget, epoch: int, event: str) -> bool:
+        """Whether a target got so many messages about a kind of event that what waits is only listed, as of now."""
+        now, label = time.time(), target.label
+        async with self._database.read() as session:
+            sent = await rows.delivered_since(session, label, event, now - 3600)
+        if sent < self._settings.per_hour:
+            return False
+        async with self._database.write() as session:
+            await check_lease(session, _lease(target), self._holder, epoch)
+            await rows.leave_out(session, label, event, "more than notify.per_hour; only listed", now)
+        log.warning("notifications_left_out", target=label, notified_of=event)
+        return True
 
     async def _deliver(
         self,
@@ -110,23 +124,15 @@ class Notifier:
         delivery: Delivery,
         notification: Notification,
     ) -> None:
-        since = time.time() - 3600
-        async with self._database.read() as session:
-            sent = await rows.delivered_since(session, target.label, notification.event, since)
-        if sent >= self._settings.per_hour:
-            answer, state = Answer(False, "more than notify.per_hour; only listed"), "left_out"
-        else:
-            answer = await send(http, target, message_of(notification), self._settings.timeout_seconds)
-            state = "delivered" if answer.taken else self._after_failure(delivery.attempts + 1)
-        log.info("notification", id=notification.id, target=target.label, state=state, attempts=delivery.attempts + 1)
+        answer = await send(http, target, message_of(notification), self._settings.timeout_seconds)
+        attempts = delivery.attempts + 1
+        state = "delivered" if answer.taken else self._after_failure(attempts)
+        log.info("notification", id=notification.id, target=target.label, state=state, attempts=attempts)
+        now = time.time()
+        due_at = now + pause_seconds(attempts, self._settings.retry_seconds) if state == "waiting" else now
         async with self._database.write() as session:
             await check_lease(session, _lease(target), self._holder, epoch)
-            await self._record(session, delivery, state, answer)
-
-    async def _record(self, session: AsyncSession, delivery: Delivery, state: str, answer: Answer) -> None:
-        now, attempts = time.time(), delivery.attempts + (state != "left_out")
-        due_at = now + pause_seconds(attempts, self._settings.retry_seconds) if state == "waiting" else now
-        await rows.record(session, delivery, state, answer.detail, attempts=attempts, due_at=due_at, now=now)
+            await rows.record(session, delivery, state, answer.detail, attempts=attempts, due_at=due_at, now=now)
 
     def _after_failure(self, attempts: int) -> str:
         return "waiting" if attempts < self._settings.max_attempts else "failed"

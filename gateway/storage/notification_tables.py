@@ -59,5 +59,6 @@ class Delivery(Table):
     updated_at: Mapped[float]
 
     __table_args__ = (
+        Index(None, "target", "updated_at"),
         Index("ix_delivery_waiting", "target", "due_at", sqlite_where=IS_WAITING, postgresql_where=IS_WAITING),
     )

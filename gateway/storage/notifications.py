@@ -6,16 +6,19 @@ Nobody needs to know here who is told: a notification without a target is kept t
 import time
 from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import delete, func, literal, select, tuple_, update
+from sqlalchemy import delete, func, insert, literal, literal_column, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts import ids
 from gateway.contracts.notice import Notice
 from gateway.errors import NotFound
 from gateway.storage.notification_tables import Delivery, Notification
-from gateway.storage.upsert import insert_if_absent
+from gateway.storage.upsert import plain_table
 
 AS_IT_IS = {"synchronize_session": False}
+NEW = Notification.state == literal_column("'new'")
+WAITING = Delivery.state == literal_column("'waiting'")
+"""Spelt out, as the indexes are made for these alone."""
 
 
 async def note(session: AsyncSession, notice: Notice) -> None:
@@ -46,19 +49,24 @@ async def note(session: AsyncSession, notice: Notice) -> None:
 
 async def any_new(session: AsyncSession) -> bool:
     """Whether a notification waits for its targets."""
-    return await session.scalar(select(Notification.id).where(Notification.state == "new").limit(1)) is not None
+    return await session.scalar(select(Notification.id).where(NEW).limit(1)) is not None
 
 
-async def address(session: AsyncSession, targets: Mapping[str, Collection[str]], limit: int = 200) -> None:
+async def address(session: AsyncSession, targets: Mapping[str, Collection[str]], limit: int = 1000) -> None:
     """Say for new notifications whom to tell: the targets, by name, each with the events that it wants to hear of."""
     now = time.time()
-    statement = select(Notification).where(Notification.state == "new").order_by(Notification.id).limit(limit)
-    for row in await session.scalars(statement.with_for_update(skip_locked=True)):
-        for name, events in targets.items():
-            if row.event in events:
-                values = {"state": "waiting", "attempts": 0, "due_at": now, "detail": "", "updated_at": now}
-                named = {"notification_id": row.id, "target": name, "feedback_id": row.feedback_id}
-                await insert_if_absent(session, Delivery, **named, **values)
+    statement = select(Notification).where(NEW).order_by(Notification.id).limit(limit)
+    new = (await session.scalars(statement.with_for_update(skip_locked=True))).all()
+    values = {"state": "waiting", "attempts": 0, "due_at": now, "detail": "", "updated_at": now}
+    deliveries = [
+        {"notification_id": row.id, "target": name, "feedback_id": row.feedback_id} | values
+        for row in new
+        for name, events in targets.items()
+        if row.event in events
+    ]
+    if deliveries:
+        await session.execute(insert(plain_table(Delivery)), deliveries)
+    for row in new:
         row.state = "addressed"
 
 
@@ -69,7 +77,7 @@ async def due(
     statement = (
         select(Delivery, Notification)
         .join(Notification, Notification.id == Delivery.notification_id)
-        .where(Delivery.target == target, Delivery.state == "waiting", Delivery.due_at <= now)
+        .where(Delivery.target == target, WAITING, Delivery.due_at <= now)
         .order_by(Delivery.due_at, Delivery.notification_id)
         .limit(limit)
     )
@@ -98,6 +106,14 @@ async def record(
     """Write down how a delivery went; one that an erasure took away meanwhile stays away."""
     values = {"state": state, "detail": detail, "attempts": attempts, "due_at": due_at, "updated_at": now}
     mine = (Delivery.notification_id == delivery.notification_id, Delivery.target == delivery.target)
+    await session.execute(update(Delivery).where(*mine).values(values), execution_options=AS_IT_IS)
+
+
+async def leave_out(session: AsyncSession, target: str, event: str, detail: str, now: float) -> None:
+    """Send a target nothing more of what waits about a kind of event."""
+    of_kind = select(Notification.id).where(Notification.event == event)
+    mine = (Delivery.target == target, WAITING, Delivery.notification_id.in_(of_kind))
+    values = {"state": "left_out", "detail": detail, "updated_at": now}
     await session.execute(update(Delivery).where(*mine).values(values), execution_options=AS_IT_IS)
 
 

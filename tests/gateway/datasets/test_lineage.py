@@ -28,6 +28,9 @@ from gateway.storage.tables import Alias, ApiKey, Replica
 from gateway.telemetry.metrics import Metrics
 from tests.gateway.privacy.conftest import DELEGATE, Place
 
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""For what no statement of its own depends on: the other tests run on each kind of database."""
+
 
 @pytest.fixture
 async def place(database: Database, tmp_path: Path) -> Place:
@@ -142,6 +145,7 @@ async def test_an_answer_leads_to_the_votes_that_trained_its_release(place: Plac
     assert [release["id"] for release in by_dataset["releases"]] == ["rel_1"]
 
 
+@ON_SQLITE
 async def test_an_answer_of_the_base_model_was_trained_on_no_vote(place: Place, client: httpx.AsyncClient) -> None:
     await place.release("rel_base", None)
     _, found = await get(client, f"/admin/v1/lineage/completions/{await place.complete('u', 'base')}")
@@ -172,6 +176,7 @@ async def test_a_vote_leads_to_its_pairs_data_sets_and_releases(place: Place, cl
     assert [pair["id"] for pair in found["datasets"][0]["pairs"]] == [pair["id"] for pair in found["pairs"]]
 
 
+@ON_SQLITE
 async def test_a_vote_that_was_taken_back_still_names_what_it_trained(place: Place, client: httpx.AsyncClient) -> None:
     vote = await place.chat_and_vote("amy", "is it safe?")
     await place.freeze("ds_1")
@@ -185,6 +190,7 @@ async def test_a_vote_that_was_taken_back_still_names_what_it_trained(place: Pla
     assert (await get(client, "/admin/v1/lineage/releases/rel_1"))[1]["dataset"]["retracted_since"] == 1
 
 
+@ON_SQLITE
 async def test_after_an_erasure_the_votes_left_still_lead_to_the_tainted_release(
     place: Place, client: httpx.AsyncClient
 ) -> None:
@@ -202,6 +208,7 @@ async def test_after_an_erasure_the_votes_left_still_lead_to_the_tainted_release
     assert [vote["id"] for vote in release["votes"]["data"]] == [kept]
 
 
+@ON_SQLITE
 async def test_another_project_s_vote_is_404_as_one_that_never_was(place: Place, client: httpx.AsyncClient) -> None:
     vote = await place.chat_and_vote("amy", "is it safe?")
     foreign = await get(client, f"/v1/feedback/{vote}/lineage", "sk-stranger")
@@ -219,6 +226,7 @@ async def test_another_project_s_vote_is_404_as_one_that_never_was(place: Place,
         ("datasets/ds_none", "dataset_not_found"),
     ],
 )
+@ON_SQLITE
 async def test_what_is_not_there_is_a_404_that_says_so(client: httpx.AsyncClient, path: str, code: str) -> None:
     status, body = await get(client, f"/admin/v1/lineage/{path}")
     assert (status, body["error"]["code"]) == (404, code)

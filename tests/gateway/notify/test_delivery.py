@@ -7,21 +7,26 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import aiohttp
+import pytest
 from sqlalchemy import select
 
 from gateway.contracts import notice
 from gateway.contracts.training import TrainingOptions
-from gateway.notify.notifier import Notifier, pause_seconds
+from gateway.notify.notifier import Notifier, message_of, pause_seconds
+from gateway.notify.texts import text_of
 from gateway.sections.notify import NotifySettings
 from gateway.storage.database import Database
 from gateway.storage.datasets import record_dataset
 from gateway.storage.notification_tables import Delivery, Notification
 from gateway.storage.notifications import forget_old, list_notifications, note
+from gateway.storage.routing_state import reject_candidate
 from gateway.storage.runs import claim_next_run, create_run, finish_run
 from tests.gateway.notify.receiver import Receiver
 from tests.gateway.rollout.served import Served
 
 VOTE = notice.harmful_vote("assistant", "fb_1", ["rel_a"], ["harmful"])
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""For what no statement of its own depends on: the other tests run on each kind of database."""
 
 
 def settings_of(*receivers: Receiver, **fields: Any) -> NotifySettings:
@@ -71,6 +76,7 @@ async def test_a_notification_is_there_only_if_what_it_tells_of_is(database: Dat
     assert await noted(database) == []
 
 
+@ON_SQLITE
 async def test_everybody_is_told_within_two_seconds_and_a_target_that_hangs_keeps_nobody_waiting(
     database: Database, receiver: Receiver, second: Receiver
 ) -> None:
@@ -88,6 +94,7 @@ async def test_everybody_is_told_within_two_seconds_and_a_target_that_hangs_keep
     assert {message["event"] for message in second.messages} == {"harmful_vote", "run_failed"}
 
 
+@ON_SQLITE
 async def test_a_target_that_fails_is_asked_again_until_it_takes_the_message(
     database: Database, receiver: Receiver
 ) -> None:
@@ -99,6 +106,7 @@ async def test_a_target_that_fails_is_asked_again_until_it_takes_the_message(
     assert {message["id"] for message in receiver.messages} == {delivery.notification_id}
 
 
+@ON_SQLITE
 async def test_a_message_is_given_up_after_so_many_attempts(database: Database, receiver: Receiver) -> None:
     receiver.answers = [(500, f"no such hook: {receiver.url}/hook-of-somebody-0")]
     async with at_work(database, settings_of(receiver, max_attempts=2)):
@@ -112,6 +120,7 @@ def test_pauses_double_up_to_an_hour() -> None:
     assert [pause_seconds(attempts, 5.0) for attempts in (1, 2, 3, 10, 11, 40)] == [5, 10, 20, 2560, 3600, 3600]
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # on SQLite: test_notifications.py
 async def test_what_a_killed_worker_left_is_delivered_by_another(database: Database, receiver: Receiver) -> None:
     """The first worker dies between the answer and its record: the message is sent once more, and never lost."""
     receiver.hangs = True
@@ -154,6 +163,7 @@ async def test_a_flood_is_listed_but_not_sent_and_other_events_still_pass(
     assert events == ["harmful_vote", "harmful_vote", "run_failed"]
 
 
+@ON_SQLITE
 async def test_a_target_hears_only_of_what_it_wants(database: Database, receiver: Receiver) -> None:
     targets = [{"url": f"{receiver.url}/x", "name": "oncall", "events": ["run_failed"]}]
     settings = NotifySettings.model_validate({"targets": targets})
@@ -180,6 +190,7 @@ async def test_identical_alarms_are_told_once_a_day_and_counted(database: Databa
     assert [(row.facts["dataset"], row.times) for row in await noted(database)][-1] == ("ds_5", 1)
 
 
+@ON_SQLITE
 async def test_rollbacks_that_people_or_engines_cause_are_told(database: Database, served: Served) -> None:
     await served.promote("rel_a")
     await served.settle()
@@ -195,6 +206,21 @@ async def test_rollbacks_that_people_or_engines_cause_are_told(database: Databas
     ]
 
 
+@ON_SQLITE
+async def test_a_release_that_no_engine_can_hold_is_told_with_the_reason(database: Database, served: Served) -> None:
+    await served.promote("rel_a")
+    for _ in range(2):
+        await served.reconciler.step()
+    async with database.write() as session:
+        await reject_candidate(session, "assistant", "rel_a", "assistant-1", "out\nof memory")
+    [row] = await noted(database)
+    assert text_of(message_of(row)).splitlines()[:2] == [
+        "[Alignway] Rolled back: `assistant` could not go over to assistant-rel_a and serves assistant-rel_base again.",
+        "By assistant-1: out of memory.",
+    ]
+
+
+@ON_SQLITE
 async def test_a_failed_run_is_told_and_a_cancelled_one_is_not(database: Database, served: Served) -> None:
     for state in ("failed", "cancelled"):
         async with database.write() as session:

@@ -51,6 +51,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("notification_id", "target", name=op.f("pk_delivery")),
     )
     op.create_index(op.f("ix_delivery_feedback_id"), "delivery", ["feedback_id"], unique=False)
+    op.create_index(op.f("ix_delivery_target_updated_at"), "delivery", ["target", "updated_at"], unique=False)
     op.create_index(
         "ix_delivery_waiting",
         "delivery",
