@@ -23,6 +23,7 @@ from gateway.engines.upstream import Upstreams
 from gateway.feedback.batch import VoteBatch
 from gateway.feedback.capture import FeedbackCapture
 from gateway.feedback.pace import VotePace
+from gateway.notify.notifier import Notifier
 from gateway.privacy.housekeeper import Housekeeper
 from gateway.redaction.configured import storage_redaction
 from gateway.rollout.reconciler import Reconciler
@@ -32,6 +33,7 @@ from gateway.routes import (
     admin_datasets,
     admin_erasures,
     admin_keys,
+    admin_notifications,
     admin_raters,
     admin_releases,
     admin_retention,
@@ -45,6 +47,7 @@ from gateway.routes import (
     feedback_imports,
     files,
     health,
+    lineage,
     models,
     passed_on,
     responses,
@@ -79,6 +82,7 @@ ROUTERS = tuple(
         # First, as the framework looks for a route from the top, and chats have a lane of their own.
         feedback_imports,  # before feedback, whose routes take any word for an id
         feedback,
+        lineage,
         chat,
         stored,
         completions,
@@ -91,6 +95,7 @@ ROUTERS = tuple(
         admin_keys,
         admin_datasets,
         admin_audit,
+        admin_notifications,
         admin_usage,
         admin_releases,
         admin_runs,
@@ -129,6 +134,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.drain.at_end(services.pool.shut)
         jobs: list[Job] = [services.sync, services.limiter, reconciler, prober, housekeeper, services.metrics]
         jobs += comparing(services)
+        jobs.append(Notifier(services.database, settings.notify, holder=services.sync.worker_id))
         tasks = [asyncio.create_task(job.run()) for job in jobs]
         try:
             yield
@@ -184,7 +190,7 @@ async def build_services(settings: Settings, drain: Drain) -> Services:
         vote_pace=VotePace(settings.feedback, settings.server.workers),
         completions=completions,
         engines=engines,
-        vote_batch=VoteBatch(FeedbackCapture(settings.feedback, secrets)),
+        vote_batch=VoteBatch(FeedbackCapture(settings.feedback, secrets, settings.notify.harmful_tags)),
         upstreams=Upstreams(settings.upstream),
         pool=pool,
         sync=RoutingSync(Database(settings.database_url, SYNC_WAIT_SECONDS), pool),

@@ -13,6 +13,7 @@ from gateway.sections.datasets import DatasetSettings
 from gateway.sections.files import FileSettings
 from gateway.sections.learning import AlignerSettings, FeedbackSettings, IgnoredText
 from gateway.sections.models import DEFAULT_MODEL, EngineKind, EngineSettings, ModelSettings, Task
+from gateway.sections.notify import NotifySettings
 from gateway.sections.privacy import PresidioSettings, PrivacySettings, RedactionMode, RetentionSettings
 from gateway.sections.releases import ReleaseSettings
 from gateway.sections.section import Section
@@ -44,6 +45,7 @@ __all__ = [
     "LimitSettings",
     "MetricSettings",
     "ModelSettings",
+    "NotifySettings",
     "PairingSettings",
     "PoolSettings",
     "PresidioSettings",
@@ -113,6 +115,7 @@ class Settings(Section):
     files: FileSettings = FileSettings()
     aligner: AlignerSettings = AlignerSettings()
     privacy: PrivacySettings = PrivacySettings()
+    notify: NotifySettings = NotifySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
     @model_validator(mode="after")

@@ -19,7 +19,7 @@ LAYERS = [
     {"gateway.relay"},
     {"gateway.services", "gateway.bootstrap"},
     {"gateway.annotation", "gateway.privacy"},
-    {"gateway.access", "gateway.rollout", "gateway.feedback", "gateway.agent"},
+    {"gateway.access", "gateway.rollout", "gateway.feedback", "gateway.agent", "gateway.notify"},
     {"gateway.datasets"},
     {"gateway.routing"},
     {"gateway.engines"},

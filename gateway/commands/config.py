@@ -11,13 +11,15 @@ from gateway.settings import Settings
 
 app = typer.Typer(help="Settings: show them all with what they mean, or check a file.", no_args_is_help=True)
 
+SECRETS: dict[str, Any] = {"admin_key": True, "notify": {"urls": True, "targets": {"__all__": {"url", "secret"}}}}
+
 
 @app.command("show")
 def show(config: ConfigOption = None, data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
     """Every setting, its value here and what it means. Secrets are not shown."""
     settings = load_settings(config, {"data_dir": data_dir})
     if as_json:
-        print_json(settings.model_dump(mode="json", exclude={"admin_key"}))
+        print_json(settings.model_dump(mode="json", exclude=SECRETS))
         return
     _show(settings, "")
 
@@ -41,5 +43,5 @@ def _show(section: BaseModel, prefix: str) -> None:
             for number, model in enumerate(value):
                 _show(model, f"models[{number}].")
         else:
-            shown = "(set)" if name == "admin_key" and value else value
+            shown = "(set)" if name in ("admin_key", "urls") and value else value
             console.print(f"[bold]{prefix}{name}[/] = {shown!r}\n    {field.description or ''}", markup=True)

@@ -23,9 +23,11 @@ class Agreed:
     raters: int
     """How many said so."""
     feedback_ids: tuple[str, ...]
-    """Every vote that says the same, the one it is taken from first."""
+    """The vote that each pair which says the same belongs to, the one it is taken from first."""
     struck: Mapping[str, int]
     """How many votes went into it without becoming a pair of their own, by reason."""
+    merged: tuple[str, ...] = ()
+    """The other pairs that say the same: each may follow from more votes than the one it belongs to."""
 
 
 def agree(votes: Sequence[PairVote], gold: Mapping[str, float]) -> Agreed | Mapping[str, int]:
@@ -47,8 +49,10 @@ def agree(votes: Sequence[PairVote], gold: Mapping[str, float]) -> Agreed | Mapp
     best = max(ahead, key=_credit)
     same = [vote for vote in votes if vote.chosen == best.chosen]
     struck = {DUPLICATE: len(same) - 1, MINORITY: len(votes) - len(same)}
-    ids = (best.feedback_id, *(vote.feedback_id for vote in same if vote.id != best.id))
-    return Agreed(best, len(ahead), ids, {reason: count for reason, count in struck.items() if count})
+    others = [vote for vote in same if vote.id != best.id]
+    ids = (best.feedback_id, *(vote.feedback_id for vote in others))
+    told = {reason: count for reason, count in struck.items() if count}
+    return Agreed(best, len(ahead), ids, told, tuple(vote.id for vote in others))
 
 
 def _decided(ahead: float, behind: float, raters: int, disputed: bool) -> bool:

@@ -24,6 +24,7 @@ from gateway.settings import DatasetSettings
 from gateway.storage.database import Database
 from gateway.storage.datasets import ROWS_AT_A_TIME, bodies_of, count_pairs, narrow_pairs, shown_first
 from gateway.storage.gold import gold_scores
+from gateway.storage.lineage import further_votes
 from gateway.storage.pairs import sides_of
 from gateway.storage.releases import releases_behind
 from gateway.storage.tables import Alias
@@ -103,10 +104,12 @@ async def collect(
     collected, lying = await _planned(database, alias, settings, time.time() if now is None else now)
     plan = collected.plan
     factors = await _length_factors(database, plan) if settings.balance_length else {}
+    further = await _further_votes(database, plan)
     async for agreed, text in _texts(database, plan.pairs):
         weight = plan.weights[agreed.vote.id] * factors.get(agreed.vote.id, 1.0)
         pair = FeedbackPair.model_validate(_fields_of(text) | {"weight": weight})
-        votes = tuple(dict.fromkeys((*pair.feedback_ids, *agreed.feedback_ids)))
+        more = (vote for merged in agreed.merged for vote in further.get(merged, ()))
+        votes = tuple(dict.fromkeys((*pair.feedback_ids, *agreed.feedback_ids, *more)))
         pair = pair.model_copy(update={"feedback_ids": votes})
         kept = _read(pair, benchmarks, redact, collected)
         if kept is not None:
@@ -159,6 +162,13 @@ async def _texts(database: Database, pairs: Sequence[Agreed]) -> AsyncIterator[t
         for pair in piece:
             if pair.vote.id in found:
                 yield pair, found[pair.vote.id]
+
+
+async def _further_votes(database: Database, plan: Plan) -> dict[str, list[str]]:
+    """The votes that merged pairs follow from besides those they belong to: who is erased is looked for by them."""
+    merged = [pair_id for agreed in plan.pairs for pair_id in agreed.merged]
+    async with database.read() as session:
+        return await further_votes(session, merged)
 
 
 async def _length_factors(database: Database, plan: Plan) -> dict[str, float]:

@@ -98,7 +98,7 @@ class VoteBatch:
         created = await rows.insert_feedbacks(session, [one.values for one in judged.values()])
         made = {place: one for place, one in judged.items() if one.values["id"] in created}
         stored = {place: plain_row(Feedback, one.values) for place, one in made.items()}
-        await rows.add_revisions(session, list(stored.values()))
+        await self.capture.keep_history(session, list(stored.values()))
         pairs = {place: self._pairs(stored[place], one) for place, one in made.items()}
         await pair_rows.add_pairs(session, [row for derived in pairs.values() for row in derived])
         for place, feedback in stored.items():

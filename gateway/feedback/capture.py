@@ -5,7 +5,7 @@ one on the same thing is a new revision whose pairs replace the old ones.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from gateway.errors import Conflict, InvalidRequest
 from gateway.feedback.bodies import AnyBody, BodyOnChoices, CorrectionBody, PairBatchBody, PairBody
 from gateway.feedback.completions import LoggedChoice
 from gateway.feedback.derivation import derive_pairs, lock_name, retire_pairs
+from gateway.feedback.harm import tell_harm
 from gateway.feedback.hygiene import Strangers
 from gateway.feedback.identity import (
     DELEGATE,
@@ -58,8 +59,12 @@ class Captured:
 class FeedbackCapture:
     """The use case behind `/v1/feedback`."""
 
-    def __init__(self, settings: FeedbackSettings, hashes: KeyedHashes) -> None:
+    def __init__(
+        self, settings: FeedbackSettings, hashes: KeyedHashes, harmful_tags: Collection[str] = ("harmful",)
+    ) -> None:
+        """`harmful_tags`: of a vote that bears one, people are told at once."""
         self._settings = settings
+        self._harmful_tags = harmful_tags
         self._hashes = hashes
         self._imports = ImportStore(settings)
         self.rules = Rules(settings, Strangers(settings.pairing.identities, settings.pairing.makers))
@@ -120,6 +125,11 @@ class FeedbackCapture:
             raise FeedbackNotFound(feedback_id)
         return feedback
 
+    async def keep_history(self, session: AsyncSession, votes: Sequence[Feedback]) -> None:
+        """Note what votes say now, and have people told of those that say that an answer does harm."""
+        await rows.add_revisions(session, votes)
+        await tell_harm(session, votes, self._harmful_tags)
+
     async def _import(
         self, session: AsyncSession, caller: Caller, rater: Rater, body: PairBody | PairBatchBody
     ) -> Captured:
@@ -167,7 +177,7 @@ class FeedbackCapture:
         feedback = await rows.lock_feedback(session, caller.project_id, vote.natural_key)
         if not created:
             return await self._revise(session, feedback, vote, standing, now)
-        await rows.add_revision(session, feedback)
+        await self.keep_history(session, [feedback])
         derived = await derive_pairs(session, feedback, vote, self.rules, standing)
         return Captured(feedback_reply(feedback, derived), created=True)
 
@@ -184,14 +194,14 @@ class FeedbackCapture:
             return await self._as_it_is(session, feedback)
         await retire_pairs(session, feedback, SUPERSEDED, but_not=SUPERSEDED)
         _revise_row(feedback, vote, status_of(standing), now)
-        await rows.add_revision(session, feedback)
+        await self.keep_history(session, [feedback])
         derived = await derive_pairs(session, feedback, vote, self.rules, standing)
         return Captured(feedback_reply(feedback, derived), created=False)
 
     async def _annotate(self, session: AsyncSession, feedback: Feedback, body: dict[str, Any]) -> Captured:
         if body != feedback.body:
             feedback.body, feedback.revision, feedback.updated_at = body, feedback.revision + 1, time.time()
-            await rows.add_revision(session, feedback)
+            await self.keep_history(session, [feedback])
         return await self._as_it_is(session, feedback)
 
     async def _as_it_is(self, session: AsyncSession, feedback: Feedback) -> Captured:

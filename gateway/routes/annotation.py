@@ -112,7 +112,7 @@ def _claims(services: Services) -> Claims:
 
 
 def _submissions(services: Services) -> Submissions:
-    capture = FeedbackCapture(services.settings.feedback, services.secrets)
+    capture = FeedbackCapture(services.settings.feedback, services.secrets, services.settings.notify.harmful_tags)
     return Submissions(services.settings.annotation, capture, services.secrets)
 
 

@@ -8,7 +8,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.elements import ColumnElement
 
+from gateway.contracts import notice
 from gateway.storage.feedback_tables import Dataset, Feedback, PairRow, PromptSide
+from gateway.storage.notifications import note
 from gateway.storage.tables import Alias
 
 ROWS_AT_A_TIME = 1000
@@ -104,6 +106,8 @@ async def record_dataset(
     row = Dataset(id=dataset_id, alias=alias, location=location, card=card, created_at=now)
     session.add(row)
     await session.flush()
+    if (alarming := notice.alarm(alias, dataset_id, card.get("alarms", {}))) is not None:
+        await note(session, alarming)
     return row
 
 

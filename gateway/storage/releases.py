@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from gateway.contracts import notice
 from gateway.contracts.release import Release, release_name
 from gateway.storage.feedback_tables import Dataset
+from gateway.storage.notifications import note
 from gateway.storage.privacy_tables import Erasure
 from gateway.storage.tables import Alias, ReleaseRow
 
@@ -33,6 +35,9 @@ async def announce_release(session: AsyncSession, release: Release, location: st
     )
     session.add(row)
     await session.flush()
+    if state == "rejected":
+        gates = {gate.gate: gate.reason for gate in release.blocked_by}
+        await note(session, notice.gate_failed(release.alias, release.id, release.name, release.run_id, gates))
     return row
 
 

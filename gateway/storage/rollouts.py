@@ -8,10 +8,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.attributes import set_committed_value
 
-from gateway.contracts import ids
+from gateway.contracts import ids, notice
 from gateway.contracts.rollout import OPEN_STATES, RolloutKind, RolloutState, check_step
 from gateway.errors import Conflict
-from gateway.storage.tables import Rollout, RolloutStep
+from gateway.storage.notifications import note
+from gateway.storage.tables import ReleaseRow, Rollout, RolloutStep
 
 
 async def create_rollout(
@@ -43,6 +44,8 @@ async def create_rollout(
         updated_at=now,
     )
     await _insert(session, rollout)
+    if kind == "rollback":
+        await _tell(session, rollout, "begun", actor, reason)
     return rollout
 
 
@@ -76,6 +79,20 @@ async def transition(session: AsyncSession, rollout: Rollout, to: RolloutState, 
     )
     session.add(step)
     await session.flush()
+    if to in ("rolled_back", "stopped"):
+        done = "done" if to == "rolled_back" else "stopped"
+        await _tell(session, rollout, done if rollout.kind == "promote" else "failed", actor, reason)
+
+
+async def _tell(session: AsyncSession, rollout: Rollout, what: str, actor: str, reason: str) -> None:
+    """Have people told of a rollback; one that fails leaves what it was to replace."""
+    back_to, left = rollout.incumbent_id, rollout.candidate_id
+    if rollout.kind == "rollback" and what == "begun":
+        back_to, left = left, back_to
+    named = select(ReleaseRow.id, ReleaseRow.name).where(ReleaseRow.id.in_((back_to, left)))
+    names = {row[0]: row[1] for row in await session.execute(named)}
+    told = {"left": names.get(left, left), "back_to": names.get(back_to, back_to), "actor": actor, "reason": reason}
+    await note(session, notice.rollback(rollout.alias, rollout.id, what=what, **told))
 
 
 async def _compare_and_swap(session: AsyncSession, rollout: Rollout, before: str, values: dict[str, object]) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gateway.contracts import ids
+from gateway.contracts import ids, notice
 from gateway.contracts.training import RunState, TrainingOptions, TriggerKind
 from gateway.errors import Conflict
 from gateway.storage.feedback_tables import Run, RunEvent
+from gateway.storage.notifications import note
 
 MAX_ATTEMPTS = 5
 """A run whose aligner died this often is given up."""
@@ -78,6 +79,7 @@ async def claim_next_run(session: AsyncSession, holder: str, lease_seconds: floa
     for run in sorted((run for run in runs if run.alias not in busy), key=lambda run: run.state != "running"):
         if run.attempts >= MAX_ATTEMPTS:
             _end(run, "failed", now, f"given up after {run.attempts} attempts: {run.error or 'its aligner died'}")
+            await note(session, notice.run_failed(run.alias, run.id, run.error))
         elif run.cancel_requested:
             _end(run, "cancelled", now, None)
         else:
@@ -144,6 +146,8 @@ async def finish_run(
     run = await _held_run(session, run_id, holder)
     run.release_id = release_id
     _end(run, state, now, error)
+    if state == "failed":
+        await note(session, notice.run_failed(run.alias, run.id, error))
 
 
 async def request_cancel(session: AsyncSession, run: Run, now: float) -> None:

@@ -1,0 +1,53 @@
+"""Which votes a frozen data set stands for, read from its files: the only place where that is kept."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow.compute as pc
+from pyarrow.parquet import ParquetFile
+
+from gateway.datasets.freeze import HOLDOUT_FILE, ROWS_AT_A_TIME, TRAIN_FILE
+
+FILES = (("train", TRAIN_FILE), ("holdout", HOLDOUT_FILE))
+
+
+@dataclass
+class VotesIn:
+    """The votes of a data set."""
+
+    sides: dict[str, str] = field(default_factory=dict)
+    """By vote, `train` or `holdout`: train first, on each side the pair that was judged first. A vote whose pairs lie
+    on both sides is one that trained."""
+    pairs: Counter[tuple[str, str, str | None]] = field(default_factory=Counter)
+    """How many pairs there are by side, basis and source."""
+
+    def count(self, side: str) -> int:
+        """How many votes lie on a side."""
+        return sum(1 for one in self.sides.values() if one == side)
+
+
+def votes_in(folder: Path) -> VotesIn:
+    """Every vote of a data set whose files are there."""
+    found = VotesIn()
+    for side, name in FILES:
+        with ParquetFile(folder / name) as table:
+            for batch in table.iter_batches(ROWS_AT_A_TIME, columns=["basis", "source", "feedback_ids"]):
+                columns = batch.to_pydict()
+                found.pairs.update((side, *row) for row in zip(columns["basis"], columns["source"], strict=True))
+                for votes in columns["feedback_ids"]:
+                    for vote in votes:
+                        found.sides.setdefault(vote, side)
+    return found
+
+
+def pairs_of_vote(folder: Path, feedback_id: str) -> list[tuple[str, str]]:
+    """The pairs of a data set that a vote stands behind, each with its side."""
+    found: list[tuple[str, str]] = []
+    for side, name in FILES:
+        with ParquetFile(folder / name) as table:
+            for batch in table.iter_batches(ROWS_AT_A_TIME, columns=["id", "feedback_ids"]):
+                ids, votes = (batch.column(batch.schema.get_field_index(one)) for one in ("id", "feedback_ids"))
+                rows = pc.list_parent_indices(votes).filter(pc.equal(votes.flatten(), feedback_id))
+                found += [(ids[row].as_py(), side) for row in sorted(set(rows.to_pylist()))]
+    return found
