@@ -6,6 +6,7 @@ import pytest
 
 from gateway.contracts.rollout import NEXT_STATES, check_step, swap_pause_seconds
 from gateway.errors import Conflict
+from gateway.rollout.canary import Trial
 from gateway.rollout.plan import (
     Advance,
     BeginSwap,
@@ -181,8 +182,9 @@ def test_a_canary_gets_its_share_once_an_engine_holds_it() -> None:
     trial = RolloutFacts("one", "canary", "canary", canary_share=0.05)
     assert plan(replace(SETTLED, rollout=trial)) == [HoldAdapters("r1", frozenset({"one"}))]
     assert plan(replace(SETTLED, rollout=trial, replicas=(HOLDING_ONE,))) == [StartCanary("one", 0.05)]
-    running = replace(SETTLED, rollout=trial, replicas=(HOLDING_ONE,), canary_id="one")
-    assert plan(running) == []
+    begun = replace(trial, trial=Trial(0.05, began_at=90.0, asked_by_person=True, gates_green=True))
+    running = replace(SETTLED, rollout=begun, replicas=(HOLDING_ONE,), canary_id="one")
+    assert plan(running) == []  # at 100.0, of the step's 1800 s
 
 
 def test_an_engine_without_an_agent_is_left_alone() -> None:
