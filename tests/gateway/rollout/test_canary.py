@@ -156,7 +156,8 @@ async def test_a_promoted_release_whose_answers_turn_bad_is_rolled_back(tried: S
     assert (before.id, before.state, back.kind, back.state) == (rollout.id, "promoted", "rollback", "promoted")
     assert (back.actor, back.candidate_id) == ("canary", "rel_base")
     assert back.reason == f"{flaw}: 5 of 50 answers are {flaw} (10.0%); of the incumbent 0 of 50 (0.0%)"
-    assert back.evidence is not None and back.evidence == before.evidence
+    assert back.evidence is not None
+    assert back.evidence == before.evidence
     assert (await found(tried, ReleaseRow, "rel_a")).state == "rejected"
 
 
