@@ -9,6 +9,8 @@ WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+")
 GRAM = 4
 MIN_GRAMS = 40
 """Shorter answers, such as a list of yes and no, may repeat themselves."""
+READ_CHARACTERS = 4000
+"""At the end of a text: what loops, loops to its end."""
 LOOPING_SHARE = 0.5
 """Of all runs of four words, so many stood there before."""
 
@@ -29,8 +31,8 @@ def flaws_of(choices: Sequence[Mapping[str, Any]]) -> frozenset[str]:
 
 
 def loops(text: str) -> bool:
-    """Whether most of a text has been said in it before."""
-    words = WORD.findall(text)
+    """Whether most of the end of a text has been said there before."""
+    words = WORD.findall(text[-READ_CHARACTERS:])
     grams = [tuple(words[at : at + GRAM]) for at in range(len(words) - GRAM + 1)]
     return len(grams) >= MIN_GRAMS and 1 - len(set(grams)) / len(grams) >= LOOPING_SHARE
 

@@ -69,7 +69,7 @@ def _all_traffic(trial: Trial, rules: CanarySettings, told: str) -> Decision:
 
 def dwell_left(trial: Trial, rules: CanarySettings, now: float) -> tuple[float, int]:
     """Seconds and requests that the step still lasts."""
-    requests = min(rules.dwell_requests, COUNTED) - trial.requests
+    requests = rules.dwell_requests - trial.requests
     return max(0.0, trial.began_at + rules.dwell_seconds - now), max(0, requests)
 
 

@@ -1,6 +1,8 @@
 """Measures a candidate against its incumbent, from what is stored; and reads back what was measured."""
 
+import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,7 +27,7 @@ from gateway.storage import release_traffic
 from gateway.storage.audit import COMMAND_LINE
 from gateway.storage.tables import ReleaseRow, Replica, Rollout
 
-READ_ANSWERS = 300
+READ_ANSWERS = 200
 """Answers of a release that are read for flaws in one look."""
 PERSON = "key_"
 DAY_SECONDS = 86400.0
@@ -71,7 +73,7 @@ async def _traffic(
 ) -> Traffic:
     counts = await release_traffic.counts_by_status(session, release_id, span.since, span.until, COUNTED)
     choices = await release_traffic.newest_choices(session, release_id, span.since, span.until, READ_ANSWERS)
-    flaws = Counter(flaw for one in choices for flaw in flaws_of(one))
+    flaws = await asyncio.to_thread(_count_flaws, choices)  # the event loop has requests to serve
     middle, begin = span.until - rules.ttft_seconds / 2, span.until - rules.ttft_seconds
     halves: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
     if timed and span.since <= begin:  # a step that has not lasted so long says nothing of it yet
@@ -86,6 +88,10 @@ async def _traffic(
         truncated=flaws["truncated"],
         first_chunks=halves,
     )
+
+
+def _count_flaws(answers: Sequence[list[Any]]) -> Counter[str]:
+    return Counter(flaw for choices in answers for flaw in flaws_of(choices))
 
 
 async def _votes(session: AsyncSession, rollout: Rollout, rules: CanarySettings) -> list[Vote]:

@@ -2,11 +2,13 @@
 
 from typing import Annotated
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
 
 from gateway.sections.section import Section
 
 Ratio = Annotated[float, Field(gt=1)]
+UpTo200 = Annotated[int, Field(gt=0, le=200)]
+UpTo2000 = Annotated[int, Field(gt=0, le=2000)]
 StepShare = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -17,8 +19,8 @@ class CanarySettings(Section):
     """The candidate's share of the traffic, step by step; all of it follows the last."""
     dwell_seconds: NonNegativeFloat = 1800.0
     """Each step lasts at least this long."""
-    dwell_requests: NonNegativeInt = 200
-    """And at least until the candidate has answered so many requests in it; at most 2000 count."""
+    dwell_requests: Annotated[int, Field(ge=0, le=2000)] = 200
+    """And at least until the candidate has answered so many requests in it."""
     e_value: Ratio = 20.0
     """Evidence at which votes decide: who looks all the time errs at most once in so many canaries."""
     max_votes: PositiveInt = 2000
@@ -33,16 +35,16 @@ class CanarySettings(Section):
     """Rolled back where the share of failed requests is more than so many times the incumbent's."""
     error_points: NonNegativeFloat = 0.01
     """And exceeds it by more than this."""
-    error_min_requests: PositiveInt = 50
-    """And so many requests were counted."""
+    error_min_requests: UpTo2000 = 50
+    """And so many requests were counted, of the newest 2000."""
     error_min_count: PositiveInt = 5
     """And so many of them failed: a single failure is no rate."""
     answer_ratio: Ratio = 2.0
     """Rolled back where the share of empty, looping or truncated answers is more than so many times the incumbent's."""
     answer_points: NonNegativeFloat = 0.01
     """And exceeds it by more than this."""
-    answer_min_requests: PositiveInt = 50
-    """And so many answers of either release were looked at."""
+    answer_min_requests: UpTo200 = 50
+    """And so many answers of either release were looked at, of the newest 200."""
     answer_min_count: PositiveInt = 5
     """And so many of the candidate's were bad."""
     ttft_ratio: Ratio = 1.5

@@ -68,15 +68,16 @@ async def thumbs(
     session: AsyncSession, alias: str, release_id: str, since: float, until: float, limit: int, *, newest: bool
 ) -> Sequence[tuple[str, str, float]]:
     """Rater, leaning and time of the newest or the oldest ratings of a release in a span, by the alias' own project."""
+    # Looked up by its id for each rating: joined, SQLite would go through all that the release ever wrote instead.
+    wrote = select(Completion.release_id).where(Completion.id == CompletionVote.completion_id).scalar_subquery()
     order = Feedback.created_at.desc() if newest else Feedback.created_at
     statement = (
         select(Feedback.rater_hash, Feedback.leaning, Feedback.created_at)
         .join(Alias, (Alias.name == Feedback.alias) & (Alias.project_id == Feedback.project_id))
         .join(CompletionVote, CompletionVote.feedback_id == Feedback.id)
-        .join(Completion, Completion.id == CompletionVote.completion_id)
         .where(Feedback.alias == alias, Feedback.type == "rating", Feedback.status == "active")
         .where(Feedback.leaning.is_not(None), Feedback.created_at >= since, Feedback.created_at < until)
-        .where(Completion.release_id == release_id)
+        .where(wrote == release_id)
         .order_by(order)
         .limit(limit)
     )

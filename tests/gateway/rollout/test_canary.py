@@ -46,7 +46,14 @@ async def found(served: Served, table: type[Any], key: str) -> Any:
 
 
 async def answer(
-    served: Served, release: str, count: int, *, status: str = "finished", choices: Any = GOOD, at: float | None = None
+    served: Served,
+    release: str,
+    count: int,
+    *,
+    status: str = "finished",
+    choices: Any = GOOD,
+    at: float | None = None,
+    first_chunk_seconds: float = 0.1,
 ) -> list[str]:
     """Answers that were given just now; their ids."""
     now = time.time() if at is None else at
@@ -56,7 +63,7 @@ async def answer(
             Completion(
                 id=name, project_id="proj_1", key_id="key_1", alias=ALIAS, release_id=release, status=status,
                 messages=[], parameters={}, choices=choices, usage={}, end_user_hash=None, created_at=now,
-                first_chunk_seconds=0.1, total_seconds=0.2, call_metadata={},
+                first_chunk_seconds=first_chunk_seconds, total_seconds=0.2, call_metadata={},
             )
             for name in named
         )  # fmt: skip
@@ -187,6 +194,24 @@ async def test_an_engine_that_dies_twice_of_the_candidate_ends_the_canary(tried:
         await tried.step()
         await tried.step()
         assert await tried.state(rollout) == state
+
+
+async def test_first_tokens_that_come_late_for_five_minutes_end_the_canary_and_a_minute_does_not(
+    tried: Served,
+) -> None:
+    rollout = await begun(tried)
+    now = time.time()
+    for at in (now - 200, now - 10):
+        await answer(tried, "rel_base", 20, at=at)
+        await answer(tried, "rel_a", 20, at=at, first_chunk_seconds=0.16)
+    await tried.step()
+    assert await tried.state(rollout) == "canary"  # it began this moment
+    async with tried.database.write() as session:
+        (await session.get_one(Rollout, rollout.id)).step_began_at = now - 310
+    await tried.settle()
+    assert await tried.state(rollout) == "stopped"
+    last = (await steps(tried, rollout))[-1]
+    assert last.reason == "ttft: 95 % of first tokens within 0.16 s, with the incumbent 0.10 s"
 
 
 async def compare(served: Served, votes: Sequence[tuple[str, str]]) -> None:
