@@ -16,7 +16,7 @@ from gateway.errors import DatabaseUnavailable
 from gateway.rollout import plan as planning
 from gateway.rollout.snapshot import snapshot_of
 from gateway.rollout.triggers import start_due_runs
-from gateway.rollout.watch import give_back, look_at_candidates
+from gateway.rollout.watch import candidates, give_back, look_at
 from gateway.settings import Settings
 from gateway.storage import routing_state
 from gateway.storage.database import Database
@@ -64,6 +64,7 @@ class Reconciler:
         self._holder = holder
         self._renew_at = float("-inf")
         self._epoch: int | None = None
+        self._to_look_at: list[str] = []
         self._triggers_at = self._sweep_at = self._watch_at = float("-inf")
 
     async def run(self) -> None:
@@ -84,9 +85,7 @@ class Reconciler:
             self._renew_at = now + LEASE_SECONDS / 3
         if self._epoch is None:
             return
-        if now >= self._watch_at:
-            self._watch_at = now + self._settings.canary.look_seconds
-            await look_at_candidates(self._database, self._settings.canary, time.time(), self._check_lease)
+        await self._look_safely(now)
         if await self._may_rest(now):
             return
         async with self._database.read() as session:
@@ -100,6 +99,22 @@ class Reconciler:
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_SECONDS
             await self._sweep()
+
+    async def _look_safely(self, now: float) -> None:
+        """Look at one candidate whose turn it is: no step waits for more."""
+        rules = self._settings.canary
+        if not self._to_look_at and now >= self._watch_at:
+            self._watch_at = now + rules.look_seconds
+            self._to_look_at = await candidates(self._database, rules, time.time())
+        if not self._to_look_at:
+            return
+        rollout_id = self._to_look_at.pop()
+        try:
+            await look_at(self._database, rollout_id, rules, time.time(), self._check_lease)
+        except (DatabaseUnavailable, LeaseLost):
+            raise
+        except Exception:
+            log.exception("candidate_not_looked_at", rollout=rollout_id)
 
     async def _may_rest(self, now: float) -> bool:
         """Whether nothing has changed since the last look."""

@@ -11,7 +11,6 @@ from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.rollout import OPEN_STATES
-from gateway.errors import AlignwayError
 from gateway.rollout.canary import reason_to_roll_back
 from gateway.rollout.measuring import measure, trial_of
 from gateway.rollout.plan import CANARY
@@ -26,15 +25,22 @@ Fence = Callable[[AsyncSession], Awaitable[None]]
 log = structlog.get_logger(__name__)
 
 
-async def look_at_candidates(database: Database, rules: CanarySettings, now: float, fence: Fence) -> None:
-    """Measure every rollout whose candidate has traffic. `fence` raises if the caller was deposed."""
+async def candidates(database: Database, rules: CanarySettings, now: float) -> list[str]:
+    """The rollouts whose candidate has traffic and is to be looked at."""
     async with database.read() as session:
-        found = {row.id: await measure(session, row, rules, now) for row in await _watched(session, rules, now)}
-    for rollout_id, evidence in found.items():
-        try:
-            await _note(database, rollout_id, evidence, rules, now, fence)
-        except AlignwayError as error:
-            log.warning("candidate_not_rolled_back", rollout=rollout_id, error=error.message)
+        return [row.id for row in await _watched(session, rules, now)]
+
+
+async def look_at(database: Database, rollout_id: str, rules: CanarySettings, now: float, fence: Fence) -> None:
+    """Measure a rollout, write down what was found, and roll it back if it is promoted and does harm.
+
+    `fence` raises, before anything is written, if the caller was deposed.
+    """
+    async with database.read() as session:
+        found = await _watched(session, rules, now, one=rollout_id)
+        evidence = await measure(session, found[0], rules, now) if found else None
+    if evidence is not None:
+        await _note(database, rollout_id, evidence, rules, now, fence)
 
 
 async def _watched(session: AsyncSession, rules: CanarySettings, now: float, one: str | None = None) -> list[Rollout]:

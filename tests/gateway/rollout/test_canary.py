@@ -13,10 +13,11 @@ from gateway.settings import AlignerSettings, Settings
 from gateway.storage.audit import list_audit
 from gateway.storage.database import Database
 from gateway.storage.feedback_tables import Completion, Feedback, PairRow
+from gateway.storage.leases import LeaseLost
 from gateway.storage.privacy_tables import CompletionVote
 from gateway.storage.rollouts import list_rollouts, steps_of
 from gateway.storage.runs import list_runs
-from gateway.storage.tables import Alias, ReleaseRow, Replica, Rollout, RolloutStep
+from gateway.storage.tables import Alias, Lease, ReleaseRow, Replica, Rollout, RolloutStep
 from tests.gateway.rollout.served import ALIAS, REPLICA, Served
 
 QUICK = {"dwell_seconds": 0, "dwell_requests": 60, "look_seconds": 1e-6}
@@ -288,3 +289,29 @@ async def test_eight_raters_with_a_thumb_down_end_it_and_one_with_a_hundred_does
     await tried.settle()
     assert await tried.state(rollout) == "stopped"
     assert (await steps(tried, rollout))[-1].reason.startswith("down_votes: of 8 pairs of raters that differ")
+
+
+async def test_a_reconciler_that_was_deposed_rolls_nothing_back(tried: Served) -> None:
+    rollout = await tried.promote("rel_a")
+    await tried.settle()
+    await answer(tried, "rel_a", 50, status="failed")
+    async with tried.database.write() as session:
+        lease = await session.get_one(Lease, "reconciler")
+        lease.holder, lease.epoch = "gw_2", lease.epoch + 1
+    with pytest.raises(LeaseLost):
+        await tried.reconciler.step()
+    assert (await found(tried, Rollout, rollout.id)).evidence is None
+    assert await tried.serving() == "rel_a"
+
+
+async def test_a_candidate_that_cannot_be_measured_keeps_no_other_work_waiting(
+    tried: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def breaks(*_: Any) -> None:
+        raise ValueError("a broken record")
+
+    await begun(tried)
+    monkeypatch.setattr("gateway.rollout.watch.measure", breaks)
+    await tried.replica("assistant-2", desired_adapters=["rel_gone"])
+    await tried.step()
+    assert (await tried.row("assistant-2")).desired_adapters == ["rel_a"]

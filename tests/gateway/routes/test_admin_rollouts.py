@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gateway.rollout.watch import look_at_candidates
+from gateway.rollout.watch import look_at
 from gateway.sections.canary import CanarySettings
 from gateway.storage.audit import list_audit
 from gateway.storage.tables import Alias
@@ -31,7 +31,7 @@ async def served(api: Api) -> Served:
 async def test_a_rollout_is_shown_with_its_step_share_dwell_evidence_and_e_value(api: Api, served: Served) -> None:
     rollout = await begun(served)
     await answer(served, "rel_a", 30)
-    await look_at_candidates(served.database, CanarySettings(), time.time() + 0.01, unfenced)
+    await look_at(served.database, rollout.id, CanarySettings(), time.time() + 0.01, unfenced)
     status, shown = await api.call("GET", f"/rollouts/{rollout.id}")
     assert (status, shown["state"], shown["step"], shown["share"]) == (200, "canary", 0, 0.05)
     canary: dict[str, Any] = shown["canary"]
