@@ -1,5 +1,6 @@
 """How a canary goes on, given what was measured: a pure decision."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,6 +11,8 @@ from gateway.sections.canary import CanarySettings
 COUNTED = 2000
 """At most so many of the newest requests and ratings are counted: a look costs the same however busy a release is."""
 
+STALE_SECONDS, STALE_LOOKS = 60.0, 5.0
+"""Evidence older than this, and than so many looks, lets no candidate go on."""
 NO_VOTES = VoteCount()
 
 
@@ -24,6 +27,7 @@ class Trial:
     gates_green: bool
     requests: int = 0
     """Answered by the candidate in this step."""
+    measured_at: float = -math.inf
     votes: VoteCount = NO_VOTES
     signals: tuple[Signal, ...] = ()
 
@@ -51,6 +55,8 @@ def decide(trial: Trial, rules: CanarySettings, now: float) -> Decision:
     seconds, requests = dwell_left(trial, rules, now)
     if seconds or requests:
         return Decision("wait", f"this step lasts {seconds:.0f} s and {requests} requests more")
+    if now - trial.measured_at > max(STALE_SECONDS, STALE_LOOKS * rules.look_seconds):
+        return Decision("wait", "the candidate was not measured lately; the gateway's log says why")
     following = next((share for share in rules.steps if share > trial.share), None)
     if following is not None:
         return Decision("raise", f"nothing bad at {trial.share:.0%}; {told}", following)

@@ -1,6 +1,7 @@
 """Measures a candidate against its incumbent, from what is stored; and reads back what was measured."""
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -133,6 +134,7 @@ def trial_of(rollout: Rollout, candidate: ReleaseRow | None) -> Trial | None:
         asked_by_person=rollout.actor == COMMAND_LINE or rollout.actor.startswith(PERSON),
         gates_green=bool(gates) and all(gate["verdict"] == "pass" for gate in gates),
         requests=evidence["candidate"]["requests"] if evidence else 0,
+        measured_at=evidence.get("measured_at", -math.inf),
         votes=VoteCount(**evidence["votes"]) if evidence else VoteCount(),
         signals=tuple(Signal(**signal) for signal in evidence["signals"]) if evidence else (),
     )

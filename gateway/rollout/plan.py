@@ -197,6 +197,8 @@ def _advance_rollout(snapshot: Snapshot, rules: CanarySettings) -> Iterator[Acti
         yield Advance("canary", "no other rollout is under way")
     elif rollout.state == "canary" and rollout.strategy == "immediate":
         yield Advance("promoting", "promotion was asked for at once")
+    elif rollout.state == "canary" and not _may_be_tried(snapshot, rollout.candidate_id):
+        yield EndCanary("no engine can hold the candidate beside what it serves", rejected=False)
     elif rollout.state == "canary" and (snapshot.canary_id is None or rollout.trial is None):
         if _is_held(snapshot, rollout.candidate_id):
             yield StartCanary(rollout.candidate_id, rollout.canary_share)
@@ -222,6 +224,17 @@ def _step_of(trial: Trial, rules: CanarySettings, now: float) -> Iterator[Action
         yield Advance("promoting", decision.reason, CANARY)
     elif decision.action in ("stop", "reject"):
         yield EndCanary(decision.reason, decision.action == "reject")
+
+
+def _may_be_tried(snapshot: Snapshot, release_id: str) -> bool:
+    """Whether a replica holds the candidate or could beside its weights. One that is down or at work may yet."""
+    return any(
+        not replica.ready
+        or replica.swap_state is not None
+        or replica.weights_id == release_id
+        or fits_as_adapter(snapshot.releases[release_id], replica)
+        for replica in snapshot.replicas
+    )
 
 
 def _able(snapshot: Snapshot, release_id: str) -> list[ReplicaFacts]:

@@ -11,7 +11,7 @@ from gateway.sections.canary import CanarySettings
 
 RULES = CanarySettings()
 UNATTENDED = CanarySettings(unattended=True)
-FIRST = Trial(share=0.05, began_at=1000.0, asked_by_person=True, gates_green=True, requests=200)
+FIRST = Trial(0.05, began_at=1000.0, asked_by_person=True, gates_green=True, requests=200, measured_at=2795.0)
 LAST = replace(FIRST, share=0.25)
 OVER = 2800.0
 """When a step that began at 1000 has lasted its 1800 seconds."""
@@ -30,6 +30,13 @@ def test_a_step_is_taken_when_both_its_time_and_its_requests_are_over() -> None:
         "wait", "this step lasts 0 s and 50 requests more"
     )
     assert action(LAST) == ("promote", None)
+
+
+def test_nobody_goes_on_by_old_evidence() -> None:
+    assert action(FIRST, now=2855.0) == ("raise", 0.25)  # 60 seconds old
+    assert decide(FIRST, RULES, 2855.1).reason.startswith("the candidate was not measured lately")
+    assert action(FIRST, CanarySettings(look_seconds=20), now=2895.0) == ("raise", 0.25)  # five looks
+    assert action(FIRST, CanarySettings(look_seconds=20), now=2895.1) == ("wait", None)
 
 
 def test_a_first_share_of_ones_own_goes_on_with_the_next_greater_step() -> None:

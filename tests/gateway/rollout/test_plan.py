@@ -11,6 +11,7 @@ from gateway.rollout.plan import (
     Advance,
     BeginSwap,
     CallOffSwap,
+    EndCanary,
     HoldAdapters,
     ReleaseFacts,
     ReplicaFacts,
@@ -96,6 +97,15 @@ def test_no_exchange_begins_while_another_replica_is_not_ready() -> None:
     assert plan(snapshot) == []
     without_agent = replace(down, managed=False)
     assert plan(replace(snapshot, replicas=(HOLDING_ONE, without_agent))) == [BeginSwap("r1", "one")]
+
+
+def test_a_canary_that_no_engine_can_hold_beside_its_weights_is_ended() -> None:
+    trial = RolloutFacts("two", "canary", "canary", canary_share=0.05)
+    merged = replace(R1, weights_id="one", desired_weights_id="one")
+    snapshot = replace(SETTLED, serving_id="one", rollout=trial, replicas=(merged,))
+    assert plan(snapshot) == [EndCanary("no engine can hold the candidate beside what it serves", rejected=False)]
+    down = replace(merged, ready=False)
+    assert plan(replace(snapshot, replicas=(down,))) == []  # what it comes up with is not known
 
 
 def test_an_engine_without_an_agent_does_not_keep_a_promotion_open() -> None:

@@ -74,6 +74,13 @@ class Rollouts(RuleBasedStateMachine):
         self.incumbent = self.serving
         self.rollout = RolloutFacts(release, "waiting", strategy, 0.05 if strategy == "canary" else 0.0)
 
+    @precondition(lambda self: self.snapshot.rollout is None)
+    @rule(release=st.sampled_from(sorted(RELEASES)))
+    def try_out(self, release: str) -> None:
+        """A canary that comes as far as its first share, if an engine can hold it."""
+        self.promote(release, "canary")
+        self.go_on(4)
+
     @precondition(lambda self: self.snapshot.rollout is not None)
     @rule()
     def roll_back(self) -> None:
@@ -89,17 +96,19 @@ class Rollouts(RuleBasedStateMachine):
 
     @precondition(lambda self: self.snapshot.rollout is not None and self.rollout.trial is not None)
     @rule(
-        requests=st.sampled_from([0, 199, 200]),
+        seconds=st.sampled_from([1.0, 1800.0]),
+        requests=st.sampled_from([199, 200]),
         bad=st.sampled_from([False, False, True]),
         votes=st.sampled_from(
             [VoteCount(), VoteCount(8, 8, 28.4, "better"), VoteCount(8, 0, 28.4, "worse"), VoteCount(2000, 1000, 1.0)]
         ),
     )
-    def measure(self, requests: int, bad: bool, votes: VoteCount) -> None:
+    def measure(self, seconds: float, requests: int, bad: bool, votes: VoteCount) -> None:
         assert self.rollout is not None
         assert self.rollout.trial is not None
-        trial = replace(self.rollout.trial, requests=requests, votes=votes, signals=(BAD,) if bad else ())
-        self.rollout = replace(self.rollout, trial=trial)
+        self.now += seconds
+        found = replace(self.rollout.trial, measured_at=self.now, requests=requests, votes=votes)
+        self.rollout = replace(self.rollout, trial=replace(found, signals=(BAD,) if bad else ()))
 
     @rule(seconds=st.sampled_from([1.0, 40.0, 1800.0]))
     def wait(self, seconds: float) -> None:
@@ -133,6 +142,12 @@ class Rollouts(RuleBasedStateMachine):
         """Carry the plan out, in one transaction: where it is killed before the end, it has not looked at all."""
         for action in plan(self.snapshot):
             self.apply(action)
+
+    @rule(looks=st.integers(1, 6))
+    def go_on(self, looks: int) -> None:
+        """Everybody does their work for a while."""
+        for _ in range(looks):
+            self.reconcile_once()
 
     def apply(self, action: Action) -> None:
         match action:
@@ -231,7 +246,7 @@ class Rollouts(RuleBasedStateMachine):
         for _ in range(60):
             self.now += 2000.0
             if self.rollout is not None and self.rollout.trial is not None:
-                trial = replace(self.rollout.trial, requests=200, votes=VoteCount(), signals=())
+                trial = replace(self.rollout.trial, measured_at=self.now, requests=200, votes=VoteCount(), signals=())
                 self.rollout = replace(self.rollout, trial=trial)
             self.reconcile_once()
         assert self.snapshot.rollout is None
