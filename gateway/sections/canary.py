@@ -15,7 +15,7 @@ StepShare = Annotated[float, Field(gt=0, lt=1)]
 class CanarySettings(Section):
     """The steps of `strategy = canary`, and the signals on which a release is rolled back without being asked."""
 
-    steps: tuple[StepShare, ...] = Field(default=(0.05, 0.25), min_length=1)
+    steps: tuple[StepShare, ...] = (0.05, 0.25)
     """The candidate's share of the traffic, step by step; all of it follows the last."""
     dwell_seconds: NonNegativeFloat = 1800.0
     """Each step lasts at least this long."""
@@ -48,7 +48,7 @@ class CanarySettings(Section):
     answer_min_count: PositiveInt = 5
     """And so many of the candidate's were bad."""
     ttft_ratio: Ratio = 1.5
-    """Rolled back where the 95th percentile of the time to the first token is more than so many times as long."""
+    """Rolled back where the 95th percentile of the time to the first token is above so many times the incumbent's."""
     ttft_seconds: PositiveFloat = 300.0
     """In both halves of a span this long."""
     ttft_min_difference: NonNegativeFloat = 0.05
@@ -62,6 +62,6 @@ class CanarySettings(Section):
     @field_validator("steps")
     @classmethod
     def _grow(cls, steps: tuple[float, ...]) -> tuple[float, ...]:
-        if list(steps) != sorted(set(steps)):
-            raise ValueError("canary.steps must grow from step to step")
+        if not steps or list(steps) != sorted(set(steps)):
+            raise ValueError("canary.steps needs one step or more, each greater than the one before")
         return steps
