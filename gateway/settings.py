@@ -9,6 +9,7 @@ from urllib.parse import quote
 from pydantic import Field, model_validator
 
 from gateway.sections.annotation import AnnotationSettings, ComparisonSettings, JudgeSettings
+from gateway.sections.canary import CanarySettings
 from gateway.sections.datasets import DatasetSettings
 from gateway.sections.files import FileSettings
 from gateway.sections.learning import AlignerSettings, FeedbackSettings, IgnoredText
@@ -33,6 +34,7 @@ __all__ = [
     "DEFAULT_MODEL",
     "AlignerSettings",
     "AnnotationSettings",
+    "CanarySettings",
     "ComparisonSettings",
     "DatabaseSettings",
     "DatasetSettings",
@@ -105,6 +107,7 @@ class Settings(Section):
     pool: PoolSettings = PoolSettings()
     swap: SwapSettings = SwapSettings()
     releases: ReleaseSettings = ReleaseSettings()
+    canary: CanarySettings = CanarySettings()
     limits: LimitSettings = LimitSettings()
     users: UserSettings = UserSettings()
     feedback: FeedbackSettings = FeedbackSettings()

@@ -14,16 +14,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.commands import release_upkeep
 from gateway.commands.options import ConfigOption, DataDirOption, JsonOption, console, copied, print_json
+from gateway.commands.rollout_table import print_rollout
 from gateway.commands.workplace import with_database
 from gateway.errors import AlignwayError, InvalidRequest, NotFound
 from gateway.rollout.disk import require_room
-from gateway.rollout.promotion import Promotion, Strategy, promote, roll_back
-from gateway.routes.views import release_view, rollout_view
+from gateway.rollout.promotion import Promotion, Strategy, promote, resume_training, roll_back
+from gateway.routes.views import canary_view, release_view, rollout_view
 from gateway.settings import Settings
 from gateway.storage.audit import COMMAND_LINE
 from gateway.storage.database import Database
 from gateway.storage.releases import find_release, list_releases
-from gateway.storage.tables import Alias, Rollout
+from gateway.storage.rollouts import list_rollouts, steps_of
+from gateway.storage.tables import Alias, ReleaseRow, Rollout
 
 app = typer.Typer(help="Releases: list and show them, promote one, roll back.", no_args_is_help=True)
 app.command("add")(release_upkeep.add)
@@ -101,7 +103,9 @@ def show(
 def promote_(
     release: str,
     alias: AliasOption = None,
-    strategy: Annotated[str, typer.Option(help="immediate, or canary: a share of the traffic first.")] = "immediate",
+    strategy: Annotated[
+        str, typer.Option(help="immediate, or canary: 5 %, then 25 % of the traffic first.")
+    ] = "immediate",
     expected_current: Annotated[str | None, typer.Option(help="Refuse if anything else serves by now.")] = None,
     reason: ReasonOption = "",
     wait: Annotated[bool, typer.Option(help="Follow the rollout to its end.")] = True,
@@ -114,8 +118,9 @@ def promote_(
         raise InvalidRequest("--strategy is immediate or canary.", param="strategy")
     chosen: Strategy = "canary" if strategy == "canary" else "immediate"
 
-    async def begin(session: AsyncSession, name: str) -> Rollout:
-        asked = Promotion(name, release, chosen, COMMAND_LINE, reason, expected_current)
+    async def begin(session: AsyncSession, name: str, settings: Settings) -> Rollout:
+        first_share = settings.canary.steps[0]
+        asked = Promotion(name, release, chosen, COMMAND_LINE, reason, expected_current, first_share)
         return await promote(session, asked, time.time())
 
     _begin_and_follow(begin, alias, release, config, data_dir, wait and chosen == "immediate", as_json, True)
@@ -133,14 +138,50 @@ def rollback(
 ) -> None:
     """Serve again what was served before."""
 
-    async def begin(session: AsyncSession, name: str) -> Rollout:
+    async def begin(session: AsyncSession, name: str, _: Settings) -> Rollout:
         return await roll_back(session, name, to, COMMAND_LINE, reason)
 
     _begin_and_follow(begin, alias, to, config, data_dir, wait, as_json)
 
 
+@app.command("rollout")
+def rollout_(
+    alias: AliasOption = None, config: ConfigOption = None, data_dir: DataDirOption = None, as_json: JsonOption = False
+) -> None:
+    """Show the newest rollout: how far its canary is, what it waits for, and the evidence."""
+
+    async def work(database: Database, settings: Settings) -> dict[str, Any]:
+        async with database.read() as session:
+            name = alias or await _alias_of(session, None)
+            newest = await list_rollouts(session, name, limit=1)
+            if not newest:
+                raise NotFound(f"There was no rollout of `{name}` yet; `alignway releases promote` begins one.")
+            candidate = await session.get(ReleaseRow, newest[0].candidate_id)
+            canary = canary_view(newest[0], candidate, settings.canary, time.time())
+            return rollout_view(newest[0], await steps_of(session, newest[0].id)) | {"canary": canary}
+
+    found = with_database(config, data_dir, work)
+    if as_json:
+        print_json(found)
+    else:
+        print_rollout(found)
+
+
+@app.command("resume-training")
+def resume_training_(alias: AliasOption = None, config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
+    """Let training begin by itself again, after a release was rolled back by itself."""
+
+    async def work(database: Database, _: Settings) -> str:
+        async with database.write() as session:
+            name = alias or await _alias_of(session, None)
+            return (await resume_training(session, name, COMMAND_LINE)).name
+
+    name = with_database(config, data_dir, work)
+    console.print(f"{name}: training begins by itself again, as [aligner] says.", markup=False)
+
+
 def _begin_and_follow(
-    begin: Callable[[AsyncSession, str], Awaitable[Rollout]],
+    begin: Callable[[AsyncSession, str, Settings], Awaitable[Rollout]],
     alias: str | None,
     release: str | None,
     config: Path | None,
@@ -153,7 +194,7 @@ def _begin_and_follow(
         if needs_room:
             require_room(settings.store_path, settings.releases.min_free_disk_mib)
         async with database.write() as session:
-            rollout = await begin(session, alias or await _alias_of(session, release))
+            rollout = await begin(session, alias or await _alias_of(session, release), settings)
         return await _follow(database, rollout.id, quiet=as_json) if wait else rollout_view(rollout)
 
     ended = with_database(config, data_dir, work)
@@ -161,6 +202,8 @@ def _begin_and_follow(
         print_json(ended)
     else:
         console.print(f"{ended['alias']}: rollout {ended['id']} is {ended['state']}. {ended['detail']}")
+        if ended["strategy"] == "canary" and ended["state"] not in ENDED:
+            console.print("It goes on by itself; look with `alignway releases rollout`.")
     if wait and ended["state"] not in ENDED:
         raise AlignwayError(
             "The rollout has not ended yet. Is a gateway running? It goes on by itself; follow it with GET "

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from gateway.contracts.rollout import RolloutState
+from gateway.rollout.canary import Trial, decide
+from gateway.sections.canary import CanarySettings
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class RolloutFacts:
     state: RolloutState
     strategy: str
     canary_share: float = 0.0
+    trial: Trial | None = None
+    """How the canary goes; None before the candidate got its first share."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ class Advance:
 
     to: RolloutState
     reason: str
+    actor: str = "reconciler"
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,23 @@ class StartCanary:
 
     release_id: str
     share: float
+
+
+@dataclass(frozen=True)
+class RaiseShare:
+    """Give the candidate on trial a greater share of traffic."""
+
+    share: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class EndCanary:
+    """The incumbent stays."""
+
+    reason: str
+    rejected: bool
+    """Whether the candidate did worse; else it was only not found to be better."""
 
 
 @dataclass(frozen=True)
@@ -124,12 +146,16 @@ class CallOffSwap:
     replica_id: str
 
 
-Action = Advance | Serve | StartCanary | HoldAdapters | StartOn | BeginSwap | CallOffSwap
+CANARY = "canary"
+"""Who takes the steps of a canary."""
+DEFAULTS = CanarySettings()
+
+Action = Advance | Serve | StartCanary | RaiseShare | EndCanary | HoldAdapters | StartOn | BeginSwap | CallOffSwap
 
 
-def plan(snapshot: Snapshot) -> list[Action]:
+def plan(snapshot: Snapshot, rules: CanarySettings = DEFAULTS) -> list[Action]:
     """The changes to make now, in order. Empty: everything is as it should be, or is on its way."""
-    actions: list[Action] = list(_advance_rollout(snapshot))
+    actions: list[Action] = list(_advance_rollout(snapshot, rules))
     if actions:
         return actions  # they change what the replicas should hold: look again first
     swapping = False
@@ -163,7 +189,7 @@ def final_weights(release: ReleaseFacts, swap: str) -> str:
     return release.base_release_id or release.id if swap == "adapter" else release.id
 
 
-def _advance_rollout(snapshot: Snapshot) -> Iterator[Action]:
+def _advance_rollout(snapshot: Snapshot, rules: CanarySettings) -> Iterator[Action]:
     rollout = snapshot.rollout
     if rollout is None:
         return
@@ -171,8 +197,13 @@ def _advance_rollout(snapshot: Snapshot) -> Iterator[Action]:
         yield Advance("canary", "no other rollout is under way")
     elif rollout.state == "canary" and rollout.strategy == "immediate":
         yield Advance("promoting", "promotion was asked for at once")
-    elif rollout.state == "canary" and snapshot.canary_id is None and _is_held(snapshot, rollout.candidate_id):
-        yield StartCanary(rollout.candidate_id, rollout.canary_share)
+    elif rollout.state == "canary" and not _may_be_tried(snapshot, rollout.candidate_id):
+        yield EndCanary("no engine can hold the candidate beside what it serves", rejected=False)
+    elif rollout.state == "canary" and (snapshot.canary_id is None or rollout.trial is None):
+        if _is_held(snapshot, rollout.candidate_id):
+            yield StartCanary(rollout.candidate_id, rollout.canary_share)
+    elif rollout.state == "canary" and rollout.trial is not None:
+        yield from _step_of(rollout.trial, rules, snapshot.now)
     elif rollout.state == "promoting":
         if snapshot.serving_id != rollout.candidate_id:
             if _is_held(snapshot, rollout.candidate_id):
@@ -183,6 +214,27 @@ def _advance_rollout(snapshot: Snapshot) -> Iterator[Action]:
             _is_final(snapshot, replica, rollout.candidate_id) for replica in _able(snapshot, rollout.candidate_id)
         ):
             yield Advance("promoted", "every replica holds the candidate")
+
+
+def _step_of(trial: Trial, rules: CanarySettings, now: float) -> Iterator[Action]:
+    decision = decide(trial, rules, now)
+    if decision.action == "raise" and decision.share is not None:
+        yield RaiseShare(decision.share, decision.reason)
+    elif decision.action == "promote":
+        yield Advance("promoting", decision.reason, CANARY)
+    elif decision.action in ("stop", "reject"):
+        yield EndCanary(decision.reason, decision.action == "reject")
+
+
+def _may_be_tried(snapshot: Snapshot, release_id: str) -> bool:
+    """Whether a replica holds the candidate or could beside its weights. One that is down or at work may yet."""
+    return any(
+        not replica.ready
+        or replica.swap_state is not None
+        or replica.weights_id == release_id
+        or fits_as_adapter(snapshot.releases[release_id], replica)
+        for replica in snapshot.replicas
+    )
 
 
 def _able(snapshot: Snapshot, release_id: str) -> list[ReplicaFacts]:

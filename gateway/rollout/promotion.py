@@ -88,15 +88,34 @@ async def _open_promotion(session: AsyncSession, alias: Alias, asked: Promotion,
     )
 
 
-async def roll_back(session: AsyncSession, alias_name: str, release: str | None, actor: str, reason: str) -> Rollout:
+async def roll_back(
+    session: AsyncSession,
+    alias_name: str,
+    release: str | None,
+    actor: str,
+    reason: str,
+    evidence: dict[str, Any] | None = None,
+) -> Rollout:
     """Give the alias back to what it served before, or to the release named. Ends a promotion that is under way.
 
-    Asked again while a rollback is under way, it returns that one.
+    Asked again while a rollback is under way, it returns that one. `evidence` is kept with a rollout that is opened.
     """
     alias = await find_trainable(session, alias_name, locked=True)
-    rollout = await _open_rollback(session, alias, release, actor, reason)
+    rollout = await _open_rollback(session, alias, release, actor, reason, evidence)
     await _note(session, "alias.rolled_back", actor, rollout, {"serving": alias.serving_release_id}, {})
     return rollout
+
+
+async def resume_training(session: AsyncSession, alias_name: str, actor: str) -> Alias:
+    """Let training of an alias begin by itself again; a person has looked at why its release was rolled back."""
+    alias = await find_trainable(session, alias_name, locked=True)
+    paused, alias.auto_training_paused_reason = alias.auto_training_paused_reason, None
+    if paused is not None:
+        before, after = {"paused": paused}, {"paused": None}
+        await write_audit(
+            session, actor=actor, action="alias.training_resumed", subject=alias.name, before=before, after=after
+        )
+    return alias
 
 
 async def _note(
@@ -108,7 +127,14 @@ async def _note(
     await write_audit(session, actor=actor, action=action, subject=rollout.alias, before=before, after=after)
 
 
-async def _open_rollback(session: AsyncSession, alias: Alias, release: str | None, actor: str, reason: str) -> Rollout:
+async def _open_rollback(
+    session: AsyncSession,
+    alias: Alias,
+    release: str | None,
+    actor: str,
+    reason: str,
+    evidence: dict[str, Any] | None,
+) -> Rollout:
     target = None if release is None else await _find_release(session, alias, release)
     current = await open_rollout(session, alias.name)
     if current is not None:
@@ -126,6 +152,7 @@ async def _open_rollback(session: AsyncSession, alias: Alias, release: str | Non
         canary_share=0.0,
         actor=actor,
         reason=reason,
+        evidence=evidence,
     )
     for state in ("canary", "promoting"):
         await transition(session, rollout, state, actor, reason or "rollback")

@@ -16,12 +16,13 @@ from gateway.errors import DatabaseUnavailable
 from gateway.rollout import plan as planning
 from gateway.rollout.snapshot import snapshot_of
 from gateway.rollout.triggers import start_due_runs
+from gateway.rollout.watch import candidates, give_back, look_at
 from gateway.settings import Settings
 from gateway.storage import routing_state
 from gateway.storage.database import Database
 from gateway.storage.glance import Rows
 from gateway.storage.leases import LeaseLost, check_lease, release_lease, take_lease
-from gateway.storage.rollouts import open_rollout, transition
+from gateway.storage.rollouts import begin_step, open_rollout, raise_share, transition
 from gateway.storage.tables import Alias, Replica, Rollout
 
 LEASE = "reconciler"
@@ -63,7 +64,8 @@ class Reconciler:
         self._holder = holder
         self._renew_at = float("-inf")
         self._epoch: int | None = None
-        self._triggers_at = self._sweep_at = float("-inf")
+        self._to_look_at: list[str] = []
+        self._triggers_at = self._sweep_at = self._watch_at = float("-inf")
 
     async def run(self) -> None:
         """Reconcile until cancelled."""
@@ -83,6 +85,7 @@ class Reconciler:
             self._renew_at = now + LEASE_SECONDS / 3
         if self._epoch is None:
             return
+        await self._look_safely(now)
         if await self._may_rest(now):
             return
         async with self._database.read() as session:
@@ -96,6 +99,22 @@ class Reconciler:
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_SECONDS
             await self._sweep()
+
+    async def _look_safely(self, now: float) -> None:
+        """Look at one candidate whose turn it is: no step waits for more."""
+        rules = self._settings.canary
+        if not self._to_look_at and now >= self._watch_at:
+            self._watch_at = now + rules.look_seconds
+            self._to_look_at = await candidates(self._database, rules, time.time())
+        if not self._to_look_at:
+            return
+        rollout_id = self._to_look_at.pop()
+        try:
+            await look_at(self._database, rollout_id, rules, time.time(), self._check_lease)
+        except (DatabaseUnavailable, LeaseLost):
+            raise
+        except Exception:
+            log.exception("candidate_not_looked_at", rollout=rollout_id)
 
     async def _may_rest(self, now: float) -> bool:
         """Whether nothing has changed since the last look."""
@@ -154,37 +173,53 @@ class Reconciler:
             snapshot = await snapshot_of(session, alias, time.time())
             if snapshot.rollout is not None:
                 self._at_rest = False  # something is under way: look again at once
-            if not planning.plan(snapshot):
+            if not planning.plan(snapshot, self._settings.canary):
                 return
         self._at_rest = False
         async with self._database.write() as session:
             await routing_state.lock_pool(session, alias)
             await self._check_lease(session)
-            for action in planning.plan(await snapshot_of(session, alias, time.time())):
+            snapshot = await snapshot_of(session, alias, time.time())
+            for action in planning.plan(snapshot, self._settings.canary):
                 log.info("reconciler_action", alias=alias, action=action)
                 await self._apply(session, alias, action)
 
     async def _apply(self, session: AsyncSession, alias: str, action: planning.Action) -> None:
         match action:
-            case planning.Advance(to, reason):
-                await self._advance(session, alias, to, reason)
+            case planning.Advance(to, reason, actor):
+                await self._advance(session, alias, to, reason, actor)
             case planning.Serve(release_id):
                 await routing_state.set_serving(session, alias, release_id)
-            case planning.StartCanary(release_id, share):
-                row = await session.get_one(Alias, alias)
-                row.canary_release_id, row.canary_share = release_id, share
-                await routing_state.bump_epoch(session)
+            case planning.StartCanary() | planning.RaiseShare() | planning.EndCanary():
+                await self._apply_to_canary(session, alias, action)
             case _:
                 await self._apply_to_replica(session, action)
 
-    async def _advance(self, session: AsyncSession, alias: str, to: RolloutState, reason: str) -> None:
+    async def _apply_to_canary(
+        self, session: AsyncSession, alias: str, action: planning.StartCanary | planning.RaiseShare | planning.EndCanary
+    ) -> None:
+        rollout = await open_rollout(session, alias)
+        if rollout is None:
+            return
+        match action:
+            case planning.EndCanary(reason, rejected):
+                await give_back(session, rollout, reason, rejected=rejected)
+                return
+            case planning.RaiseShare(share, reason):
+                await raise_share(session, rollout, share, planning.CANARY, reason)
+        await begin_step(session, rollout, time.time())
+        await routing_state.set_canary(session, alias, rollout.candidate_id, rollout.canary_share)
+
+    async def _advance(self, session: AsyncSession, alias: str, to: RolloutState, reason: str, actor: str) -> None:
         rollout = await open_rollout(session, alias)
         if rollout is None:
             return
         if to == "rolled_back":
             await routing_state.reject_candidate(session, alias, rollout.candidate_id, ACTOR, reason)
         else:
-            await transition(session, rollout, to, ACTOR, reason)
+            await transition(session, rollout, to, actor, reason)
+            if rollout.kind == "promote" and to in ("promoting", "promoted"):
+                await begin_step(session, rollout, time.time())
 
     async def _apply_to_replica(
         self,

@@ -7,6 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.rollout import RolloutState
+from gateway.rollout.measuring import trial_of
 from gateway.rollout.plan import ReleaseFacts, ReplicaFacts, RolloutFacts, Snapshot
 from gateway.storage.rollouts import open_rollout
 from gateway.storage.tables import Alias, ReleaseRow, Replica, Rollout
@@ -26,7 +27,7 @@ async def snapshot_of(session: AsyncSession, alias_name: str, now: float) -> Sna
         replicas=tuple(_replica(replica) for replica in replicas),
         releases={row.id: release_facts(row) for row in releases},
         now=now,
-        rollout=_rollout(rollout),
+        rollout=_rollout(rollout, releases),
     )
 
 
@@ -37,11 +38,13 @@ def _release_ids(alias: Alias, rollout: Rollout | None) -> Sequence[str]:
     return [name for name in ids if name]
 
 
-def _rollout(rollout: Rollout | None) -> RolloutFacts | None:
+def _rollout(rollout: Rollout | None, releases: Sequence[ReleaseRow]) -> RolloutFacts | None:
     if rollout is None:
         return None
     state = cast(RolloutState, rollout.state)
-    return RolloutFacts(rollout.candidate_id, state, rollout.strategy, rollout.canary_share)
+    candidate = next((row for row in releases if row.id == rollout.candidate_id), None)
+    trial = trial_of(rollout, candidate)
+    return RolloutFacts(rollout.candidate_id, state, rollout.strategy, rollout.canary_share, trial)
 
 
 def release_facts(row: ReleaseRow) -> ReleaseFacts:

@@ -24,7 +24,7 @@ NEW_SHARE = 0.2
 """An automatic run wants this share of the pairs to be new, or `STALE_SECONDS` to have passed."""
 STALE_SECONDS = 7 * 86400.0
 
-_TRAINABLE = select(Alias.name).where(Alias.task == "chat")
+_TRAINABLE = select(Alias.name).where(Alias.task == "chat", Alias.auto_training_paused_reason.is_(None))
 
 log = structlog.get_logger(__name__)
 

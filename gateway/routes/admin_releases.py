@@ -12,13 +12,13 @@ from gateway.access.authenticate import require
 from gateway.access.caller import Caller
 from gateway.errors import NotFound
 from gateway.rollout.disk import require_room
-from gateway.rollout.promotion import Promotion, Strategy, find_alias, promote, roll_back
+from gateway.rollout.promotion import Promotion, Strategy, find_alias, promote, resume_training, roll_back
 from gateway.routes.body import read_model
 from gateway.routes.idempotency import IdempotentRoute
-from gateway.routes.views import alias_view, release_view, replica_view, rollout_view
+from gateway.routes.views import alias_view, canary_view, release_view, replica_view, rollout_view
 from gateway.storage.releases import find_release, list_releases
 from gateway.storage.rollouts import list_rollouts, steps_of
-from gateway.storage.tables import Alias, Replica, Rollout
+from gateway.storage.tables import Alias, ReleaseRow, Replica, Rollout
 
 router = APIRouter(prefix="/admin/v1", route_class=IdempotentRoute)
 Admin = Annotated[Caller, Depends(require("admin"))]
@@ -34,7 +34,7 @@ class PromoteBody(BaseModel):
     strategy: Strategy = "immediate"
     expected_current: str | None = None
     reason: str = Field(default="", max_length=2000)
-    canary_share: float = Field(default=0.05, gt=0, lt=1)
+    canary_share: float | None = Field(default=None, gt=0, lt=1)
 
 
 class RollbackBody(BaseModel):
@@ -64,6 +64,7 @@ async def show_alias(request: Request, alias: str, caller: Admin) -> dict[str, A
 async def promote_release(request: Request, alias: str, caller: Promoter) -> dict[str, Any]:
     """Begin to serve a release under the alias; the answer is the rollout, to be followed by its id."""
     body = await read_model(request, PromoteBody)
+    first_share = request.app.state.services.settings.canary.steps[0]
     asked = Promotion(
         alias=alias,
         release=body.release,
@@ -71,7 +72,7 @@ async def promote_release(request: Request, alias: str, caller: Promoter) -> dic
         actor=caller.key_id,
         reason=body.reason,
         expected_current=body.expected_current,
-        canary_share=body.canary_share,
+        canary_share=first_share if body.canary_share is None else body.canary_share,
     )
     settings = request.app.state.services.settings
     require_room(settings.store_path, settings.releases.min_free_disk_mib)
@@ -85,6 +86,13 @@ async def roll_alias_back(request: Request, alias: str, caller: Promoter) -> dic
     body = await read_model(request, RollbackBody)
     async with request.app.state.services.database.write() as session:
         return rollout_view(await roll_back(session, alias, body.release, caller.key_id, body.reason))
+
+
+@router.post("/aliases/{alias}/resume-training")
+async def resume_alias_training(request: Request, alias: str, caller: Promoter) -> dict[str, Any]:
+    """Let training begin by itself again, after a release was rolled back by itself."""
+    async with request.app.state.services.database.write() as session:
+        return alias_view(await resume_training(session, alias, caller.key_id))
 
 
 @router.get("/releases")
@@ -113,12 +121,15 @@ async def show_rollouts(request: Request, caller: Admin, alias: str | None = Non
 
 @router.get("/rollouts/{rollout_id}")
 async def show_rollout(request: Request, rollout_id: str, caller: Admin) -> dict[str, Any]:
-    """One rollout and every step it took."""
+    """One rollout, every step it took, and where its canary stands."""
     async with request.app.state.services.database.read() as session:
         row = await session.get(Rollout, rollout_id)
         if row is None:
             raise NotFound(f"There is no rollout `{rollout_id}`.", code="rollout_not_found")
-        return rollout_view(row, await steps_of(session, rollout_id))
+        candidate = await session.get(ReleaseRow, row.candidate_id)
+        rules = request.app.state.services.settings.canary
+        canary = canary_view(row, candidate, rules, time.time())
+        return rollout_view(row, await steps_of(session, rollout_id)) | {"canary": canary}
 
 
 @router.get("/replicas")

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from gateway.rollout.canary import decide, dwell_left
+from gateway.rollout.measuring import trial_of
+from gateway.sections.canary import CanarySettings
 from gateway.storage.audit import Audited
 from gateway.storage.feedback_tables import Dataset, Run
 from gateway.storage.tables import Alias, ReleaseRow, Replica, Rollout, RolloutStep
@@ -19,6 +22,7 @@ def alias_view(row: Alias) -> dict[str, Any]:
         "canary_release": row.canary_release_id,
         "canary_share": row.canary_share,
         "swap": row.swap,
+        "auto_training_paused_reason": row.auto_training_paused_reason,
         "created_at": int(row.created_at),
     }
 
@@ -62,14 +66,43 @@ def rollout_view(row: Rollout, steps: Sequence[RolloutStep] = ()) -> dict[str, A
         "detail": row.detail,
         "actor": row.actor,
         "reason": row.reason,
+        "step": row.step,
+        "share": row.canary_share,
+        "step_began_at": row.step_began_at,
+        "evidence": row.evidence,
         "created_at": int(row.created_at),
     }
     if steps:
         view["steps"] = [
-            {"from": step.from_state, "to": step.to_state, "actor": step.actor, "reason": step.reason, "at": step.at}
+            {
+                "from": step.from_state,
+                "to": step.to_state,
+                "actor": step.actor,
+                "reason": step.reason,
+                "evidence": step.evidence,
+                "at": step.at,
+            }
             for step in steps
         ]
     return view
+
+
+def canary_view(row: Rollout, candidate: ReleaseRow | None, rules: CanarySettings, now: float) -> dict[str, Any] | None:
+    """Where a canary stands and what it waits for; None where no canary is on."""
+    trial = trial_of(row, candidate)
+    if trial is None or row.state != "canary":
+        return None
+    seconds, requests = dwell_left(trial, rules, now)
+    decision = decide(trial, rules, now)
+    return {
+        "share": trial.share,
+        "dwell_left_seconds": round(seconds),
+        "dwell_left_requests": requests,
+        "e_value": trial.votes.e_value,
+        "verdict": trial.votes.verdict,
+        "next": decision.action,
+        "reason": decision.reason,
+    }
 
 
 def replica_view(row: Replica) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class Completion(Table):
 
     __table_args__ = (
         Index(None, "project_id", "created_at"),
+        Index(None, "release_id", "created_at"),
         Index(None, "end_user_hash", sqlite_where=OF_SOMEBODY, postgresql_where=OF_SOMEBODY),
     )
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
@@ -12,7 +13,7 @@ from gateway.contracts import ids, notice
 from gateway.contracts.rollout import OPEN_STATES, RolloutKind, RolloutState, check_step
 from gateway.errors import Conflict
 from gateway.storage.notifications import note
-from gateway.storage.tables import ReleaseRow, Rollout, RolloutStep
+from gateway.storage.tables import ReleaseRow, Replica, Rollout, RolloutStep
 
 
 async def create_rollout(
@@ -26,6 +27,7 @@ async def create_rollout(
     canary_share: float,
     actor: str,
     reason: str,
+    evidence: dict[str, Any] | None = None,
 ) -> Rollout:
     """A new rollout, waiting. Raises `Conflict` if the alias has an open one: the database allows no second."""
     now = time.time()
@@ -40,6 +42,9 @@ async def create_rollout(
         canary_share=canary_share,
         actor=actor,
         reason=reason,
+        step=0,
+        restarts_before={},
+        evidence=evidence,
         created_at=now,
         updated_at=now,
     )
@@ -64,24 +69,49 @@ async def open_rollout(session: AsyncSession, alias: str) -> Rollout | None:
 
 
 async def transition(session: AsyncSession, rollout: Rollout, to: RolloutState, actor: str, reason: str) -> None:
-    """Take one step and record it. Raises `Conflict` for a step that is not listed, or if somebody else took one."""
+    """Take one step and record it with the evidence at hand.
+
+    Raises `Conflict` for a step that is not listed, or if somebody else took one.
+    """
     before, now = rollout.state, time.time()
     check_step(before, to)
     await _compare_and_swap(session, rollout, before, {"state": to, "updated_at": now, "detail": reason})
+    await _record(session, rollout, before, to, actor, reason)
+    if to in ("rolled_back", "stopped"):
+        done = "done" if to == "rolled_back" else "stopped"
+        await _tell(session, rollout, done if rollout.kind == "promote" else "failed", actor, reason)
+
+
+async def raise_share(session: AsyncSession, rollout: Rollout, share: float, actor: str, reason: str) -> None:
+    """Give the candidate a greater share and record it. Raises `Conflict` if the canary has ended meanwhile."""
+    detail = f"{rollout.canary_share:.0%} to {share:.0%}: {reason}"
+    values = {"canary_share": share, "updated_at": time.time(), "detail": detail}
+    await _compare_and_swap(session, rollout, "canary", values)
+    await _record(session, rollout, "canary", "canary", actor, detail)
+
+
+async def begin_step(session: AsyncSession, rollout: Rollout, now: float) -> None:
+    """From here on, evidence is counted anew."""
+    replicas = await session.execute(select(Replica.id, Replica.restarts).where(Replica.alias == rollout.alias))
+    rollout.step += 0 if rollout.step_began_at is None else 1
+    rollout.step_began_at, rollout.evidence = now, None
+    rollout.restarts_before = {row.id: row.restarts for row in replicas}
+    await session.flush()
+
+
+async def _record(session: AsyncSession, rollout: Rollout, before: str, after: str, actor: str, reason: str) -> None:
     step = RolloutStep(
         id=ids.mint("step_"),
         rollout_id=rollout.id,
         from_state=before,
-        to_state=to,
+        to_state=after,
         actor=actor,
         reason=reason,
-        at=now,
+        evidence=rollout.evidence,
+        at=time.time(),
     )
     session.add(step)
     await session.flush()
-    if to in ("rolled_back", "stopped"):
-        done = "done" if to == "rolled_back" else "stopped"
-        await _tell(session, rollout, done if rollout.kind == "promote" else "failed", actor, reason)
 
 
 async def _tell(session: AsyncSession, rollout: Rollout, what: str, actor: str, reason: str) -> None:

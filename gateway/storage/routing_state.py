@@ -149,6 +149,13 @@ async def set_serving(session: AsyncSession, alias_name: str, release_id: str) -
     await bump_epoch(session)
 
 
+async def set_canary(session: AsyncSession, alias_name: str, release_id: str, share: float) -> None:
+    """Give a release its share of an alias' traffic, from the next request on."""
+    alias = await session.get_one(Alias, alias_name)
+    alias.canary_release_id, alias.canary_share = release_id, share
+    await bump_epoch(session)
+
+
 async def reject_candidate(session: AsyncSession, alias_name: str, release_id: str, actor: str, reason: str) -> None:
     """An engine cannot hold this release: end its rollout and give the alias back to the incumbent."""
     await lock_alias(session, alias_name)

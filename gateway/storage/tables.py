@@ -132,6 +132,8 @@ class Alias(Table):
     """`merged` or `adapter`: how a promoted release is held by the engine."""
     task: Mapped[str] = mapped_column(default="chat")
     """`chat`, or `embed` or `rerank`: then it has no releases but the one it began with, and is never trained."""
+    auto_training_paused_reason: Mapped[str | None] = mapped_column(Text)
+    """Why no training begins by itself: a release was rolled back by itself, and nobody has looked at it yet."""
     created_at: Mapped[float]
     updated_at: Mapped[float]
 
@@ -183,6 +185,14 @@ class Rollout(Table):
     reason: Mapped[str] = mapped_column(Text)
     detail: Mapped[str] = mapped_column(Text, default="")
     """What it waits for, or why it ended."""
+    step: Mapped[int] = mapped_column(default=0)
+    """How often the share, or then the state, has gone up since the candidate got its first share."""
+    step_began_at: Mapped[float | None]
+    """Evidence is counted from here; none before the candidate gets traffic."""
+    restarts_before: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """Per replica: its restarts when the step began."""
+    evidence: Mapped[dict[str, Any] | None]
+    """What the last look at the step found."""
     created_at: Mapped[float]
     updated_at: Mapped[float]
 
@@ -198,7 +208,7 @@ class Rollout(Table):
 
 
 class RolloutStep(Table):
-    """One transition of a rollout; append-only."""
+    """One transition of a rollout, or a change of its share (from `canary` to `canary`); append-only."""
 
     __tablename__ = "rollout_step"
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -207,6 +217,8 @@ class RolloutStep(Table):
     to_state: Mapped[str]
     actor: Mapped[str]
     reason: Mapped[str] = mapped_column(Text)
+    evidence: Mapped[dict[str, Any] | None]
+    """What was known of the candidate when the step was taken."""
     at: Mapped[float]
 
 

@@ -29,9 +29,9 @@ async def held_back(job: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
 class Served:
     """One alias that serves `rel_base` from one ready replica; `rel_a` to `rel_c` may be promoted."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, canary: dict[str, Any] | None = None) -> None:
         self.database = database
-        settings = Settings.model_validate({"models": [{"model": "test"}]})
+        settings = Settings.model_validate({"models": [{"model": "test"}], "canary": canary or {}})
         self.reconciler = Reconciler(database, settings, holder="gw_1")
 
     async def prepare(self, alias: str = ALIAS, swap: str = "merged") -> None:
@@ -74,12 +74,16 @@ class Served:
     async def settle(self) -> None:
         """Reconcile until no rollout is open, doing at once what an agent would do."""
         for _ in range(30):
-            await self.reconciler.step()
-            await self._obey()
+            await self.step()
             async with self.database.read() as session:
                 if await open_rollout(session, ALIAS) is None:
                     return
         raise AssertionError("the rollout does not end")
+
+    async def step(self) -> None:
+        """One look of the reconciler, and what an agent does on it."""
+        await self.reconciler.step()
+        await self._obey()
 
     async def _obey(self) -> None:
         async with self.database.write() as session:

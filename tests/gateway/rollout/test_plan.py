@@ -6,10 +6,12 @@ import pytest
 
 from gateway.contracts.rollout import NEXT_STATES, check_step, swap_pause_seconds
 from gateway.errors import Conflict
+from gateway.rollout.canary import Trial
 from gateway.rollout.plan import (
     Advance,
     BeginSwap,
     CallOffSwap,
+    EndCanary,
     HoldAdapters,
     ReleaseFacts,
     ReplicaFacts,
@@ -97,6 +99,15 @@ def test_no_exchange_begins_while_another_replica_is_not_ready() -> None:
     assert plan(replace(snapshot, replicas=(HOLDING_ONE, without_agent))) == [BeginSwap("r1", "one")]
 
 
+def test_a_canary_that_no_engine_can_hold_beside_its_weights_is_ended() -> None:
+    trial = RolloutFacts("two", "canary", "canary", canary_share=0.05)
+    merged = replace(R1, weights_id="one", desired_weights_id="one")
+    snapshot = replace(SETTLED, serving_id="one", rollout=trial, replicas=(merged,))
+    assert plan(snapshot) == [EndCanary("no engine can hold the candidate beside what it serves", rejected=False)]
+    down = replace(merged, ready=False)
+    assert plan(replace(snapshot, replicas=(down,))) == []  # what it comes up with is not known
+
+
 def test_an_engine_without_an_agent_does_not_keep_a_promotion_open() -> None:
     merged = replace(R1, weights_id="one", desired_weights_id="one")
     foreign = replace(R1, id="r2", managed=False)
@@ -181,8 +192,9 @@ def test_a_canary_gets_its_share_once_an_engine_holds_it() -> None:
     trial = RolloutFacts("one", "canary", "canary", canary_share=0.05)
     assert plan(replace(SETTLED, rollout=trial)) == [HoldAdapters("r1", frozenset({"one"}))]
     assert plan(replace(SETTLED, rollout=trial, replicas=(HOLDING_ONE,))) == [StartCanary("one", 0.05)]
-    running = replace(SETTLED, rollout=trial, replicas=(HOLDING_ONE,), canary_id="one")
-    assert plan(running) == []
+    begun = replace(trial, trial=Trial(0.05, began_at=90.0, asked_by_person=True, gates_green=True))
+    running = replace(SETTLED, rollout=begun, replicas=(HOLDING_ONE,), canary_id="one")
+    assert plan(running) == []  # at 100.0, of the step's 1800 s
 
 
 def test_an_engine_without_an_agent_is_left_alone() -> None:

@@ -18,6 +18,7 @@ from gateway.routing.policy import (
     point_of,
     resolve,
 )
+from gateway.sections.canary import CanarySettings
 
 OLD = ReleaseView("rel_old", "assistant-20260101-1", "assistant")
 NEW = ReleaseView("rel_new", "assistant-20260101-2", "assistant")
@@ -69,11 +70,14 @@ def test_canary_gets_its_share_and_the_same_caller_always_gets_the_same_release(
 
 
 def test_growing_the_canary_never_takes_a_caller_back_to_the_incumbent() -> None:
-    at_5, at_25 = (AliasView("assistant", OLD.id, NEW.id, canary_share=share) for share in (0.05, 0.25))
-    for number in range(500):
-        key = f"user-{number}".encode()
-        if resolve(at_5, key) == NEW.id:
-            assert resolve(at_25, key) == NEW.id
+    reached: set[int] = set()
+    for share in (0.01, *CanarySettings().steps, 0.6):
+        alias = AliasView("assistant", OLD.id, NEW.id, canary_share=share)
+        now = {number for number in range(2000) if resolve(alias, f"user-{number}".encode()) == NEW.id}
+        assert reached < now
+        reached = now
+    promoted = AliasView("assistant", NEW.id)
+    assert {resolve(promoted, f"user-{number}".encode()) for number in reached} == {NEW.id}
 
 
 def test_without_a_canary_everybody_gets_what_the_alias_serves() -> None:
