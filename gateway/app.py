@@ -26,6 +26,7 @@ from gateway.feedback.pace import VotePace
 from gateway.privacy.housekeeper import Housekeeper
 from gateway.redaction.configured import storage_redaction
 from gateway.rollout.reconciler import Reconciler
+from gateway.rollout.webhooks import WebhookSender
 from gateway.routes import (
     admin_annotation,
     admin_audit,
@@ -44,6 +45,7 @@ from gateway.routes import (
     feedback,
     feedback_imports,
     files,
+    fine_tuning,
     health,
     models,
     passed_on,
@@ -88,6 +90,7 @@ ROUTERS = tuple(
         annotation,
         admin_annotation,
         files,
+        fine_tuning,
         admin_keys,
         admin_datasets,
         admin_audit,
@@ -129,6 +132,8 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.drain.at_end(services.pool.shut)
         jobs: list[Job] = [services.sync, services.limiter, reconciler, prober, housekeeper, services.metrics]
         jobs += comparing(services)
+        if settings.webhooks.url is not None:
+            jobs.append(WebhookSender(services.database, settings.webhooks, holder=services.sync.worker_id))
         tasks = [asyncio.create_task(job.run()) for job in jobs]
         try:
             yield

@@ -17,7 +17,7 @@ def show(config: ConfigOption = None, data_dir: DataDirOption = None, as_json: J
     """Every setting, its value here and what it means. Secrets are not shown."""
     settings = load_settings(config, {"data_dir": data_dir})
     if as_json:
-        print_json(settings.model_dump(mode="json", exclude={"admin_key"}))
+        print_json(settings.model_dump(mode="json", exclude={"admin_key": True, "webhooks": {"secret"}}))
         return
     _show(settings, "")
 
@@ -41,5 +41,5 @@ def _show(section: BaseModel, prefix: str) -> None:
             for number, model in enumerate(value):
                 _show(model, f"models[{number}].")
         else:
-            shown = "(set)" if name == "admin_key" and value else value
+            shown = "(set)" if name in ("admin_key", "secret") and value else value
             console.print(f"[bold]{prefix}{name}[/] = {shown!r}\n    {field.description or ''}", markup=True)

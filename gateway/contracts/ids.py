@@ -30,6 +30,7 @@ VERDICT = "verdict_"
 GOLD = "gold_"
 ERASURE = "erasure_"
 FILE = "file-"
+EVENT = "evt_"
 
 WEIGHTS_NAME = "weights"
 """Under this model name an engine of ours serves its full weights; adapters go by `engine_name`."""

@@ -7,8 +7,17 @@ from gateway.storage import (
     idempotency_tables,
     lookup_tables,
     privacy_tables,
+    webhook_tables,
 )
 from gateway.storage.tables import Table
 
-MODULES = (annotation_tables, feedback_tables, file_tables, idempotency_tables, lookup_tables, privacy_tables)
+MODULES = (
+    annotation_tables,
+    feedback_tables,
+    file_tables,
+    idempotency_tables,
+    lookup_tables,
+    privacy_tables,
+    webhook_tables,
+)
 METADATA = Table.metadata

@@ -1,0 +1,168 @@
+"""Runs on uploaded files through the real aligner with a tiny model; runs that are paused and go on."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from alignment.worker import Worker
+from gateway.contracts.seal import verify_seal
+from gateway.contracts.training import TrainingOptions
+from gateway.datasets.freeze import HOLDOUT_FILE, TRAIN_FILE, read_pairs
+from gateway.storage.database import Database
+from gateway.storage.feedback_tables import Dataset, Run
+from gateway.storage.file_tables import UploadedFile
+from gateway.storage.fine_tuning import checkpoints_of
+from gateway.storage.runs import create_run, list_run_events, request_cancel, request_pause, resume_run
+from gateway.storage.webhook_tables import WebhookDelivery
+from tests.alignment.test_cycle import NOW, QUICK, aligned_releases, current, eventually, fill
+
+
+@pytest.fixture
+async def database(sqlite_url: str) -> AsyncIterator[Database]:
+    database = Database(sqlite_url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ALIGNWAY_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return tmp_path / "store"
+
+
+async def upload(database: Database, store: Path, rows: list[dict[str, Any]], answers: int = 0) -> str:
+    file_id = f"file-{len(rows)}-{answers}"
+    (store / "files").mkdir(parents=True, exist_ok=True)
+    (store / "files" / file_id).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    counts = {"pairs": len(rows) - answers, "answers": answers}
+    async with database.write() as session:
+        session.add(
+            UploadedFile(
+                id=file_id, project_id="proj_1", key_id="k", filename="f", purpose="fine-tune", bytes=1, sha256="",
+                status="processed", counts=counts, location=f"files/{file_id}", created_at=NOW,
+            )
+        )  # fmt: skip
+    return file_id
+
+
+async def queue_on(database: Database, file: str, **options: Any) -> Run:
+    async with database.write() as session:
+        return await create_run(
+            session,
+            alias="assistant",
+            trigger="manual",
+            actor="key_1",
+            options=TrainingOptions.model_validate(QUICK | options),
+            now=NOW + 1,
+            training_file=file,
+        )
+
+
+async def an_alias(database: Database, model: Path) -> None:
+    """With no votes, and no run but those of the test."""
+    run = await fill(database, model, 0, {})
+    async with database.write() as session:
+        await request_cancel(session, await session.get_one(Run, run.id), NOW)
+
+
+async def test_a_file_is_trained_on_measured_and_announced_with_its_figures(
+    database: Database, store: Path, tiny_model: Path
+) -> None:
+    await an_alias(database, tiny_model)
+    rows = [{"prompt": f"colour {n}?", "chosen": "blue", "rejected": "red" * (1 + n % 3)} for n in range(40)]
+    file = await upload(database, store, rows)
+    run = await queue_on(database, file, max_steps=6, seed=3)
+    await Worker(database, store).serve(once=True)
+    run = await current(database, run)
+    assert (run.state, run.error, run.training_file) == ("succeeded", None, file)
+    (release,) = await aligned_releases(database)
+    verify_seal(store / release.location, release.id)
+    assert (release.id, release.manifest["dataset_id"]) == (run.release_id, run.dataset_id)
+    async with database.read() as session:
+        dataset = await session.get_one(Dataset, run.dataset_id)
+        events = await list_run_events(session, run.id)
+        (checkpoint,) = await checkpoints_of(session, run.id)
+        told = [row.type for row in await session.scalars(select(WebhookDelivery).order_by(WebhookDelivery.id))]
+    folder = store / dataset.location
+    parts = [[pair.prompt[0].text for pair in read_pairs(folder / name)] for name in (TRAIN_FILE, HOLDOUT_FILE)]
+    assert sorted(parts[0] + parts[1]) == sorted(row["prompt"] for row in rows)
+    assert release.manifest["metrics"]["holdout_pairs"] == len(parts[1]) > 0
+    assert release.manifest["gates"][0]["gate"] == "holdout_preference"
+    assert (checkpoint.data["step"], checkpoint.data["final"]) == (6, True)
+    gates = [event.data for event in events if "gate" in event.data]
+    assert [(gate["gate"], gate["pass"]) for gate in gates] == [
+        (gate["gate"], gate["verdict"] != "block") for gate in release.manifest["gates"]
+    ]
+    assert told == ["fine_tuning.job.cancelled", "fine_tuning.job.succeeded"]
+
+
+async def test_single_answers_are_learnt_from_and_measured_on_fixed_texts_alone(
+    database: Database, store: Path, tiny_model: Path
+) -> None:
+    await an_alias(database, tiny_model)
+    said = [[{"role": "user", "content": f"name {n}?"}, {"role": "assistant", "content": "Ann"}] for n in range(24)]
+    file = await upload(database, store, [{"messages": messages} for messages in said], answers=24)
+    run = await queue_on(database, file, method="sft", max_steps=2)
+    await Worker(database, store).serve(once=True)
+    run = await current(database, run)
+    assert (run.state, run.error) == ("succeeded", None)
+    (release,) = await aligned_releases(database)
+    assert (release.manifest["method"], release.manifest["metrics"]["holdout_pairs"]) == ("sft", 0)
+
+
+async def test_a_file_that_was_deleted_fails_the_run_at_once_and_says_so(
+    database: Database, store: Path, tiny_model: Path
+) -> None:
+    await an_alias(database, tiny_model)
+    run = await queue_on(database, "file-gone")
+    await Worker(database, store).serve(once=True)
+    run = await current(database, run)
+    assert (run.state, run.attempts) == ("failed", 1)
+    assert run.error == "The file file-gone was deleted before it was trained on; upload it again."
+
+
+async def test_a_paused_run_stops_behind_a_checkpoint_and_goes_on_from_it(
+    database: Database, store: Path, tiny_model: Path
+) -> None:
+    run = await fill(database, tiny_model, 40, {"epochs": 10, "max_steps": 40})
+    metrics = store / "runs" / run.id / "metrics.jsonl"
+    worker = Worker(database, store)
+    serving = asyncio.create_task(worker.serve())
+
+    async def trained_a_little() -> bool:
+        return metrics.is_file() and len(metrics.read_text().splitlines()) >= 3
+
+    async def paused() -> bool:
+        return (await current(database, run)).state == "paused"
+
+    await eventually(trained_a_little)
+    async with database.write() as session:
+        request_pause(await session.get_one(Run, run.id))
+    await eventually(paused)
+    found = await current(database, run)
+    assert (found.attempts, found.holder, found.pause_requested) == (0, None, False)
+    (checkpoint,) = (store / "runs" / run.id).glob("checkpoint-*")
+    done = int(checkpoint.name.rpartition("-")[2])
+    assert 3 <= done < 40
+    assert not await worker.work_once()  # it waits for somebody to resume it
+    async with database.write() as session:
+        resume_run(await session.get_one(Run, run.id))
+
+    async def succeeded() -> bool:
+        return (await current(database, run)).state == "succeeded"
+
+    await eventually(succeeded)
+    worker.stopping.set()
+    await serving
+    async with database.read() as session:
+        events = await list_run_events(session, run.id)
+        steps = [event.data["step"] for event in reversed(await checkpoints_of(session, run.id))]
+    assert [event.data["step"] for event in events if event.type == "metrics"] == list(range(1, 41))
+    assert (steps[0], steps[-1]) == (done, 40)
+    assert len(await aligned_releases(database)) == 1
