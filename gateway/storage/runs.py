@@ -223,6 +223,7 @@ def _end(session: AsyncSession, run: Run, state: RunState, now: float, error: st
     tell_of_end(session, run, state, now)
     run.state, run.finished_at, run.error = state, now, error
     run.holder = run.lease_expires_at = None
+    run.pause_requested = False
     run.stage = state
     if state == "succeeded":
         run.progress = 1.0

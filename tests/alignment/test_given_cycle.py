@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from gateway.storage.fine_tuning import checkpoints_of
 from gateway.storage.runs import create_run, list_run_events, request_cancel, request_pause, resume_run
 from gateway.storage.webhook_tables import WebhookDelivery
 from tests.alignment.test_cycle import NOW, QUICK, aligned_releases, current, eventually, fill
+
+STEPS = 150
+"""More than are made before a wish to pause is heard."""
 
 
 @pytest.fixture
@@ -71,37 +75,6 @@ async def an_alias(database: Database, model: Path) -> None:
         await request_cancel(session, await session.get_one(Run, run.id), NOW)
 
 
-async def test_a_file_is_trained_on_measured_and_announced_with_its_figures(
-    database: Database, store: Path, tiny_model: Path
-) -> None:
-    await an_alias(database, tiny_model)
-    rows = [{"prompt": f"colour {n}?", "chosen": "blue", "rejected": "red" * (1 + n % 3)} for n in range(40)]
-    file = await upload(database, store, rows)
-    run = await queue_on(database, file, max_steps=6, seed=3)
-    await Worker(database, store).serve(once=True)
-    run = await current(database, run)
-    assert (run.state, run.error, run.training_file) == ("succeeded", None, file)
-    (release,) = await aligned_releases(database)
-    verify_seal(store / release.location, release.id)
-    assert (release.id, release.manifest["dataset_id"]) == (run.release_id, run.dataset_id)
-    async with database.read() as session:
-        dataset = await session.get_one(Dataset, run.dataset_id)
-        events = await list_run_events(session, run.id)
-        (checkpoint,) = await checkpoints_of(session, run.id)
-        told = [row.type for row in await session.scalars(select(WebhookDelivery).order_by(WebhookDelivery.id))]
-    folder = store / dataset.location
-    parts = [[pair.prompt[0].text for pair in read_pairs(folder / name)] for name in (TRAIN_FILE, HOLDOUT_FILE)]
-    assert sorted(parts[0] + parts[1]) == sorted(row["prompt"] for row in rows)
-    assert release.manifest["metrics"]["holdout_pairs"] == len(parts[1]) > 0
-    assert release.manifest["gates"][0]["gate"] == "holdout_preference"
-    assert (checkpoint.data["step"], checkpoint.data["final"]) == (6, True)
-    gates = [event.data for event in events if "gate" in event.data]
-    assert [(gate["gate"], gate["pass"]) for gate in gates] == [
-        (gate["gate"], gate["verdict"] != "block") for gate in release.manifest["gates"]
-    ]
-    assert told == ["fine_tuning.job.cancelled", "fine_tuning.job.succeeded"]
-
-
 async def test_single_answers_are_learnt_from_and_measured_on_fixed_texts_alone(
     database: Database, store: Path, tiny_model: Path
 ) -> None:
@@ -127,10 +100,12 @@ async def test_a_file_that_was_deleted_fails_the_run_at_once_and_says_so(
     assert run.error == "The file file-gone was deleted before it was trained on; upload it again."
 
 
-async def test_a_paused_run_stops_behind_a_checkpoint_and_goes_on_from_it(
+async def test_a_run_on_a_file_pauses_behind_a_checkpoint_and_goes_on_to_a_release_of_that_file(
     database: Database, store: Path, tiny_model: Path
 ) -> None:
-    run = await fill(database, tiny_model, 40, {"epochs": 10, "max_steps": 40})
+    await an_alias(database, tiny_model)
+    rows = [{"prompt": f"colour {n}?", "chosen": "blue", "rejected": "red" * (1 + n % 3)} for n in range(40)]
+    run = await queue_on(database, await upload(database, store, rows), epochs=100, max_steps=STEPS, seed=3)
     metrics = store / "runs" / run.id / "metrics.jsonl"
     worker = Worker(database, store)
     serving = asyncio.create_task(worker.serve())
@@ -138,31 +113,52 @@ async def test_a_paused_run_stops_behind_a_checkpoint_and_goes_on_from_it(
     async def trained_a_little() -> bool:
         return metrics.is_file() and len(metrics.read_text().splitlines()) >= 3
 
-    async def paused() -> bool:
-        return (await current(database, run)).state == "paused"
+    async def left(state: str) -> bool:
+        return (await current(database, run)).state != state
 
     await eventually(trained_a_little)
     async with database.write() as session:
         request_pause(await session.get_one(Run, run.id))
-    await eventually(paused)
+    await eventually(partial(left, "running"))
     found = await current(database, run)
-    assert (found.attempts, found.holder, found.pause_requested) == (0, None, False)
+    assert (found.state, found.attempts, found.holder, found.pause_requested) == ("paused", 0, None, False)
     (checkpoint,) = (store / "runs" / run.id).glob("checkpoint-*")
     done = int(checkpoint.name.rpartition("-")[2])
-    assert 3 <= done < 40
+    assert 3 <= done < STEPS
     assert not await worker.work_once()  # it waits for somebody to resume it
     async with database.write() as session:
         resume_run(await session.get_one(Run, run.id))
-
-    async def succeeded() -> bool:
-        return (await current(database, run)).state == "succeeded"
-
-    await eventually(succeeded)
+    await eventually(partial(left, "queued"))
+    await eventually(partial(left, "running"))
     worker.stopping.set()
     await serving
+    await check_steps(database, run, done)
+    await check_release(database, store, run, [row["prompt"] for row in rows])
+
+
+async def check_steps(database: Database, run: Run, paused_after: int) -> None:
+    """Every step was made once; the gates have spoken; both ends are to be told."""
     async with database.read() as session:
         events = await list_run_events(session, run.id)
-        steps = [event.data["step"] for event in reversed(await checkpoints_of(session, run.id))]
-    assert [event.data["step"] for event in events if event.type == "metrics"] == list(range(1, 41))
-    assert (steps[0], steps[-1]) == (done, 40)
-    assert len(await aligned_releases(database)) == 1
+        kept = [(one.data["step"], one.data["final"]) for one in await checkpoints_of(session, run.id)]
+        told = [row.type for row in await session.scalars(select(WebhookDelivery).order_by(WebhookDelivery.id))]
+    assert [event.data["step"] for event in events if event.type == "metrics"] == list(range(1, STEPS + 1))
+    assert (kept[0], kept[-1]) == ((STEPS, True), (paused_after, False))
+    gates = [event.data for event in events if "gate" in event.data]
+    assert {gate["gate"] for gate in gates} >= {"holdout_preference", "perplexity"}
+    assert all(gate["pass"] == (gate["verdict"] != "block") for gate in gates)
+    assert told == ["fine_tuning.job.cancelled", "fine_tuning.job.succeeded"]
+
+
+async def check_release(database: Database, store: Path, run: Run, prompts: list[str]) -> None:
+    """One sealed release, from a data set of its own that holds the whole file."""
+    run = await current(database, run)
+    (release,) = await aligned_releases(database)
+    verify_seal(store / release.location, release.id)
+    assert (release.id, release.manifest["dataset_id"]) == (run.release_id, run.dataset_id)
+    async with database.read() as session:
+        dataset = await session.get_one(Dataset, run.dataset_id)
+    folder = store / dataset.location
+    parts = [[pair.prompt[0].text for pair in read_pairs(folder / name)] for name in (TRAIN_FILE, HOLDOUT_FILE)]
+    assert sorted(parts[0] + parts[1]) == sorted(prompts)
+    assert release.manifest["metrics"]["holdout_pairs"] == len(parts[1]) > 0
