@@ -10,7 +10,7 @@ from alignment.errors import AlignmentError, NotEnoughPairs
 from alignment.ledger import RunLedger
 from gateway.contracts.training import MINIMUM_PAIRS_BY_HAND
 from gateway.datasets.card import summary
-from gateway.datasets.freeze import freeze, read_card
+from gateway.datasets.freeze import freeze, read_card, read_lineage
 from gateway.datasets.given import freeze_given
 from gateway.datasets.report import Card
 from gateway.datasets.sources import UnusableSource
@@ -19,7 +19,8 @@ from gateway.redaction.configured import RedactPair
 from gateway.sections.datasets import DatasetSettings
 from gateway.storage.database import Database
 from gateway.storage.datasets import find_dataset, record_dataset
-from gateway.storage.feedback_tables import Run
+from gateway.storage.erasures import any_buried
+from gateway.storage.feedback_tables import Dataset, Run
 
 DATASETS = "datasets"
 """Their folder in the release store."""
@@ -60,7 +61,26 @@ async def freeze_pairs(
     async with database.write() as session:
         location = str(folder.relative_to(store))
         await record_dataset(session, dataset_id, alias=run.alias, location=location, card=card, now=now)
+    if run.training_file is not None:
+        await _refuse_erased(database, folder, dataset_id)
     return card
+
+
+async def _refuse_erased(database: Database, folder: Path, dataset_id: str) -> None:
+    """Raise if somebody was erased out of the data set that this one was made from, while it was made.
+
+    An erasure buries first and then looks through the data sets there are: one that was recorded before is found there,
+    one that was recorded after it is found here.
+    """
+    votes = await asyncio.to_thread(lambda: sorted({vote for _, votes in read_lineage(folder) for vote in votes}))
+    async with database.read() as session:
+        buried = await any_buried(session, votes)
+    if not buried:
+        return
+    async with database.write() as session:
+        (await session.get_one(Dataset, dataset_id, with_for_update=True)).removed_at = datetime.now(UTC).timestamp()
+    await asyncio.to_thread(shutil.rmtree, folder)
+    raise AlignmentError("somebody whose votes are in the data set was erased meanwhile; train on the one replacing it")
 
 
 async def _freeze(database: Database, store: Path, folder: Path, run: Run, rules: Rules, now: float) -> Card:

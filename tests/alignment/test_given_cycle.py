@@ -13,11 +13,14 @@ from sqlalchemy import select
 from alignment.worker import Worker
 from gateway.contracts.seal import verify_seal
 from gateway.contracts.training import TrainingOptions
-from gateway.datasets.freeze import HOLDOUT_FILE, TRAIN_FILE, read_pairs
+from gateway.datasets.freeze import HOLDOUT_FILE, TRAIN_FILE, freeze, read_pairs
+from gateway.sections.datasets import DatasetSettings
 from gateway.storage.database import Database
+from gateway.storage.datasets import record_dataset
 from gateway.storage.feedback_tables import Dataset, Run
 from gateway.storage.file_tables import UploadedFile
 from gateway.storage.fine_tuning import checkpoints_of
+from gateway.storage.privacy_tables import Erasure, Tombstone
 from gateway.storage.runs import create_run, list_run_events, request_cancel, request_pause, resume_run
 from gateway.storage.webhook_tables import WebhookDelivery
 from tests.alignment.test_cycle import NOW, QUICK, aligned_releases, current, eventually, fill
@@ -55,7 +58,7 @@ async def upload(database: Database, store: Path, rows: list[dict[str, Any]], an
     return file_id
 
 
-async def queue_on(database: Database, file: str, **options: Any) -> Run:
+async def queue_on(database: Database, file: str, validation_file: str | None = None, **options: Any) -> Run:
     async with database.write() as session:
         return await create_run(
             session,
@@ -65,6 +68,7 @@ async def queue_on(database: Database, file: str, **options: Any) -> Run:
             options=TrainingOptions.model_validate(QUICK | options),
             now=NOW + 1,
             training_file=file,
+            validation_file=validation_file,
         )
 
 
@@ -98,6 +102,43 @@ async def test_a_file_that_was_deleted_fails_the_run_at_once_and_says_so(
     run = await current(database, run)
     assert (run.state, run.attempts) == ("failed", 1)
     assert run.error == "The file file-gone was deleted before it was trained on; upload it again."
+
+
+async def test_a_data_set_made_from_one_that_somebody_was_erased_out_of_meanwhile_is_not_kept(
+    database: Database, store: Path, tiny_model: Path
+) -> None:
+    await fill(database, tiny_model, 30, {})
+    frozen = store / "datasets" / "ds_votes"
+    card = await freeze(database, frozen, "assistant", DatasetSettings(), now=NOW)
+    async with database.write() as session:
+        location = "datasets/ds_votes"
+        await record_dataset(session, "ds_votes", alias="assistant", location=location, card=card, now=NOW)
+        waiting = await session.scalar(select(Run))
+        assert waiting is not None
+        await request_cancel(session, waiting, NOW)
+        session.add(an_erasure())
+        await session.flush()
+        session.add(Tombstone(id="fb_1", erasure_id="erasure_1"))
+    rows = [{"prompt": f"shape {n}?", "chosen": "blue", "rejected": "red"} for n in range(5)]
+    run = await queue_on(database, "ds_votes", validation_file=await upload(database, store, rows))
+    await Worker(database, store).serve(once=True)
+    run = await current(database, run)
+    assert (run.state, run.error) == (
+        "failed",
+        "somebody whose votes are in the data set was erased meanwhile; train on the one replacing it",
+    )
+    async with database.read() as session:
+        assert (await session.get_one(Dataset, run.dataset_id)).removed_at is not None
+    assert [path.name for path in (store / "datasets").iterdir()] == ["ds_votes"]
+
+
+def an_erasure() -> Erasure:
+    """One that is under way."""
+    empty: dict[str, Any] = {"rater_hashes": {}, "counts": {}, "datasets": {}, "releases": [], "runs": []}
+    return Erasure(
+        id="erasure_1", end_user_hash="eu", policy="keep", state="datasets", actor="k", created_at=NOW, updated_at=NOW,
+        **empty,
+    )  # fmt: skip
 
 
 async def test_a_run_on_a_file_pauses_behind_a_checkpoint_and_goes_on_to_a_release_of_that_file(

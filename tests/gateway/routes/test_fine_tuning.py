@@ -1,5 +1,6 @@
 """`client.fine_tuning.jobs` of the unmodified openai SDK against the whole gateway, on both databases."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -216,6 +217,12 @@ async def test_a_retry_of_the_sdk_gets_the_first_job_and_a_new_request_a_new_one
     await set_run(database, first.id, created_at=time.time() - 601)
     again = await create(client, training_file=file, extra_headers=FORGED)
     assert again.id != first.id
+
+
+async def test_retries_that_arrive_together_make_one_job(client: AsyncOpenAI) -> None:
+    file = await upload(client, pairs(24))
+    made = await asyncio.gather(*(create(client, training_file=file, extra_headers=FORGED) for _ in range(4)))
+    assert len({job.id for job in made}) == 1
 
 
 async def test_an_idempotency_key_makes_one_job(client: AsyncOpenAI) -> None:
