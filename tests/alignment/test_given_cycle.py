@@ -10,6 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from alignment.cycle import look_up
+from alignment.errors import AlignmentError
+from alignment.freezing import Rules, freeze_pairs
+from alignment.ledger import RunLedger
 from alignment.worker import Worker
 from gateway.contracts.seal import verify_seal
 from gateway.contracts.training import TrainingOptions
@@ -102,6 +106,26 @@ async def test_a_file_that_was_deleted_fails_the_run_at_once_and_says_so(
     run = await current(database, run)
     assert (run.state, run.attempts) == ("failed", 1)
     assert run.error == "The file file-gone was deleted before it was trained on; upload it again."
+
+
+async def test_a_frozen_data_set_is_trained_on_as_it_lies_and_no_other_is_made(
+    database: Database, store: Path, tiny_model: Path
+) -> None:
+    await fill(database, tiny_model, 30, {})
+    card = await freeze(database, store / "datasets" / "ds_votes", "assistant", DatasetSettings(), now=NOW)
+    async with database.write() as session:
+        location = "datasets/ds_votes"
+        await record_dataset(session, "ds_votes", alias="assistant", location=location, card=card, now=NOW)
+    run = await queue_on(database, "ds_votes")
+    subject = await look_up(database, store, run)
+    ledger = RunLedger(database, run.id, "aligner", 60.0)
+    assert subject.dataset_id == "ds_votes"
+    assert await freeze_pairs(database, store, subject.dataset_id, run, Rules(), ledger) == card
+    async with database.write() as session:
+        assert (await session.scalars(select(Dataset.id))).all() == ["ds_votes"]
+        (await session.get_one(Dataset, "ds_votes")).removed_at = NOW
+    with pytest.raises(AlignmentError, match="the data set ds_votes was removed"):
+        await freeze_pairs(database, store, subject.dataset_id, run, Rules(), ledger)
 
 
 async def test_a_data_set_made_from_one_that_somebody_was_erased_out_of_meanwhile_is_not_kept(
