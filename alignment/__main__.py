@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from alignment.cycle import Rules
+from alignment.freezing import Rules
 from alignment.worker import Worker
 from gateway.redaction.configured import training_redaction
 from gateway.sections.datasets import DatasetSettings

@@ -5,53 +5,37 @@ and ends in exactly one release, whose id follows from the run's.
 """
 
 import asyncio
-import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from alignment.errors import AlignmentError, NotEnoughPairs
+from alignment.errors import AlignmentError
+from alignment.freezing import DATASETS, Rules, freeze_pairs
 from alignment.gate.decide import Evidence, decide
 from alignment.jobs.client import TrainerProcess
 from alignment.jobs.contracts import EvaluateJob, EvaluateResult, MergeJob, TrainJob, TrainResult
 from alignment.ledger import RunLedger
-from alignment.publish import SPARE_BYTES, check_room, publish, published_release, release_location, stage
+from alignment.publish import check_room, publish, published_release, release_location, stage
 from alignment.sharing import fetch_incumbent, share
 from alignment.training.checkpoints import discard_all
 from alignment.training.records import METRICS_FILE, read_metrics
 from gateway.contracts import ids
 from gateway.contracts.release import ADAPTER_FOLDER, MERGED_FOLDER, BaseModelRef, Interval, Release
-from gateway.contracts.training import MINIMUM_PAIRS_BY_HAND, TrainingOptions
-from gateway.datasets.card import summary
-from gateway.datasets.freeze import HOLDOUT_FILE, TRAIN_FILE, freeze, read_card
+from gateway.contracts.training import TrainingOptions
+from gateway.datasets.freeze import HOLDOUT_FILE, TRAIN_FILE
+from gateway.datasets.given import given_dataset
 from gateway.datasets.report import Card
-from gateway.redaction.configured import RedactPair
-from gateway.sections.datasets import DatasetSettings
-from gateway.storage.bucket import Bucket
+from gateway.datasets.sources import ANSWERS
 from gateway.storage.database import Database
-from gateway.storage.datasets import find_dataset, record_dataset
 from gateway.storage.feedback_tables import Run
 from gateway.storage.releases import next_release_name
 from gateway.storage.tables import Alias, ReleaseRow
 
 # How far the whole run is when a stage begins.
 _PROGRESS = {"freezing": 0.0, "training": 0.02, "evaluating": 0.8, "merging": 0.9, "publishing": 0.96}
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """How pairs become a data set, and what becomes of the release."""
-
-    datasets: DatasetSettings = field(default_factory=DatasetSettings)
-    redact: RedactPair | None = None
-    """What is done to a pair before anybody trains on it."""
-    spare_bytes: int = SPARE_BYTES
-    """What is to be left free on the disk of the store."""
-    bucket: Bucket | None = None
-    """Where releases are uploaded to, for agents on other machines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +50,13 @@ class Subject:
     incumbent_id: str
     incumbent_adapter: Path | None
     """None while the alias serves its base model."""
+    dataset_id: str
+    """What it trains on: a data set that was frozen before, or the one that this run may freeze."""
 
     @property
     def release_id(self) -> str:
         """The id of the one release this run may make."""
         return ids.RELEASE + self.run_id.removeprefix(ids.RUN)
-
-    @property
-    def dataset_id(self) -> str:
-        """The id of the one data set this run may freeze."""
-        return ids.DATASET + self.run_id.removeprefix(ids.RUN)
 
 
 async def run_cycle(
@@ -90,8 +71,9 @@ async def run_cycle(
     serving = release_location(subject.alias, subject.incumbent_id)
     await fetch_incumbent(subject.incumbent_adapter, serving, subject.incumbent_id, rules.bucket, rules.spare_bytes)
     await asyncio.to_thread(check_room, store, subject.base_folder, rules.spare_bytes)  # before hours are spent
-    card = await freeze_pairs(database, store, subject, run, rules, ledger)
-    trained = await train(store, subject, ledger, trainer)
+    _begin(ledger, "freezing")
+    card = await freeze_pairs(database, store, subject.dataset_id, run, rules, ledger)
+    trained = await train(store, subject, card, ledger, trainer)
     measured = await evaluate(store, subject, card, trained, ledger, trainer)
     _begin(ledger, "merging")
     staging = await asyncio.to_thread(
@@ -129,56 +111,18 @@ async def look_up(database: Database, store: Path, run: Run) -> Subject:
             "fetch it with `alignway models pull`, or start Alignway where it lies"
         )
     adapter = None if incumbent.kind == "base" else store / incumbent.location / ADAPTER_FOLDER
-    return Subject(run.id, alias.name, options, Path(base.location), reference, incumbent.id, adapter)
+    dataset_id = given_dataset(run) or ids.DATASET + run.id.removeprefix(ids.RUN)
+    return Subject(run.id, alias.name, options, Path(base.location), reference, incumbent.id, adapter, dataset_id)
 
 
-async def freeze_pairs(
-    database: Database, store: Path, subject: Subject, run: Run, rules: Rules, ledger: RunLedger
-) -> Card:
-    """The data set of the run: the one it froze before, or a new one from the pairs eligible now."""
-    _begin(ledger, "freezing")
-    folder = dataset_folder(store, subject)
-    async with database.read() as session:
-        if await find_dataset(session, subject.dataset_id) is not None:
-            return await asyncio.to_thread(read_card, folder)
-    now = datetime.now(UTC).timestamp()
-    card = await freeze(database, folder, subject.alias, rules.datasets, redact=rules.redact, now=now)
-    try:
-        _check(card, subject, run)
-    except AlignmentError:
-        await asyncio.to_thread(shutil.rmtree, folder)
-        raise
-    ledger.change(dataset_id=subject.dataset_id)
-    ledger.note(f"froze {summary(card)}")
-    for warning in card["warnings"]:
-        ledger.note(warning, level="warning")
-    await ledger.flush()
-    async with database.write() as session:
-        location = str(folder.relative_to(store))
-        await record_dataset(session, subject.dataset_id, alias=subject.alias, location=location, card=card, now=now)
-    return card
-
-
-def _check(card: Card, subject: Subject, run: Run) -> None:
-    """Raise unless there is enough to train on, and nothing that a person should look at first."""
-    if card["pairs"] < MINIMUM_PAIRS_BY_HAND:
-        raise NotEnoughPairs(
-            f"{subject.alias} has {card['pairs']} pairs to use, and a run needs at least {MINIMUM_PAIRS_BY_HAND} "
-            f"({summary(card)}); collect more feedback, or import pairs with `alignway feedback import`"
-        )
-    if card["blocks_automatic_training"] and run.trigger != "manual":
-        raise AlignmentError(
-            f"{card['warnings'][-1]}; look at `alignway dataset build --dry-run`, then start a run yourself, or set "
-            "datasets.balance_length"
-        )
-
-
-async def train(store: Path, subject: Subject, ledger: RunLedger, trainer: TrainerProcess) -> TrainResult:
+async def train(store: Path, subject: Subject, card: Card, ledger: RunLedger, trainer: TrainerProcess) -> TrainResult:
     """An adapter trained from the base weights, from the last checkpoint if there is one."""
     _begin(ledger, "training")
     begin, end = _PROGRESS["training"], _PROGRESS["evaluating"]
+    newest: dict[str, float] = {}
 
     def on_progress(metrics: dict[str, float]) -> None:
+        newest.update(metrics)
         ledger.measure(metrics)
         ledger.change(progress=begin + (end - begin) * metrics["step"] / metrics["steps"])
 
@@ -187,9 +131,14 @@ async def train(store: Path, subject: Subject, ledger: RunLedger, trainer: Train
         base=subject.base,
         options=subject.options,
         pairs_file=dataset_folder(store, subject) / TRAIN_FILE,
+        # What answers are held out can only be learnt from: by their loss the best adapter is kept.
+        holdout_file=dataset_folder(store, subject) / HOLDOUT_FILE
+        if _holds_answers(card) and _held_out(card)
+        else None,
         folder=run_folder(store, subject.run_id),
     )
-    trained = await trainer.train(job, on_progress)
+    trained = await trainer.train(job, on_progress, lambda step: ledger.checkpoint(step, newest))
+    ledger.checkpoint(trained.steps, trained.last, final=True)
     for reason in trained.reasons:
         ledger.note(reason)
     for reason, count in trained.dropped.items():
@@ -202,7 +151,7 @@ async def evaluate(
 ) -> EvaluateResult:
     """Candidate against incumbent and base, on the held-out pairs and the fixed texts."""
     _begin(ledger, "evaluating")
-    held_out = card["holdout"]["pairs"] > 0
+    held_out = _held_out(card) and not _holds_answers(card)
     measured = await trainer.evaluate(
         EvaluateJob(
             base_folder=subject.base_folder,
@@ -257,7 +206,9 @@ async def announce(ledger: RunLedger, release: Release) -> None:
     """Make a sealed release known, and end its run, in one transaction."""
     state = "rejected" if release.blocked_by else "published"
     for gate in release.gates:
-        ledger.note(f"gate {gate.gate}: {gate.verdict}: {gate.reason}", "info" if gate.verdict == "pass" else "warning")
+        told = {"gate": gate.gate, "value": gate.value, "limit": gate.limit, "pass": gate.verdict != "block"}
+        level = "info" if gate.verdict == "pass" else "warning"
+        ledger.note(f"gate {gate.gate}: {gate.verdict}: {gate.reason}", level, told | {"verdict": gate.verdict})
     ledger.note(f"release {release.name} is {state}")
     await ledger.succeed(release, release_location(release.alias, release.id), state)
 
@@ -269,7 +220,15 @@ def run_folder(store: Path, run_id: str) -> Path:
 
 def dataset_folder(store: Path, subject: Subject) -> Path:
     """The frozen pairs of a run."""
-    return store / "datasets" / subject.dataset_id
+    return store / DATASETS / subject.dataset_id
+
+
+def _held_out(card: Card) -> bool:
+    return bool(card["holdout"]["pairs"])
+
+
+def _holds_answers(card: Card) -> bool:
+    return card.get("rows") == ANSWERS
 
 
 def _begin(ledger: RunLedger, name: str) -> None:

@@ -17,7 +17,7 @@ from gateway.contracts.release import Release
 from gateway.contracts.training import RunState
 from gateway.storage.database import Database
 from gateway.storage.releases import announce_release
-from gateway.storage.runs import RunLeaseLost, add_run_event, finish_run, renew_run_lease
+from gateway.storage.runs import RunLeaseLost, add_run_event, finish_run, pause_run, renew_run_lease
 
 BEAT_SECONDS = 0.5
 _RENEWALS_PER_LEASE = 5
@@ -43,6 +43,7 @@ class RunLedger:
     holder: str
     lease_seconds: float
     cancel_requested: asyncio.Event = field(default_factory=asyncio.Event)
+    pause_requested: asyncio.Event = field(default_factory=asyncio.Event)
     lost: asyncio.Event = field(default_factory=asyncio.Event)
     clock: Callable[[], float] = time.time
     _events: list[_Event] = field(default_factory=list)
@@ -51,14 +52,20 @@ class RunLedger:
     _closed: bool = False
     _last_event_at: float = 0.0
 
-    def note(self, message: str, level: str = "info") -> None:
-        """Something happened."""
-        self._events.append(_Event("message", level, message, {}, self._next_time()))
+    def note(self, message: str, level: str = "info", data: dict[str, Any] | None = None) -> None:
+        """Something happened; `data` says the same to programs."""
+        self._events.append(_Event("message", level, message, data or {}, self._next_time()))
 
     def measure(self, metrics: dict[str, float]) -> None:
         """A step was made."""
         message = f"step {metrics['step']:.0f} of {metrics['steps']:.0f}: loss {metrics['loss']:.4f}"
         self._events.append(_Event("metrics", "info", message, dict(metrics), self._next_time()))
+
+    def checkpoint(self, step: int, metrics: dict[str, float], *, final: bool = False) -> None:
+        """The run can go on from this step, of which these are the metrics. `final`: it is what becomes the release."""
+        message = f"{'the last adapter' if final else 'checkpoint'}: step {step}"
+        data = dict(metrics) | {"step": step, "final": final}
+        self._events.append(_Event("checkpoint", "info", message, data, self._next_time()))
 
     def change(self, **columns: Any) -> None:
         """New values for columns of the run: `stage`, `progress`."""
@@ -84,6 +91,13 @@ class RunLedger:
         self.change(**columns)
         self._closed = True
         await self._write(wait_seconds)
+
+    async def pause(self, **columns: Any) -> bool:
+        """Let go of the run until somebody resumes it. False if the wish was taken back: then it is still held."""
+        await self.flush()
+        async with self.database.write() as session:
+            self._closed = await pause_run(session, self.run_id, self.holder, **columns)
+        return self._closed
 
     async def finish(self, state: RunState, error: str | None = None) -> None:
         """End the run without a release."""
@@ -132,15 +146,17 @@ class RunLedger:
         events, changes = list(self._events), dict(self._changes)
         async with self.database.write("relaxed") as session:
             now = self.clock()
-            cancel = await renew_run_lease(session, self.run_id, self.holder, lease_seconds, now, **changes)
+            wish = await renew_run_lease(session, self.run_id, self.holder, lease_seconds, now, **changes)
             for event in events:
                 await _add(session, self.run_id, event)
         # Only now is it written; what was noted meanwhile stays for the next time.
         del self._events[: len(events)]
         self._changes = {name: value for name, value in self._changes.items() if changes.get(name) != value}
         self._renewed_at = now
-        if cancel:
+        if wish == "cancel":
             self.cancel_requested.set()
+        elif wish == "pause":
+            self.pause_requested.set()
 
 
 async def _add(session: Any, run_id: str, event: _Event) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 
 import structlog
 
-from alignment.cycle import Rules, run_cycle, run_folder
+from alignment.cycle import run_cycle, run_folder
 from alignment.errors import AlignmentError, TrainingStopped
+from alignment.freezing import Rules
 from alignment.jobs.client import TrainerDied, TrainerProcess, trainer_process
 from alignment.ledger import RunLedger
 from alignment.publish import release_location, remove_unfinished
@@ -92,9 +93,10 @@ class Worker:
                 await self._try_again(run, ledger, f"{type(error).__name__}: {error}")
 
     async def _until_told(self, cycle: Coroutine[Any, Any, None], ledger: RunLedger, trainer: TrainerProcess) -> None:
-        """Run the cycle until it ends, or until it must stop: told to, cancelled by a user, or its lease lost."""
+        """Run the cycle until it ends, or until it must stop: told to, cancelled or paused, or its lease lost."""
         task = asyncio.create_task(cycle)
-        signs = [asyncio.create_task(event.wait()) for event in (self.stopping, ledger.cancel_requested, ledger.lost)]
+        events = (self.stopping, ledger.cancel_requested, ledger.pause_requested, ledger.lost)
+        signs = [asyncio.create_task(event.wait()) for event in events]
         try:
             await asyncio.wait([task, *signs], return_when=asyncio.FIRST_COMPLETED)
             if not task.done() and not ledger.lost.is_set():
@@ -115,11 +117,19 @@ class Worker:
             self._clean_up(run)
             ledger.note("cancelled")
             await ledger.finish("cancelled")
+        elif ledger.pause_requested.is_set() and not self.stopping.is_set():
+            await self._paused(run, ledger)
         else:
             ledger.note("the aligner was stopped; the run goes on with the next one")
             # A stop is no failed attempt.
             await ledger.give_back(0.0, attempts=run.attempts - 1)
         log.info("run_stopped", run_id=run.id)
+
+    async def _paused(self, run: Run, ledger: RunLedger) -> None:
+        ledger.note("paused; once resumed, the run goes on from its newest checkpoint")
+        # Neither a pause nor a wish for one that was taken back is a failed attempt.
+        if not await ledger.pause(attempts=run.attempts - 1):
+            await ledger.give_back(0.0, attempts=run.attempts - 1)
 
     async def _try_again(self, run: Run, ledger: RunLedger, why: str) -> None:
         log.warning("run_interrupted", run_id=run.id, attempt=run.attempts, error=why)

@@ -27,6 +27,7 @@ from gateway.notify.notifier import Notifier
 from gateway.privacy.housekeeper import Housekeeper
 from gateway.redaction.configured import storage_redaction
 from gateway.rollout.reconciler import Reconciler
+from gateway.rollout.webhooks import WebhookSender
 from gateway.routes import (
     admin_annotation,
     admin_audit,
@@ -46,6 +47,7 @@ from gateway.routes import (
     feedback,
     feedback_imports,
     files,
+    fine_tuning,
     health,
     lineage,
     models,
@@ -92,6 +94,7 @@ ROUTERS = tuple(
         annotation,
         admin_annotation,
         files,
+        fine_tuning,
         admin_keys,
         admin_datasets,
         admin_audit,
@@ -135,6 +138,8 @@ def create_app(settings: Settings) -> FastAPI:
         jobs: list[Job] = [services.sync, services.limiter, reconciler, prober, housekeeper, services.metrics]
         jobs += comparing(services)
         jobs.append(Notifier(services.database, settings.notify, holder=services.sync.worker_id))
+        if settings.webhooks.url is not None:
+            jobs.append(WebhookSender(services.database, settings.webhooks, holder=services.sync.worker_id))
         tasks = [asyncio.create_task(job.run()) for job in jobs]
         try:
             yield

@@ -29,6 +29,7 @@ from gateway.sections.serving import (
 )
 from gateway.sections.users import UserSettings
 from gateway.sections.votes import MetricSettings, PairingSettings, TrustSettings
+from gateway.sections.webhooks import WebhookSettings
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -66,6 +67,7 @@ __all__ = [
     "TrustSettings",
     "UpstreamSettings",
     "UserSettings",
+    "WebhookSettings",
 ]
 """Whoever takes settings takes them from here."""
 
@@ -117,6 +119,7 @@ class Settings(Section):
     judge: JudgeSettings = JudgeSettings()
     files: FileSettings = FileSettings()
     aligner: AlignerSettings = AlignerSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     privacy: PrivacySettings = PrivacySettings()
     notify: NotifySettings = NotifySettings()
     telemetry: TelemetrySettings = TelemetrySettings()

@@ -45,7 +45,7 @@ ALIGNMENT_LAYERS = [
     {"alignment.adapter_card"},
     {"alignment.cycle"},
     {"alignment.jobs", "alignment.export", "alignment.sharing"},
-    {"alignment.publish", "alignment.gate", "alignment.ledger"},
+    {"alignment.freezing", "alignment.publish", "alignment.gate", "alignment.ledger"},
     {"alignment.training"},
     {"alignment.losses"},
     {"alignment.adapter"},

@@ -56,7 +56,11 @@ def _answer(job: TrainJob | EvaluateJob | MergeJob, stop: threading.Event, send:
         from alignment.training.watch import Watching
 
         if isinstance(job, TrainJob):
-            watching = Watching(lambda metrics: send(Report(progress=metrics)), stop.is_set)
+            watching = Watching(
+                lambda metrics: send(Report(progress=metrics)),
+                stop.is_set,
+                on_checkpoint=lambda step: send(Report(checkpoint=step)),
+            )
             return Report(result=training.train(job, watching))
         return Report(result=evaluation.evaluate(job) if isinstance(job, EvaluateJob) else work.merge(job))
     except AlignmentError as error:

@@ -27,6 +27,7 @@ _LINE_BYTES = 1 << 20
 # and where cores are scarce they would mostly wait for a thread that cannot run because they spin.
 _PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 OnProgress = Callable[[dict[str, float]], None]
+OnCheckpoint = Callable[[int], None]
 Result = TypeVar("Result", TrainResult, EvaluateResult, MergeResult)
 
 
@@ -46,9 +47,14 @@ class TrainerProcess:
         """Its process id."""
         return self._process.pid
 
-    async def train(self, job: TrainJob, on_progress: OnProgress) -> TrainResult:
-        """Train; `on_progress` gets every step's metrics. Raises `TrainingStopped` after `stop`."""
-        return await self._ask(job, TrainResult, on_progress)
+    async def train(
+        self, job: TrainJob, on_progress: OnProgress, on_checkpoint: OnCheckpoint = lambda _: None
+    ) -> TrainResult:
+        """Train; `on_progress` gets every step's metrics, `on_checkpoint` the step of each checkpoint.
+
+        Raises `TrainingStopped` after `stop`.
+        """
+        return await self._ask(job, TrainResult, on_progress, on_checkpoint)
 
     async def evaluate(self, job: EvaluateJob) -> EvaluateResult:
         """Measure."""
@@ -70,7 +76,11 @@ class TrainerProcess:
         await self._process.wait()
 
     async def _ask(
-        self, job: TrainJob | EvaluateJob | MergeJob, kind: type[Result], on_progress: OnProgress = lambda _: None
+        self,
+        job: TrainJob | EvaluateJob | MergeJob,
+        kind: type[Result],
+        on_progress: OnProgress = lambda _: None,
+        on_checkpoint: OnCheckpoint = lambda _: None,
     ) -> Result:
         with contextlib.suppress(ConnectionError):  # a dead process is noticed below
             await self._send(Order(job=job))
@@ -78,6 +88,8 @@ class TrainerProcess:
             report = Report.model_validate_json(line)
             if report.progress is not None:
                 on_progress(report.progress)
+            elif report.checkpoint is not None:
+                on_checkpoint(report.checkpoint)
             elif report.failure is not None:
                 raise _error_of(report.failure, self._log_file)
             elif isinstance(report.result, kind):

@@ -159,8 +159,10 @@ class Failure(_Record):
 
 
 class Report(_Record):
-    """One line from the training process: exactly one of the three."""
+    """One line from the training process: exactly one of the four."""
 
     progress: dict[str, float] | None = None
+    checkpoint: int | None = None
+    """The step after which a checkpoint was written."""
     result: TrainResult | EvaluateResult | MergeResult | None = Field(default=None, union_mode="smart")
     failure: Failure | None = None

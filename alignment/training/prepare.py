@@ -68,7 +68,12 @@ def prepare(adapted: Any, rows: Sequence[Row], held_out: Sequence[Row], run: Run
     tokens = _tokens_per_batch(options, adapted, run.folder)
     scorer = RowScorer(step, find_loss(options.method), options.loss_parameters, TokenBudget(tokens))
     guard = DivergenceGuard(adapted.config.get_text_config().vocab_size)
-    checkpoints = Checkpoints(run.watching.should_stop, run.watching.checkpoint_seconds, lambda: guard.is_calm)
+    checkpoints = Checkpoints(
+        run.watching.should_stop,
+        run.watching.checkpoint_seconds,
+        lambda: guard.is_calm,
+        on_checkpoint=run.watching.on_checkpoint,
+    )
     # Whoever writes or shows something does so in the first worker only.
     events = EventFile(run.folder / "tensorboard", run.done + 1) if arguments.process_index == 0 else None
     holdout = _holdout(scorer, held_out, run, events) if held_out else None

@@ -67,6 +67,14 @@ def _epochs(options: TrainingOptions, steps_per_epoch: float) -> tuple[float, st
 
 
 def _learning_rate(options: TrainingOptions, parameters: int) -> tuple[float, str]:
+    rate, reason = _plain_rate(options, parameters)
+    if options.learning_rate_multiplier == 1.0:
+        return rate, reason
+    rate *= options.learning_rate_multiplier
+    return rate, f"{reason}; times {options.learning_rate_multiplier:g}, as asked: {rate:g}"
+
+
+def _plain_rate(options: TrainingOptions, parameters: int) -> tuple[float, str]:
     if options.learning_rate != "auto":
         return options.learning_rate, f"learning rate {options.learning_rate:g}: as asked"
     for size, rate in _LARGER_MODELS:

@@ -15,6 +15,7 @@ from alignment.training.event_file import EventFile
 from alignment.training.records import Metrics, append, drop_after
 
 OnProgress = Callable[[Metrics], None]
+OnCheckpoint = Callable[[int], None]
 ShouldStop = Callable[[], bool]
 
 
@@ -31,6 +32,8 @@ class Watching:
     """transformers' callbacks, called beside ours."""
     report_to: tuple[str, ...] = ()
     """Further reporters of transformers by name (`wandb`, `mlflow`); TensorBoard and JSON lines are always written."""
+    on_checkpoint: OnCheckpoint = lambda step: None
+    """Told the step of each checkpoint once it is sealed."""
 
 
 class Watcher(TrainerCallback):  # type: ignore[misc]  # transformers is not followed by the type checker
@@ -83,6 +86,7 @@ class Checkpoints(Watcher):
         every_seconds: float,
         is_calm: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
+        on_checkpoint: OnCheckpoint = lambda step: None,
     ) -> None:
         """`is_calm`: whether the run looks well just now; a doubtful adapter is not worth a checkpoint."""
         self.stopped = False
@@ -90,6 +94,7 @@ class Checkpoints(Watcher):
         self._every_seconds = every_seconds
         self._is_calm = is_calm
         self._clock = clock
+        self._on_checkpoint = on_checkpoint
         self._saved_at = clock()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
@@ -108,6 +113,7 @@ class Checkpoints(Watcher):
             distributed.barrier()  # each worker writes the state of its random numbers
         if state.is_world_process_zero:
             seal_checkpoint(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+            self._on_checkpoint(state.global_step)
         self._saved_at = self._clock()
 
 

@@ -11,7 +11,11 @@ from gateway.settings import Settings
 
 app = typer.Typer(help="Settings: show them all with what they mean, or check a file.", no_args_is_help=True)
 
-SECRETS: dict[str, Any] = {"admin_key": True, "notify": {"urls": True, "targets": {"__all__": {"url", "secret"}}}}
+SECRETS: dict[str, Any] = {
+    "admin_key": True,
+    "notify": {"urls": True, "targets": {"__all__": {"url", "secret"}}},
+    "webhooks": {"secret"},
+}
 
 
 @app.command("show")
@@ -43,5 +47,5 @@ def _show(section: BaseModel, prefix: str) -> None:
             for number, model in enumerate(value):
                 _show(model, f"models[{number}].")
         else:
-            shown = "(set)" if name in ("admin_key", "urls") and value else value
+            shown = "(set)" if name in ("admin_key", "secret", "urls") and value else value
             console.print(f"[bold]{prefix}{name}[/] = {shown!r}\n    {field.description or ''}", markup=True)

@@ -31,6 +31,7 @@ GOLD = "gold_"
 ERASURE = "erasure_"
 FILE = "file-"
 NOTIFICATION = "note_"
+EVENT = "evt_"
 
 WEIGHTS_NAME = "weights"
 """Under this model name an engine of ours serves its full weights; adapters go by `engine_name`."""

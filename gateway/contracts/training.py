@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, m
 
 from gateway.contracts.methods import PARAMETERS, Method, find_method, why_not
 
-RunState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+RunState = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
 TriggerKind = Literal["manual", "schedule", "new_pairs", "erasure"]
 
 MINIMUM_PAIRS_BY_HAND = 20
@@ -48,6 +48,8 @@ class TrainingOptions(BaseModel):
     """Tokens scored at once; a step with more is done in parts, with the same result. `auto` goes by free memory."""
     learning_rate: PositiveFloat | Literal["auto"] = "auto"
     """Peak learning rate, reached after a short warm-up."""
+    learning_rate_multiplier: PositiveFloat = 1.0
+    """Multiplies the learning rate, whether it was given or chosen."""
     max_length_tokens: PositiveInt = 1024
     """Longest prompt plus completion. Longer pairs lose whole oldest turns, or are dropped and counted."""
     rank: PositiveInt = 16

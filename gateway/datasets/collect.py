@@ -99,7 +99,7 @@ async def collect(
 
     Raises `InvalidRequest` for a file of benchmark items that cannot be read.
     """
-    benchmarks = _benchmarks(settings)
+    benchmarks = benchmarks_of(settings)
     await settle(database, alias, settings)
     collected, lying = await _planned(database, alias, settings, time.time() if now is None else now)
     plan = collected.plan
@@ -111,7 +111,7 @@ async def collect(
         more = (vote for merged in agreed.merged for vote in further.get(merged, ()))
         votes = tuple(dict.fromkeys((*pair.feedback_ids, *agreed.feedback_ids, *more)))
         pair = pair.model_copy(update={"feedback_ids": votes})
-        kept = _read(pair, benchmarks, redact, collected)
+        kept = as_trained(pair, benchmarks, redact, collected)
         if kept is not None:
             chosen = chosen_of(kept, lying[kept.prompt_hash], agreed.raters)
             collected.chosen.append(chosen)
@@ -178,10 +178,18 @@ async def _length_factors(database: Database, plan: Plan) -> dict[str, float]:
     return length_weights(texts)
 
 
-def _read(
-    pair: FeedbackPair, benchmarks: Benchmarks, redact: Redact | None, collected: Collected
+def as_trained(
+    pair: FeedbackPair,
+    benchmarks: Benchmarks,
+    redact: Redact | None,
+    collected: Collected,
+    *,
+    sides_differ: bool = True,
 ) -> FeedbackPair | None:
-    """The pair as it is trained on; None where its text rules it out."""
+    """The pair as it is trained on; None where its text rules it out, which is counted.
+
+    `sides_differ`: a pair whose sides are the same once redacted is left out.
+    """
     said = [message.text for message in pair.prompt] + [pair.chosen.message.text]
     if benchmarks and any(benchmarks.holds(text) for text in said):
         collected.plan.dropped[CONTAMINATED] += 1
@@ -190,7 +198,7 @@ def _read(
         return pair
     redacted, counts = redact(pair)
     collected.redacted.update(counts)
-    if counts and (flaw := flaw_after_redaction(redacted)):
+    if counts and sides_differ and (flaw := flaw_after_redaction(redacted)):
         collected.plan.dropped[flaw] += 1
         return None
     return redacted
@@ -216,7 +224,8 @@ def chosen_of(pair: FeedbackPair, lies: Lying, raters: int) -> Chosen:
     )
 
 
-def _benchmarks(settings: DatasetSettings) -> Benchmarks:
+def benchmarks_of(settings: DatasetSettings) -> Benchmarks:
+    """The items that nothing may be trained on. Raises `InvalidRequest` for a file of them that cannot be read."""
     try:
         return Benchmarks(read_items(settings.benchmarks))
     except (OSError, UnicodeDecodeError) as error:

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow.parquet import ParquetFile, ParquetWriter
 
+from gateway.contracts import ids
 from gateway.contracts.message import Message
 from gateway.contracts.pair import FeedbackPair
 from gateway.contracts.seal import file_sha256
@@ -79,11 +80,18 @@ async def freeze(
     except BaseException:  # what was written holds people's words
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
-    card = _card(unfinished, folder.name, collected) | (extra or {})
     if not collected.chosen and not keep_empty:
+        card = _card(unfinished, folder.name, collected)
         shutil.rmtree(unfinished)
         raise InvalidRequest(f"There is nothing to freeze: {summary(card)}.", code="empty_dataset")
-    card |= {"settings": settings.model_dump(mode="json")}
+    return sealed(unfinished, folder, collected, settings, extra)
+
+
+def sealed(
+    unfinished: Path, folder: Path, collected: Collected, settings: DatasetSettings, extra: Card | None = None
+) -> Card:
+    """Write the card beside the two files of pairs in `unfinished`, and put all of it in place as `folder`."""
+    card = _card(unfinished, folder.name, collected) | (extra or {}) | {"settings": settings.model_dump(mode="json")}
     (unfinished / CARD_FILE).write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (unfinished / CARD_PAGE).write_text(card_markdown(card), encoding="utf-8")
     put_in_place(unfinished, folder)
@@ -105,7 +113,9 @@ async def _write(
 class PairFile:
     """A Parquet file that grows."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, answers: bool = False) -> None:
+        """`answers`: only the chosen side of each pair is written, as an answer to learn from."""
+        self._answers = answers
         self._writer = ParquetWriter(path, SCHEMA, compression="zstd")
         self._rows: list[dict[str, Any]] = []
 
@@ -118,7 +128,8 @@ class PairFile:
 
     def add(self, pair: FeedbackPair, chosen: Chosen) -> None:
         """Add a row."""
-        self._rows.append(_row(pair, chosen))
+        row = _row(pair, chosen)
+        self._rows.append(row | _answer_alone(pair) if self._answers else row)
         if len(self._rows) >= ROWS_AT_A_TIME:
             self._flush()
 
@@ -175,10 +186,17 @@ def _row(pair: FeedbackPair, chosen: Chosen) -> dict[str, Any]:
         "raters": chosen.raters,
         "prompt_hash": pair.prompt_hash,
         "cluster": chosen.cluster,
-        "feedback_ids": list(pair.feedback_ids),
+        "feedback_ids": [one for one in pair.feedback_ids if one.startswith(ids.FEEDBACK)],
         "judged_at": pair.judged_at,
         "pair": pair.model_dump_json(exclude_none=True),
     }
+
+
+def _answer_alone(pair: FeedbackPair) -> dict[str, Any]:
+    """What is different in the row of an answer."""
+    said = [message.model_dump(exclude_none=True) for message in (*pair.prompt, pair.chosen.message)]
+    answer = {"id": pair.id, "messages": said, "weight": pair.weight, "tools": list(pair.tools)}
+    return {"rejected": [], "pair": json.dumps(answer, ensure_ascii=False)}
 
 
 def _plain(message: Message) -> dict[str, str]:

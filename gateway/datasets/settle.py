@@ -62,17 +62,17 @@ async def settle(database: Database, alias: str, settings: DatasetSettings) -> i
 async def _settle_some(database: Database, alias: str, settings: DatasetSettings, lease: _Held) -> int:
     async with database.write() as session:
         await take_lease(session, lease.name, lease.holder, LEASE_SECONDS, time.time())
-        key = hmac.digest((await ensure_root_secret(session)).encode(), b"holdout", hashlib.sha256)
+        key = await split_key(session)
     async with database.read() as session:
         wanted = (await unsettled_prompts(session, alias))[:BATCH]
         known = await sides_of(session, alias, SIGNATURE)
         held_out = (await count_sides(session, alias)).get("holdout", 0)
         texts = await bodies_of(session, [pair_id for _, pair_id in wanted])
-        settled = [Placed(row.prompt_hash, _side(row.side), row.cluster, row.bridges, row.signature) for row in known]
+        settled = placed_of(known)
         new = [(prompt_hash, _text_of(texts.pop(pair_id))) for prompt_hash, pair_id in wanted]
         newcomers = await asyncio.to_thread(Newcomers, settled, new)
-        near = await _texts(session, alias, newcomers.resembled())
-    placed = await asyncio.to_thread(newcomers.place, near, partial(_draw, key, alias, settings, [held_out]))
+        near = await texts_of_prompts(session, alias, newcomers.resembled())
+    placed = await asyncio.to_thread(newcomers.place, near, partial(draw, key, alias, settings, [held_out]))
     first = known[-1].number + 1 if known else 0
     rows = [_row(alias, first + number, one) for number, one in enumerate(placed)]
     async with database.write() as session:
@@ -81,7 +81,8 @@ async def _settle_some(database: Database, alias: str, settings: DatasetSettings
     return len(rows)
 
 
-def _draw(key: bytes, alias: str, settings: DatasetSettings, held_out: list[int], prompt_hash: str) -> SplitSide:
+def draw(key: bytes, alias: str, settings: DatasetSettings, held_out: list[int], prompt_hash: str) -> SplitSide:
+    """The side of a prompt that resembles none; `held_out` counts what lies on the other side so far."""
     share = holdout_share(
         held_out[0],
         start_pairs=settings.holdout_start_pairs,
@@ -93,9 +94,20 @@ def _draw(key: bytes, alias: str, settings: DatasetSettings, held_out: list[int]
     return side
 
 
-async def _texts(session: AsyncSession, alias: str, hashes: Iterable[str]) -> dict[str, str]:
+async def texts_of_prompts(session: AsyncSession, alias: str, hashes: Iterable[str]) -> dict[str, str]:
+    """What settled prompts say, as far as a pair still has their text."""
     found = {prompt_hash: await pair_of_prompt(session, alias, prompt_hash) for prompt_hash in sorted(hashes)}
     return {prompt_hash: _text_of(body) for prompt_hash, body in found.items() if body is not None}
+
+
+async def split_key(session: AsyncSession) -> bytes:
+    """The key without which nobody can tell on which side a prompt will lie."""
+    return hmac.digest((await ensure_root_secret(session)).encode(), b"holdout", hashlib.sha256)
+
+
+def placed_of(rows: Iterable[Any]) -> list[Placed]:
+    """Settled prompts (`sides_of`, with signatures) as the rules take them."""
+    return [Placed(row.prompt_hash, _side(row.side), row.cluster, row.bridges, row.signature) for row in rows]
 
 
 def _text_of(body: str) -> str:

@@ -27,7 +27,7 @@ from gateway.storage.database import Database
 from gateway.storage.datasets import record_dataset
 from gateway.storage.feedback_tables import Dataset, Run
 from gateway.storage.privacy_tables import Erasure
-from gateway.storage.runs import OPEN_STATES, create_run, request_cancel
+from gateway.storage.runs import UNFINISHED_STATES, create_run, request_cancel
 from gateway.storage.tables import Alias, Project
 from gateway.storage.user_records import trained_on
 
@@ -199,7 +199,7 @@ async def _replace(database: Database, folder: Path, dataset: Dataset, erasure_i
         old.removed_at, old.erasure_id, old.replaced_by = now, erasure_id, None if card is None else new_id
         row.datasets = row.datasets | {old.id: old.replaced_by}
         _count(row, Counter(dataset=1))
-        for run in await session.scalars(select(Run).where(Run.dataset_id == old.id, Run.state.in_(OPEN_STATES))):
+        for run in await session.scalars(select(Run).where(Run.dataset_id == old.id, Run.state.in_(UNFINISHED_STATES))):
             await request_cancel(session, run, now)
 
 

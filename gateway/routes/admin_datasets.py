@@ -41,8 +41,7 @@ async def build_dataset(request: Request, caller: Trainer) -> dict[str, Any]:
     services: Services = request.app.state.services
     body = await read_model(request, BuildBody)
     alias = await alias_to_build(services.database, body.alias)
-    # In a thread of its own: a large data set takes a minute, in which this worker has others to answer.
-    return await asyncio.to_thread(lambda: asyncio.run(_build(services.settings, alias, body.dry_run)))
+    return await build_apart(services.settings, alias, body.dry_run)
 
 
 @router.get("/datasets")
@@ -58,6 +57,14 @@ async def show_dataset(request: Request, dataset_id: str, caller: Trainer) -> di
     services: Services = request.app.state.services
     card = await show(services.database, services.settings.store_path, dataset_id.replace("\0", ""))
     return {"object": "dataset"} | card
+
+
+async def build_apart(settings: Settings, alias: str, dry_run: bool = False) -> dict[str, Any]:
+    """The card of what the alias's votes make now, frozen unless `dry_run`.
+
+    In a thread of its own: a large data set takes a minute, in which this worker has others to answer.
+    """
+    return await asyncio.to_thread(lambda: asyncio.run(_build(settings, alias, dry_run)))
 
 
 async def _build(settings: Settings, alias: str, dry_run: bool) -> dict[str, Any]:

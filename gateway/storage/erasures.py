@@ -19,6 +19,7 @@ from gateway.storage.tables import Table, Usage
 from gateway.storage.usage import COUNTS, add_usage
 
 Counts = Counter[str]
+BURIED_AT_A_TIME = 1000
 
 
 async def open_erasures(session: AsyncSession) -> Sequence[str]:
@@ -119,6 +120,15 @@ async def tombstones_of(session: AsyncSession, erasure_id: str) -> list[str]:
     """The ids that an erasure buried, sorted."""
     statement = select(Tombstone.id).where(Tombstone.erasure_id == erasure_id).order_by(Tombstone.id)
     return list(await session.scalars(statement))
+
+
+async def any_buried(session: AsyncSession, ids: Sequence[str]) -> bool:
+    """Whether one of these was erased."""
+    for begin in range(0, len(ids), BURIED_AT_A_TIME):
+        piece = ids[begin : begin + BURIED_AT_A_TIME]
+        if await session.scalar(select(Tombstone.id).where(Tombstone.id.in_(piece)).limit(1)) is not None:
+            return True
+    return False
 
 
 def _naming(column: str) -> list[SqlTable]:

@@ -166,6 +166,14 @@ class Run(Table):
     trigger: Mapped[str]
     actor: Mapped[str]
     options: Mapped[dict[str, Any]]
+    training_file: Mapped[str | None]
+    """An uploaded file or a frozen data set; None: the votes of the alias."""
+    validation_file: Mapped[str | None]
+    """The same, to measure on; None: what the data holds out."""
+    asked: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """Of a fine-tuning job: what its creator said and gets back (`gateway/rollout/fine_tuning.py`)."""
+    asked_sha256: Mapped[str | None]
+    """Of the request that made it: a repeated one gets the same job."""
     dataset_id: Mapped[str | None]
     release_id: Mapped[str | None]
     stage: Mapped[str] = mapped_column(default="")
@@ -173,6 +181,7 @@ class Run(Table):
     """Share of the whole run that is done, 0 to 1."""
     error: Mapped[str | None] = mapped_column(Text)
     cancel_requested: Mapped[bool] = mapped_column(default=False)
+    pause_requested: Mapped[bool] = mapped_column(default=False)
     holder: Mapped[str | None]
     lease_expires_at: Mapped[float | None]
     attempts: Mapped[int] = mapped_column(default=0)
@@ -188,7 +197,7 @@ class RunEvent(Table):
     id: Mapped[str] = mapped_column(primary_key=True)
     run_id: Mapped[str] = mapped_column(ForeignKey("run.id"), index=True)
     type: Mapped[str]
-    """message or metrics."""
+    """message, metrics or checkpoint."""
     level: Mapped[str]
     message: Mapped[str] = mapped_column(Text)
     data: Mapped[dict[str, Any]]

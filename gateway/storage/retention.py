@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.storage.feedback_tables import Completion, Dataset, Run
 from gateway.storage.privacy_tables import CompletionVote, RetentionRow
-from gateway.storage.runs import OPEN_STATES
+from gateway.storage.runs import UNFINISHED_STATES
 from gateway.storage.tables import Project, ReleaseRow
 
 Place = tuple[float, str]
@@ -72,7 +72,8 @@ async def mark_unused_datasets(session: AsyncSession, now: float) -> None:
     """Note since when data sets are of no use: no release trained on them can be deployed, and no run is at them."""
     trained = (await session.scalars(select(ReleaseRow).where(ReleaseRow.state.in_(DEPLOYABLE)))).all()
     used = {release.manifest.get("dataset_id") for release in trained}
-    used |= set(await session.scalars(select(Run.dataset_id).where(Run.state.in_(OPEN_STATES))))
+    for source in (Run.dataset_id, Run.training_file, Run.validation_file):
+        used |= set(await session.scalars(select(source).where(Run.state.in_(UNFINISHED_STATES))))
     for dataset in await session.scalars(select(Dataset).where(Dataset.removed_at.is_(None))):
         if dataset.id in used:
             dataset.unused_since = None

@@ -5,7 +5,7 @@ Every write of the aligner at work is fenced by its name: one that lost its leas
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,10 +15,14 @@ from gateway.contracts.training import RunState, TrainingOptions, TriggerKind
 from gateway.errors import Conflict
 from gateway.storage.feedback_tables import Run, RunEvent
 from gateway.storage.notifications import note
+from gateway.storage.webhooks import tell_of_end
 
 MAX_ATTEMPTS = 5
 """A run whose aligner died this often is given up."""
 OPEN_STATES = ("queued", "running")
+UNFINISHED_STATES = (*OPEN_STATES, "paused")
+"""A paused run works on nothing, and comes back to its data."""
+Wish = Literal["cancel", "pause"]
 
 
 class RunLeaseLost(Conflict):
@@ -28,9 +32,19 @@ class RunLeaseLost(Conflict):
 
 
 async def create_run(
-    session: AsyncSession, *, alias: str, trigger: TriggerKind, actor: str, options: TrainingOptions, now: float
+    session: AsyncSession,
+    *,
+    alias: str,
+    trigger: TriggerKind,
+    actor: str,
+    options: TrainingOptions,
+    now: float,
+    **source: Any,
 ) -> Run:
-    """A new run, queued behind those of its alias that are open."""
+    """A new run, queued behind those of its alias that are open.
+
+    `source`: columns that say what it trains on and who asked for what; without them, the votes of the alias.
+    """
     run = Run(
         id=ids.mint(ids.RUN),
         alias=alias,
@@ -41,8 +55,10 @@ async def create_run(
         stage="queued",
         progress=0.0,
         cancel_requested=False,
+        pause_requested=False,
         attempts=0,
         created_at=now,
+        **({"asked": {}} | source),
     )
     session.add(run)
     await session.flush()
@@ -78,10 +94,13 @@ async def claim_next_run(session: AsyncSession, holder: str, lease_seconds: floa
     busy = {run.alias for run in runs if run.state == "running" and (run.lease_expires_at or 0.0) > now}
     for run in sorted((run for run in runs if run.alias not in busy), key=lambda run: run.state != "running"):
         if run.attempts >= MAX_ATTEMPTS:
-            _end(run, "failed", now, f"given up after {run.attempts} attempts: {run.error or 'its aligner died'}")
+            why = f"given up after {run.attempts} attempts: {run.error or 'its aligner died'}"
+            _end(session, run, "failed", now, why)
             await note(session, notice.run_failed(run.alias, run.id, run.error))
         elif run.cancel_requested:
-            _end(run, "cancelled", now, None)
+            _end(session, run, "cancelled", now, None)
+        elif run.pause_requested:
+            _pause(run)
         else:
             run.state, run.holder, run.lease_expires_at = "running", holder, now + lease_seconds
             run.attempts, run.started_at = run.attempts + 1, run.started_at or now
@@ -91,8 +110,8 @@ async def claim_next_run(session: AsyncSession, holder: str, lease_seconds: floa
 
 async def renew_run_lease(
     session: AsyncSession, run_id: str, holder: str, lease_seconds: float, now: float, **progress: Any
-) -> bool:
-    """Hold on to a run, noting `stage`, `progress` or `dataset_id` in passing; True if it should be cancelled.
+) -> Wish | None:
+    """Hold on to a run, noting `stage`, `progress` or `dataset_id` in passing; what somebody wishes of it meanwhile.
 
     Raises `RunLeaseLost` if somebody else has it by now.
     """
@@ -100,7 +119,9 @@ async def renew_run_lease(
     run.lease_expires_at = now + lease_seconds
     for name, value in progress.items():
         setattr(run, name, value)
-    return run.cancel_requested
+    if run.cancel_requested:
+        return "cancel"
+    return "pause" if run.pause_requested else None
 
 
 async def add_run_event(
@@ -145,17 +166,43 @@ async def finish_run(
     """End a run. Raises `RunLeaseLost` if it is not the caller's to end."""
     run = await _held_run(session, run_id, holder)
     run.release_id = release_id
-    _end(run, state, now, error)
+    _end(session, run, state, now, error)
     if state == "failed":
         await note(session, notice.run_failed(run.alias, run.id, error))
 
 
 async def request_cancel(session: AsyncSession, run: Run, now: float) -> None:
-    """Ask for a run to stop: at once if it is queued, at the next step if it is at work. An ended run stays ended."""
-    if run.state == "queued":
-        _end(run, "cancelled", now, None)
+    """Ask for a run to stop: at once if it waits, at the next step if it is at work. An ended run stays ended."""
+    if run.state in ("queued", "paused"):
+        _end(session, run, "cancelled", now, None)
     elif run.state == "running":
         run.cancel_requested = True
+
+
+def request_pause(run: Run) -> None:
+    """Ask for a run to pause: at once if it waits, behind a checkpoint if it is at work. An ended run stays ended."""
+    if run.state == "queued":
+        _pause(run)
+    elif run.state == "running":
+        run.pause_requested = True
+
+
+def resume_run(run: Run) -> None:
+    """Put a paused run back into the queue, or take a pause back that has not come about yet."""
+    run.pause_requested = False
+    if run.state == "paused":
+        run.state = run.stage = "queued"
+
+
+async def pause_run(session: AsyncSession, run_id: str, holder: str, **columns: Any) -> bool:
+    """The aligner has stopped behind a checkpoint: pause the run. False if the wish was taken back meanwhile."""
+    run = await _held_run(session, run_id, holder)
+    if not run.pause_requested:
+        return False
+    for name, value in columns.items():
+        setattr(run, name, value)
+    _pause(run)
+    return True
 
 
 async def _held_run(session: AsyncSession, run_id: str, holder: str) -> Run:
@@ -165,9 +212,17 @@ async def _held_run(session: AsyncSession, run_id: str, holder: str) -> Run:
     return run
 
 
-def _end(run: Run, state: RunState, now: float, error: str | None) -> None:
+def _pause(run: Run) -> None:
+    run.state = run.stage = "paused"
+    run.pause_requested = False
+    run.holder = run.lease_expires_at = None
+
+
+def _end(session: AsyncSession, run: Run, state: RunState, now: float, error: str | None) -> None:
+    tell_of_end(session, run, state, now)
     run.state, run.finished_at, run.error = state, now, error
     run.holder = run.lease_expires_at = None
+    run.pause_requested = False
     run.stage = state
     if state == "succeeded":
         run.progress = 1.0

@@ -8,6 +8,7 @@ from gateway.storage import (
     lookup_tables,
     notification_tables,
     privacy_tables,
+    webhook_tables,
 )
 from gateway.storage.tables import Table
 
@@ -19,5 +20,6 @@ MODULES = (
     lookup_tables,
     notification_tables,
     privacy_tables,
+    webhook_tables,
 )
 METADATA = Table.metadata

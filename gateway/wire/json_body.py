@@ -91,4 +91,6 @@ def malformed(error: Exception) -> InvalidRequest:
 
 def _is_branch(part: Any) -> bool:
     # pydantic names the branch of a union in the path; the client never wrote it
-    return isinstance(part, str) and ("[" in part or part in {"str", "float", "int", "bool"})
+    if not isinstance(part, str):
+        return False
+    return "[" in part or part.startswith("constrained-") or part in {"str", "float", "int", "bool"}

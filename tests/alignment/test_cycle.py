@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import select
 
 from alignment.base_models.identity import describe
-from alignment.cycle import Rules
+from alignment.freezing import Rules
 from alignment.worker import Worker
 from gateway.contracts.message import Message
 from gateway.contracts.pair import FeedbackPair, Rater, Side

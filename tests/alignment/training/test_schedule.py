@@ -42,3 +42,10 @@ def test_the_rate_rises_to_its_peak_and_falls_by_half_a_cosine() -> None:
 def test_larger_models_learn_more_slowly() -> None:
     rates = [schedule(TrainingOptions(), 100, int(size)).learning_rate for size in (135e6, 1.2e9, 8e9)]
     assert rates == [2e-4, 1e-4, 5e-5]
+
+
+def test_a_multiplier_scales_the_rate_whether_it_was_given_or_chosen() -> None:
+    given = schedule(TrainingOptions(learning_rate=1e-4, learning_rate_multiplier=2.0), 8)
+    assert given.learning_rate == 2e-4
+    assert given.reasons[1] == "learning rate 0.0001: as asked; times 2, as asked: 0.0002"
+    assert schedule(TrainingOptions(learning_rate_multiplier=0.5), 8).learning_rate == AUTO_LEARNING_RATE / 2
