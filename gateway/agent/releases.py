@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from gateway.contracts.release import ADAPTER_FOLDER, MERGED_FOLDER
+from gateway.contracts.release import ADAPTER_FOLDER, DIFFERENCE_FOLDER, MERGED_FOLDER, REVERSE_FOLDER
 from gateway.contracts.seal import BrokenSeal, verify_seal
 from gateway.errors import AlignwayError
 from gateway.storage.database import Database
@@ -19,6 +19,12 @@ class ReleaseUnusable(AlignwayError):
     """A release that must not be given to an engine: damaged, incomplete or gone."""
 
     code = "release_unusable"
+
+
+class NoSuchAdapter(AlignwayError):
+    """Nothing leads from the weights that an engine holds to the release it is to hold beside them."""
+
+    code = "no_such_adapter"
 
 
 class ReleaseFetcher:
@@ -38,9 +44,13 @@ class ReleaseFetcher:
             return _base(release)
         return await asyncio.to_thread(self._verified, release, MERGED_FOLDER)
 
-    async def adapter(self, release: ReleaseRow) -> Path:
-        """The adapter's folder; raises `ReleaseUnusable`."""
-        return await asyncio.to_thread(self._verified, release, ADAPTER_FOLDER)
+    async def adapter(self, release: ReleaseRow, over: ReleaseRow) -> Path:
+        """The folder of the adapter that gives `release` over the weights of `over`.
+
+        Raises `ReleaseUnusable`, or `NoSuchAdapter`.
+        """
+        source, part = _adapter_between(release, over)
+        return await asyncio.to_thread(self._verified, source, part)
 
     def _verified(self, release: ReleaseRow, part: str) -> Path:
         folder = (self._store / release.location).resolve()
@@ -64,6 +74,16 @@ class ReleaseFetcher:
         if self._verified_marks.get(release_id) != marks:
             verify_seal(folder, release_id)
             self._verified_marks[release_id] = marks
+
+
+def _adapter_between(release: ReleaseRow, over: ReleaseRow) -> tuple[ReleaseRow, str]:
+    if over.id == release.base_release_id:
+        return release, ADAPTER_FOLDER
+    if (release.manifest.get("difference") or {}).get("incumbent_id") == over.id:
+        return release, DIFFERENCE_FOLDER
+    if (over.manifest.get("reverse") or {}).get("incumbent_id") == release.id:
+        return over, REVERSE_FOLDER
+    raise NoSuchAdapter(f"no adapter leads from the weights of {over.name} to {release.name}")
 
 
 def _file_marks(folder: Path) -> FileMarks:
@@ -93,9 +113,9 @@ class ReleaseLookup:
         """The verified folder of full weights; raises `ReleaseUnusable`."""
         return await self._fetcher.weights(await self._row(release_id))
 
-    async def adapter(self, release_id: str) -> Path:
-        """The verified folder of the adapter; raises `ReleaseUnusable`."""
-        return await self._fetcher.adapter(await self._row(release_id))
+    async def adapter(self, release_id: str, over_id: str) -> Path:
+        """The verified folder of the adapter over those weights; raises `ReleaseUnusable` or `NoSuchAdapter`."""
+        return await self._fetcher.adapter(await self._row(release_id), await self._row(over_id))
 
     async def _row(self, release_id: str) -> ReleaseRow:
         async with self._database.read() as session:

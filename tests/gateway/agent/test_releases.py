@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.agent.releases import ReleaseFetcher, ReleaseUnusable
+from gateway.agent.releases import NoSuchAdapter, ReleaseFetcher, ReleaseUnusable
 from gateway.contracts.seal import SEAL_FILE, verify_seal, write_seal
 from gateway.storage.tables import ReleaseRow
 
@@ -32,13 +32,34 @@ def seal(store: Path, extra: str | None = None) -> None:
 
 
 def row(location: str = RELEASE, kind: str = "aligned") -> ReleaseRow:
-    return ReleaseRow(id=RELEASE, name="assistant-20260101-1", kind=kind, location=location)
+    fields = {"base_release_id": BASE.id, "manifest": {}}
+    return ReleaseRow(id=RELEASE, name="assistant-20260101-1", kind=kind, location=location, **fields)
+
+
+BASE = ReleaseRow(id="rel_base", name="assistant-20260101-0", kind="base", location="/base", manifest={})
 
 
 async def test_whole_release_is_handed_out(store: Path) -> None:
     fetcher = ReleaseFetcher(store)
     assert await fetcher.weights(row()) == store / RELEASE / "merged"
-    assert await fetcher.adapter(row()) == store / RELEASE / "adapter"
+    assert await fetcher.adapter(row(), BASE) == store / RELEASE / "adapter"
+
+
+async def test_the_adapter_handed_out_is_the_one_over_the_weights_that_are_held(store: Path) -> None:
+    folder = store / RELEASE
+    for part in ("difference", "reverse"):
+        (folder / part).mkdir()
+        (folder / part / "adapter_config.json").write_text("{}")
+    write_seal(folder, RELEASE)
+    fetcher, release = ReleaseFetcher(store), row()
+    incumbent = ReleaseRow(id="rel_x", name="x", kind="aligned", location="gone", base_release_id=BASE.id, manifest={})
+    with pytest.raises(NoSuchAdapter):
+        await fetcher.adapter(release, incumbent)
+    link = {"incumbent_id": "rel_x", "rank": 32}
+    release.manifest = {"difference": link, "reverse": link}
+    assert await fetcher.adapter(release, BASE) == folder / "adapter"
+    assert await fetcher.adapter(release, incumbent) == folder / "difference"
+    assert await fetcher.adapter(incumbent, release) == folder / "reverse"
 
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
@@ -73,7 +94,7 @@ async def test_release_is_read_through_once_until_a_file_of_it_changes(
 
     monkeypatch.setattr("gateway.agent.releases.verify_seal", verify)
     fetcher = ReleaseFetcher(store)
-    await fetcher.adapter(row())
+    await fetcher.adapter(row(), BASE)
     await fetcher.weights(row())
     assert read == [RELEASE]
     weights = store / RELEASE / "merged" / "model.safetensors"
@@ -89,7 +110,7 @@ async def test_release_is_read_through_once_until_a_file_of_it_changes(
 async def test_sealed_files_that_can_run_code_are_refused(tmp_path: Path, name: str) -> None:
     seal(tmp_path, extra=name)
     with pytest.raises(ReleaseUnusable, match="can run code"):
-        await ReleaseFetcher(tmp_path).adapter(row())
+        await ReleaseFetcher(tmp_path).adapter(row(), BASE)
 
 
 async def test_release_outside_the_store_is_refused(store: Path, tmp_path: Path) -> None:
