@@ -12,6 +12,8 @@ from alignment.adapter.attach import attach_adapter, save_adapter
 from alignment.adapter.difference import write_difference
 from alignment.adapter.merge import merge_adapter
 from alignment.errors import UnfitModel
+from alignment.jobs.contracts import DeriveOrder, MergeJob
+from alignment.jobs.work import merge
 from alignment.models import load_adapted, load_model
 from gateway.contracts.release import BaseModelRef
 from gateway.contracts.training import TrainingOptions
@@ -85,6 +87,28 @@ def test_over_merged_weights_the_difference_gives_the_other_releases_logits(
         found = load_adapted(tmp_path / f"merged-{over}", tmp_path / adapter)(ids).logits
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
         assert (merged[over] - expected).abs().max() > 0.05
+
+
+def test_a_merge_writes_both_ways_between_candidate_and_incumbent_or_says_why_not(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    one, two = (random_adapter(tiny_model, tmp_path / name, seed) for name, seed in (("one", 3), ("two", 4)))
+    dora = random_adapter(tiny_model, tmp_path / "dora", 5, dora=True)
+
+    def merged(incumbent: Path | None, out: str) -> tuple[int | None, int | None, str | None, list[str]]:
+        folder = tmp_path / out
+        order = DeriveOrder(
+            incumbent=incumbent, difference_folder=folder / "difference", reverse_folder=folder / "reverse"
+        )
+        job = MergeJob(base_folder=tiny_model, adapter=two, merged_folder=folder / "merged", derive=order)
+        made = merge(job)
+        return made.difference_rank, made.reverse_rank, made.not_derived, sorted(path.name for path in folder.iterdir())
+
+    assert merged(one, "over-one") == (16, 16, None, ["difference", "merged", "reverse"])
+    assert merged(None, "over-base") == (None, 8, None, ["merged", "reverse"])
+    difference, reverse, why, folders = merged(dora, "over-dora")
+    assert (difference, reverse, folders) == (None, None, ["merged"])
+    assert "DoRA" in str(why)
 
 
 def test_what_has_no_exact_difference_is_refused_with_its_reason(tmp_path: Path, plain_base: Path) -> None:
