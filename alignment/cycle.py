@@ -16,14 +16,31 @@ from alignment.errors import AlignmentError
 from alignment.freezing import DATASETS, Rules, freeze_pairs
 from alignment.gate.decide import Evidence, decide
 from alignment.jobs.client import TrainerProcess
-from alignment.jobs.contracts import EvaluateJob, EvaluateResult, MergeJob, TrainJob, TrainResult
+from alignment.jobs.contracts import (
+    DeriveOrder,
+    EvaluateJob,
+    EvaluateResult,
+    MergeJob,
+    MergeResult,
+    TrainJob,
+    TrainResult,
+)
 from alignment.ledger import RunLedger
 from alignment.publish import check_room, publish, published_release, release_location, stage
 from alignment.sharing import fetch_incumbent, share
 from alignment.training.checkpoints import discard_all
 from alignment.training.records import METRICS_FILE, read_metrics
 from gateway.contracts import ids
-from gateway.contracts.release import ADAPTER_FOLDER, MERGED_FOLDER, BaseModelRef, Interval, Release
+from gateway.contracts.release import (
+    ADAPTER_FOLDER,
+    DIFFERENCE_FOLDER,
+    MERGED_FOLDER,
+    REVERSE_FOLDER,
+    BaseModelRef,
+    DerivedAdapter,
+    Interval,
+    Release,
+)
 from gateway.contracts.training import TrainingOptions
 from gateway.datasets.freeze import HOLDOUT_FILE, TRAIN_FILE
 from gateway.datasets.given import given_dataset
@@ -79,12 +96,10 @@ async def run_cycle(
     staging = await asyncio.to_thread(
         stage, store, subject.alias, subject.release_id, subject.base_folder, rules.spare_bytes
     )
-    await trainer.merge(
-        MergeJob(base_folder=subject.base_folder, adapter=trained.adapter, merged_folder=staging / MERGED_FOLDER)
-    )
+    merged = await merge(subject, trained, staging, ledger, trainer)
     _begin(ledger, "publishing")
     await ledger.flush()  # raises if the run is somebody else's by now
-    release = await compose_release(database, subject, trained, measured)
+    release = await compose_release(database, subject, trained, measured, merged)
     curve = read_metrics(run_folder(store, subject.run_id) / METRICS_FILE)
     facts = _facts(subject, card, trained)
     made = (staging, store, release, trained.adapter, curve, facts, subject.base_folder)
@@ -165,8 +180,31 @@ async def evaluate(
     return measured
 
 
+async def merge(
+    subject: Subject, trained: TrainResult, staging: Path, ledger: RunLedger, trainer: TrainerProcess
+) -> MergeResult:
+    """The merged weights, and the adapters between them and the incumbent's, so that one can stand in for the other."""
+    order = DeriveOrder(
+        incumbent=subject.incumbent_adapter,
+        difference_folder=staging / DIFFERENCE_FOLDER,
+        reverse_folder=staging / REVERSE_FOLDER,
+    )
+    merged = await trainer.merge(
+        MergeJob(
+            base_folder=subject.base_folder,
+            adapter=trained.adapter,
+            merged_folder=staging / MERGED_FOLDER,
+            derive=None if subject.options.quantize else order,
+        )
+    )
+    why = "it was trained over a quantised base" if subject.options.quantize else merged.not_derived
+    if why:
+        ledger.note(f"no difference adapter to {subject.incumbent_id}: {why}", level="warning")
+    return merged
+
+
 async def compose_release(
-    database: Database, subject: Subject, trained: TrainResult, measured: EvaluateResult
+    database: Database, subject: Subject, trained: TrainResult, measured: EvaluateResult, merged: MergeResult
 ) -> Release:
     """The manifest: what was made from what, what was measured, and what the gates say to it."""
     now = datetime.now(UTC)
@@ -185,7 +223,13 @@ async def compose_release(
         created_at=now,
         metrics=_plain(measured) | {"train_loss": trained.last["loss"], "train_steps": trained.steps},
         gates=decide(evidence_of(measured)),
+        difference=_derived(subject, merged.difference_rank),
+        reverse=_derived(subject, merged.reverse_rank),
     )
+
+
+def _derived(subject: Subject, rank: int | None) -> DerivedAdapter | None:
+    return None if rank is None else DerivedAdapter(incumbent_id=subject.incumbent_id, rank=rank)
 
 
 def evidence_of(measured: EvaluateResult) -> Evidence:

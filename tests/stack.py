@@ -18,7 +18,7 @@ from openai import AsyncOpenAI
 from gateway.bootstrap import ResolvedModel
 from gateway.commands.serving import agent_spec, listening_socket, prepare, worker_specs
 from gateway.contracts import ids
-from gateway.contracts.release import BaseModelRef, GateResult, Release
+from gateway.contracts.release import BaseModelRef, DerivedAdapter, GateResult, Release
 from gateway.contracts.seal import write_seal
 from gateway.settings import Settings
 from gateway.storage.database import Database
@@ -102,9 +102,17 @@ class Stack:
         return "\n".join(f"--- {file.name}\n{file.read_text()[-characters:]}" for file in files)
 
     async def make_release(
-        self, marker: str, alias: str = "assistant", gates: tuple[GateResult, ...] = (), state: str = "published"
+        self,
+        marker: str,
+        alias: str = "assistant",
+        gates: tuple[GateResult, ...] = (),
+        state: str = "published",
+        over: ReleaseRow | None = None,
     ) -> ReleaseRow:
-        """A sealed release whose weights and adapter both say `marker`."""
+        """A sealed release whose weights and adapter both say `marker`.
+
+        `over`: with derived adapters of rank 32 from and to that release, which say `marker` and its name.
+        """
         async with self.database.write() as session:
             owner = await session.get_one(Alias, alias)
             created = datetime.now(UTC)
@@ -120,11 +128,16 @@ class Stack:
                 run_id=None,
                 created_at=created,
                 gates=gates,
+                difference=derived_from(over),
+                reverse=derived_from(over),
             )
             location = Path("releases") / alias / release.id
             folder = self.settings.store_path / location
             write_weights(folder / "merged", marker)
             write_adapter(folder / "adapter", marker)
+            if over is not None:
+                write_adapter(folder / "difference", f"{marker}-DIFFERENCE")
+                write_adapter(folder / "reverse", f"{marker}-REVERSE")
             (folder / "release.json").write_text(release.model_dump_json())
             write_seal(folder, release.id)
             return await announce_release(session, release, str(location), state)
@@ -174,6 +187,11 @@ async def running(settings: Settings) -> AsyncIterator[Stack]:
         yield stack
     finally:
         await stack.stop()
+
+
+def derived_from(over: ReleaseRow | None) -> DerivedAdapter | None:
+    """What a manifest says of an adapter derived from `over`."""
+    return None if over is None else DerivedAdapter(incumbent_id=over.id, rank=32)
 
 
 def base_ref() -> BaseModelRef:

@@ -130,6 +130,17 @@ class MergeJob(_Record):
     base_folder: Path
     adapter: Path
     merged_folder: Path
+    derive: "DeriveOrder | None" = None
+    """Write the adapters between these merged weights and the incumbent's, too."""
+
+
+class DeriveOrder(_Record):
+    """Which adapters to derive, and where to."""
+
+    incumbent: Path | None
+    """The incumbent's adapter; None: the base serves, over which the candidate's own adapter is the difference."""
+    difference_folder: Path
+    reverse_folder: Path
 
 
 class MergeResult(_Record):
@@ -138,6 +149,11 @@ class MergeResult(_Record):
     rank: int
     size_bytes: int
     check: MergeCheck
+    difference_rank: int | None = None
+    """None: no difference adapter was written."""
+    reverse_rank: int | None = None
+    not_derived: str | None = None
+    """Why the adapters that were ordered could not be derived."""
 
 
 Job = Annotated[TrainJob | EvaluateJob | MergeJob, Field(discriminator="kind")]

@@ -7,10 +7,10 @@ import structlog
 
 from gateway.agent.duty import ReplicaDuty
 from gateway.agent.held import Backoff
-from gateway.agent.releases import ReleaseUnusable
+from gateway.agent.releases import NoSuchAdapter, ReleaseUnusable
 from gateway.contracts.ids import engine_name
 from gateway.engines.calls import CallRefused
-from gateway.errors import UpstreamError
+from gateway.errors import AlignwayError, UpstreamError
 from gateway.storage.routing_state import obeyed_by_all, reject_candidate
 from gateway.storage.tables import Replica
 
@@ -43,11 +43,13 @@ class AdapterKeeper(ReplicaDuty):
 
     async def _load(self, alias: str, release_id: str) -> None:
         try:
-            folder = await self.releases.adapter(release_id, self.host.control.max_adapter_rank)
+            folder = await self.releases.adapter(
+                release_id, self.host.record.release_id, self.host.control.max_adapter_rank
+            )
             self.host.note(adapters=(*self.held.adapters, release_id))
             await self.host.control.load_adapter(release_id, folder)
             await self.host.control.probe(engine_name(release_id))
-        except (ReleaseUnusable, UpstreamError) as error:
+        except (ReleaseUnusable, NoSuchAdapter, UpstreamError) as error:
             await self._trouble(alias, release_id, error)
             return
         self.held.adapters = (*self.held.adapters, release_id)
@@ -56,7 +58,7 @@ class AdapterKeeper(ReplicaDuty):
         self._refusals.pop(release_id, None)
         log.info("adapter_loaded", replica=self.replica_id, release=release_id)
 
-    async def _trouble(self, alias: str, release_id: str, error: ReleaseUnusable | UpstreamError) -> None:
+    async def _trouble(self, alias: str, release_id: str, error: AlignwayError) -> None:
         self._pauses[release_id].trouble()
         self._refusals[release_id] += isinstance(error, CallRefused)
         self.held.detail = f"adapter {release_id} is not loaded: {error.message}"

@@ -8,7 +8,14 @@ from pydantic import ValidationError
 
 from gateway.agent.cache import ReleaseCache
 from gateway.contracts.adapter_check import BadAdapter, Expected, check_adapter, check_weights
-from gateway.contracts.release import ADAPTER_FOLDER, MANIFEST_FILE, MERGED_FOLDER, Release
+from gateway.contracts.release import (
+    ADAPTER_FOLDER,
+    DIFFERENCE_FOLDER,
+    MANIFEST_FILE,
+    MERGED_FOLDER,
+    REVERSE_FOLDER,
+    Release,
+)
 from gateway.contracts.seal import BrokenSeal, verify_seal, weights_sha256
 from gateway.errors import AlignwayError
 from gateway.storage.bucket import BucketAway
@@ -32,6 +39,12 @@ class Fit:
     base_folder: Path | None
 
 
+class NoSuchAdapter(AlignwayError):
+    """Nothing leads from the weights that an engine holds to the release it is to hold beside them."""
+
+    code = "no_such_adapter"
+
+
 class ReleaseFetcher:
     """Finds releases in a folder on this machine, fetching them there if need be, and verifies them where they lie.
 
@@ -50,9 +63,13 @@ class ReleaseFetcher:
             return await asyncio.to_thread(self._base, release)
         return await asyncio.to_thread(self._part, release, fit, MERGED_FOLDER)
 
-    async def adapter(self, release: ReleaseRow, fit: Fit) -> Path:
-        """The adapter's folder; raises `ReleaseUnusable`."""
-        return await asyncio.to_thread(self._part, release, fit, ADAPTER_FOLDER)
+    async def adapter(self, release: ReleaseRow, over: ReleaseRow, fit: Fit) -> Path:
+        """The folder of the adapter that gives `release` over the weights of `over`.
+
+        Raises `ReleaseUnusable`, or `NoSuchAdapter`.
+        """
+        source, part, _ = adapter_between(release, over)
+        return await asyncio.to_thread(self._part, source, fit, part)
 
     def _part(self, release: ReleaseRow, fit: Fit, part: str) -> Path:
         if release.pruned_at is not None:
@@ -127,11 +144,27 @@ def check_release(folder: Path, release: ReleaseRow, fit: Fit) -> None:
             f"its {MANIFEST_FILE} is of {manifest.id} at rank {manifest.adapter_rank}, the records say {release.id} "
             f"at rank {release.adapter_rank}"
         )
-    expected = Expected(manifest.adapter_rank, manifest.base.weights_sha256, fit.base_sha256, fit.base_folder)
-    if (folder / ADAPTER_FOLDER).is_dir():
-        check_adapter(folder / ADAPTER_FOLDER, expected)
+    ranks = {ADAPTER_FOLDER: manifest.adapter_rank}
+    ranks |= {DIFFERENCE_FOLDER: manifest.difference.rank} if manifest.difference else {}
+    ranks |= {REVERSE_FOLDER: manifest.reverse.rank} if manifest.reverse else {}
+    for part in (ADAPTER_FOLDER, DIFFERENCE_FOLDER, REVERSE_FOLDER):
+        if (folder / part).is_dir():
+            expected = Expected(ranks.get(part, 0), manifest.base.weights_sha256, fit.base_sha256, fit.base_folder)
+            check_adapter(folder / part, expected)
     if (folder / MERGED_FOLDER).is_dir():
         check_weights(folder / MERGED_FOLDER)
+
+
+def adapter_between(release: ReleaseRow, over: ReleaseRow) -> tuple[ReleaseRow, str, int]:
+    """The release whose folder holds the adapter from the weights of `over` to `release`, where in it, and its rank."""
+    if over.id == release.base_release_id:
+        return release, ADAPTER_FOLDER, release.adapter_rank or 0
+    difference, reverse = release.manifest.get("difference") or {}, over.manifest.get("reverse") or {}
+    if difference.get("incumbent_id") == over.id:
+        return release, DIFFERENCE_FOLDER, difference["rank"]
+    if reverse.get("incumbent_id") == release.id:
+        return over, REVERSE_FOLDER, reverse["rank"]
+    raise NoSuchAdapter(f"no adapter leads from the weights of {over.name} to {release.name}")
 
 
 def _file_marks(folder: Path) -> FileMarks:
@@ -161,15 +194,20 @@ class ReleaseLookup:
         """The verified folder of full weights; raises `ReleaseUnusable`."""
         return await self._fetcher.weights(*await self._rows(release_id))
 
-    async def adapter(self, release_id: str, largest_rank: int) -> Path:
-        """The verified folder of the adapter, for an engine with room for `largest_rank`; raises `ReleaseUnusable`."""
+    async def adapter(self, release_id: str, over_id: str, largest_rank: int) -> Path:
+        """The verified folder of the adapter over those weights, for an engine with room for `largest_rank`.
+
+        Raises `ReleaseUnusable` or `NoSuchAdapter`.
+        """
         release, fit = await self._rows(release_id)
-        if (release.adapter_rank or 0) > largest_rank:
+        over, _ = await self._rows(over_id)
+        rank = adapter_between(release, over)[2]
+        if rank > largest_rank:
             raise ReleaseUnusable(
-                f"release {release.name} is of rank {release.adapter_rank}, and the engine holds adapters up to "
-                f"{largest_rank}; set `engine.max_adapter_rank = {release.adapter_rank}` and start it again"
+                f"the adapter of release {release.name} is of rank {rank}, and the engine holds adapters up to "
+                f"{largest_rank}; set `engine.max_adapter_rank = {rank}` and start it again"
             )
-        return await self._fetcher.adapter(release, fit)
+        return await self._fetcher.adapter(release, over, fit)
 
     async def _rows(self, release_id: str) -> tuple[ReleaseRow, Fit]:
         async with self._database.read() as session:

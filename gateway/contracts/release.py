@@ -8,6 +8,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 MANIFEST_FILE = "release.json"
 ADAPTER_FOLDER = "adapter"
 MERGED_FOLDER = "merged"
+DIFFERENCE_FOLDER = "difference"
+REVERSE_FOLDER = "reverse"
 CARD_FILE = "card.md"
 
 ReleaseState = Literal["staged", "published", "rejected", "retired"]
@@ -46,6 +48,16 @@ class GateResult(BaseModel):
     reason: str
 
 
+class DerivedAdapter(BaseModel):
+    """An adapter that leads from one release's merged weights to another's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    incumbent_id: str
+    """The release at the other end."""
+    rank: int = Field(ge=1)
+
+
 class Release(BaseModel):
     """The manifest of a release folder (`release.json`)."""
 
@@ -66,6 +78,10 @@ class Release(BaseModel):
     created_at: AwareDatetime
     metrics: dict[str, Any] = {}
     gates: tuple[GateResult, ...] = ()
+    difference: DerivedAdapter | None = None
+    """In `difference/`: over the incumbent's merged weights it gives this release."""
+    reverse: DerivedAdapter | None = None
+    """In `reverse/`: over this release's merged weights it gives the incumbent."""
 
     @property
     def blocked_by(self) -> tuple[GateResult, ...]:

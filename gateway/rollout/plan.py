@@ -5,7 +5,7 @@ plan goes on.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.contracts.rollout import RolloutState
 from gateway.rollout.canary import Trial, decide
@@ -20,6 +20,14 @@ class ReleaseFacts:
     base_release_id: str | None
     """The release whose weights its adapter stands on; None for a base."""
     adapter_rank: int
+    derived: Mapping[str, int] = field(default_factory=dict)
+    """Releases over whose merged weights a derived adapter gives this one, and that adapter's rank."""
+
+    def rank_over(self, weights_id: str | None) -> int | None:
+        """The rank of the adapter that gives this release over some weights; None if there is no such adapter."""
+        if weights_id is None or weights_id == self.id:
+            return None
+        return self.adapter_rank if weights_id == self.base_release_id else self.derived.get(weights_id)
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,8 @@ class Snapshot:
     releases: Mapping[str, ReleaseFacts]
     now: float
     rollout: RolloutFacts | None = None
+    fallback_id: str | None = None
+    """What a rollback would serve: kept at hand where an adapter gives it, so that going back takes no exchange."""
 
     @property
     def managed(self) -> tuple[ReplicaFacts, ...]:
@@ -168,12 +178,12 @@ def plan(snapshot: Snapshot, rules: CanarySettings = DEFAULTS) -> list[Action]:
 
 
 def fits_as_adapter(release: ReleaseFacts, replica: ReplicaFacts) -> bool:
-    """Whether a release can be held as an adapter over what the replica holds: only over the base it was trained on."""
-    return (
-        release.base_release_id is not None
-        and release.base_release_id == replica.weights_id
-        and release.adapter_rank <= replica.max_adapter_rank
-    )
+    """Whether a release can be held as an adapter over what the replica holds.
+
+    Over the base it was trained on, or over merged weights from which a derived adapter leads to it.
+    """
+    rank = release.rank_over(replica.weights_id)
+    return rank is not None and 0 < rank <= replica.max_adapter_rank
 
 
 def may_come_to_hold(release: ReleaseFacts, replica: ReplicaFacts, swap: str) -> bool:
@@ -279,7 +289,8 @@ def _mend_replica(snapshot: Snapshot, replica: ReplicaFacts) -> Iterator[Action]
 
 def _adapters_to_hold(snapshot: Snapshot, replica: ReplicaFacts) -> frozenset[str]:
     on_trial = snapshot.rollout.candidate_id if snapshot.rollout else None
-    wanted = {snapshot.serving_id, snapshot.canary_id, on_trial} - {None, replica.weights_id}
+    spare = snapshot.fallback_id if snapshot.rollout is None else None
+    wanted = {snapshot.serving_id, snapshot.canary_id, on_trial, spare} - {None, replica.weights_id}
     return frozenset(name for name in wanted if name and fits_as_adapter(snapshot.releases[name], replica))
 
 

@@ -262,11 +262,21 @@ async def _check_canary(session: AsyncSession, alias: Alias, release: ReleaseRow
     snapshot = await snapshot_of(session, alias.name, now)
     if not any(fits_as_adapter(release_facts(release), replica) for replica in snapshot.replicas):
         raise Conflict(
-            f"No replica of `{alias.name}` can hold {release.name} beside what it serves: an adapter needs the base's "
-            "weights under it, and room for its rank. Promote with strategy `immediate`.",
+            f"No replica of `{alias.name}` can hold {release.name} beside what it serves: {_why_no_adapter(release)} "
+            "Promote with strategy `immediate`.",
             param="strategy",
             code="canary_not_possible",
         )
+
+
+def _why_no_adapter(release: ReleaseRow) -> str:
+    difference = release.manifest.get("difference")
+    if difference is None:
+        return "its adapter needs the base's weights under it, and it has no difference adapter to merged ones."
+    return (
+        f"its difference adapter needs the weights of {difference['incumbent_id']} under it, and room for rank "
+        f"{difference['rank']} (`engine.max_adapter_rank`)."
+    )
 
 
 async def _rollback_target(session: AsyncSession, alias: Alias, named: ReleaseRow | None) -> ReleaseRow:

@@ -1,6 +1,6 @@
 """Reads what the plan decides on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 from sqlalchemy import select
@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from gateway.contracts.rollout import RolloutState
 from gateway.rollout.measuring import trial_of
 from gateway.rollout.plan import ReleaseFacts, ReplicaFacts, RolloutFacts, Snapshot
-from gateway.storage.rollouts import open_rollout
+from gateway.storage.rollouts import open_rollout, promotion_of
 from gateway.storage.tables import Alias, ReleaseRow, Replica, Rollout
 
 
@@ -18,20 +18,27 @@ async def snapshot_of(session: AsyncSession, alias_name: str, now: float) -> Sna
     alias = await session.get_one(Alias, alias_name)
     rollout = await open_rollout(session, alias_name)
     replicas = await session.scalars(select(Replica).where(Replica.alias == alias_name).order_by(Replica.id))
-    concerned = _release_ids(alias, rollout)
+    promotion = await promotion_of(session, alias_name, alias.serving_release_id)
+    concerned = {*_release_ids(alias, rollout), promotion.incumbent_id if promotion else ""}
     releases = (await session.scalars(select(ReleaseRow).where(ReleaseRow.id.in_(concerned)))).all()
     return Snapshot(
         serving_id=alias.serving_release_id,
         canary_id=alias.canary_release_id,
         swap=alias.swap,
         replicas=tuple(_replica(replica) for replica in replicas),
-        releases={row.id: release_facts(row) for row in releases},
+        releases={row.id: release_facts(row, releases) for row in releases},
         now=now,
         rollout=_rollout(rollout, releases),
+        fallback_id=next((row.id for row in releases if promotion and _may_return(row, promotion)), None),
     )
 
 
-def _release_ids(alias: Alias, rollout: Rollout | None) -> Sequence[str]:
+def _may_return(row: ReleaseRow, promotion: Rollout) -> bool:
+    usable = row.state in ("published", "retired") and row.blocked_by is None
+    return usable and row.id == promotion.incumbent_id
+
+
+def _release_ids(alias: Alias, rollout: Rollout | None) -> list[str]:
     ids = [alias.serving_release_id, alias.canary_release_id]
     if rollout is not None:
         ids += [rollout.candidate_id, rollout.incumbent_id]
@@ -47,9 +54,15 @@ def _rollout(rollout: Rollout | None, releases: Sequence[ReleaseRow]) -> Rollout
     return RolloutFacts(rollout.candidate_id, state, rollout.strategy, rollout.canary_share, trial)
 
 
-def release_facts(row: ReleaseRow) -> ReleaseFacts:
-    """A release as the plan sees it."""
-    return ReleaseFacts(row.id, row.base_release_id, row.adapter_rank or 0)
+def release_facts(row: ReleaseRow, others: Iterable[ReleaseRow] = ()) -> ReleaseFacts:
+    """A release as the plan sees it; `others` may have brought an adapter that leads back to it."""
+    derived = {}
+    if (difference := row.manifest.get("difference")) is not None:
+        derived[difference["incumbent_id"]] = difference["rank"]
+    for other in others:
+        if (reverse := other.manifest.get("reverse")) is not None and reverse["incumbent_id"] == row.id:
+            derived[other.id] = reverse["rank"]
+    return ReleaseFacts(row.id, row.base_release_id, row.adapter_rank or 0, derived)
 
 
 def _replica(row: Replica) -> ReplicaFacts:

@@ -31,8 +31,8 @@ class EngineSettings(Section):
     """What that engine is. Default: what it says in `GET /v1/models` when the gateway starts; else as vLLM."""
     environment: dict[str, str] = Field(default={})
     """Further environment variables of the engine process."""
-    max_adapter_rank: NonNegativeInt = 16
-    """Largest LoRA rank the engine makes room for; 0 turns adapters off."""
+    max_adapter_rank: NonNegativeInt = 32
+    """Largest LoRA rank the engine makes room for: twice the trained rank for canaries over merged weights. 0: none."""
     tool_parser: str = "auto"
     """vLLM's parser of tool calls, such as `hermes`; `off`: none; `auto`: the one the model's chat template shows."""
     reasoning_parser: str = "auto"

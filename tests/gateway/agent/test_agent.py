@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(120)
 async def test_engine_is_started_on_the_base_and_reported_ready(either_lab: Lab) -> None:
     either_lab.start_agent()
     row = await either_lab.until(phase="ready", weights_release_id=either_lab.base_id)
-    assert (row.adapters, row.max_adapter_rank, row.restarts, row.detail) == ([], 16, 0, "")
+    assert (row.adapters, row.max_adapter_rank, row.restarts, row.detail) == ([], 32, 0, "")
     assert (await either_lab.ask("hello")).startswith("base ")
     assert (either_lab.folder / "data" / "logs" / f"engine-{REPLICA}.log").is_file()
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.agent.releases import Fit, ReleaseFetcher, ReleaseUnusable
+from gateway.agent.releases import Fit, NoSuchAdapter, ReleaseFetcher, ReleaseUnusable
+from gateway.contracts.release import DerivedAdapter
 from gateway.contracts.seal import SEAL_FILE, verify_seal, write_seal
 from gateway.storage.tables import ReleaseRow
 from tests.adapters import write_base, write_lora
@@ -34,16 +35,36 @@ def seal(store: Path, extra: str | None = None) -> None:
 
 
 def row(location: str = RELEASE, kind: str = "aligned") -> ReleaseRow:
-    return ReleaseRow(id=RELEASE, name="assistant-20260101-1", kind=kind, location=location, adapter_rank=RANK)
+    fields = {"base_release_id": OVER.id, "manifest": {}, "adapter_rank": RANK}
+    return ReleaseRow(id=RELEASE, name="assistant-20260101-1", kind=kind, location=location, **fields)
 
 
 FIT = Fit(BASE.weights_sha256, None)
+OVER = ReleaseRow(id="rel_base", name="assistant-20260101-0", kind="base", location="/base", manifest={})
 
 
 async def test_whole_release_is_handed_out(store: Path) -> None:
     fetcher = ReleaseFetcher(store)
     assert await fetcher.weights(row(), FIT) == store / RELEASE / "merged"
-    assert await fetcher.adapter(row(), FIT) == store / RELEASE / "adapter"
+    assert await fetcher.adapter(row(), OVER, FIT) == store / RELEASE / "adapter"
+
+
+async def test_the_adapter_handed_out_is_the_one_over_the_weights_that_are_held(store: Path) -> None:
+    folder = store / RELEASE
+    link = DerivedAdapter(incumbent_id="rel_x", rank=2 * RANK)
+    for part in ("difference", "reverse"):
+        write_lora(folder / part, link.rank)
+    sealed = manifest(RELEASE).model_copy(update={"difference": link, "reverse": link})
+    (folder / "release.json").write_text(sealed.model_dump_json())
+    write_seal(folder, RELEASE)
+    fetcher, release = ReleaseFetcher(store), row()
+    incumbent = ReleaseRow(id="rel_x", name="x", kind="aligned", location="gone", base_release_id=OVER.id, manifest={})
+    with pytest.raises(NoSuchAdapter):
+        await fetcher.adapter(release, incumbent, FIT)
+    release.manifest = sealed.model_dump(mode="json")
+    assert await fetcher.adapter(release, OVER, FIT) == folder / "adapter"
+    assert await fetcher.adapter(release, incumbent, FIT) == folder / "difference"
+    assert await fetcher.adapter(incumbent, release, FIT) == folder / "reverse"
 
 
 def flipped(folder: Path) -> bytes:
@@ -84,7 +105,7 @@ async def test_release_is_read_through_once_until_a_file_of_it_changes(
 
     monkeypatch.setattr("gateway.agent.releases.verify_seal", verify)
     fetcher = ReleaseFetcher(store)
-    await fetcher.adapter(row(), FIT)
+    await fetcher.adapter(row(), OVER, FIT)
     await fetcher.weights(row(), FIT)
     assert read == [RELEASE]
     weights = store / RELEASE / "merged" / "model.safetensors"
@@ -100,7 +121,7 @@ async def test_release_is_read_through_once_until_a_file_of_it_changes(
 async def test_sealed_files_that_can_run_code_are_refused(tmp_path: Path, name: str) -> None:
     seal(tmp_path, extra=name)
     with pytest.raises(ReleaseUnusable, match="can run code"):
-        await ReleaseFetcher(tmp_path).adapter(row(), FIT)
+        await ReleaseFetcher(tmp_path).adapter(row(), OVER, FIT)
 
 
 async def test_release_outside_the_store_is_refused(store: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from gateway.rollout.plan import (
     Snapshot,
     StartCanary,
     StartOn,
+    fits_as_adapter,
     plan,
 )
 
@@ -210,3 +211,49 @@ def test_every_step_that_is_not_listed_is_refused() -> None:
             else:
                 with pytest.raises(Conflict):
                     check_step(before, after)
+
+
+MERGED_ONE = replace(R1, weights_id="one", desired_weights_id="one", max_adapter_rank=32)
+ONE_FROM_THREE = replace(ONE, derived={"three": 32})
+"""Three brought a reverse adapter that leads back to one."""
+THREE = ReleaseFacts("three", "base", 16, {"one": 32})
+OVER_ONE = Snapshot(
+    "one", None, "merged", (MERGED_ONE,), {"base": BASE, "one": ONE_FROM_THREE, "two": TWO, "three": THREE}, now=100.0
+)
+
+
+def test_a_canary_over_merged_weights_is_held_by_its_difference_adapter_alone() -> None:
+    canary = RolloutFacts("three", "canary", "canary", 0.05)
+    assert plan(replace(OVER_ONE, rollout=canary)) == [HoldAdapters("r1", frozenset({"three"}))]
+    assert not plan(replace(OVER_ONE, rollout=replace(canary, candidate_id="two")))  # made from another incumbent
+    narrow = replace(MERGED_ONE, max_adapter_rank=31)
+    assert not plan(replace(OVER_ONE, rollout=canary, replicas=(narrow,)))
+    of_base = replace(MERGED_ONE, weights_id="base", desired_weights_id="base")
+    assert fits_as_adapter(THREE, of_base)
+    assert not fits_as_adapter(THREE, replace(MERGED_ONE, weights_id="three"))  # over its own weights it applies twice
+
+
+def test_over_merged_weights_the_difference_adapter_serves_before_weights_are_exchanged() -> None:
+    promoting = replace(OVER_ONE, rollout=RolloutFacts("three", "promoting", "immediate"))
+    assert plan(promoting) == [HoldAdapters("r1", frozenset({"three"}))]
+    holding = replace(MERGED_ONE, adapters=frozenset({"three"}), desired_adapters=frozenset({"three"}))
+    assert plan(replace(promoting, replicas=(holding,))) == [Serve("three")]
+    assert plan(replace(promoting, serving_id="three", replicas=(holding,))) == [BeginSwap("r1", "three")]
+
+
+def test_after_a_promotion_the_way_back_is_loaded_and_a_rollback_takes_it_first() -> None:
+    merged = replace(MERGED_ONE, weights_id="three", desired_weights_id="three")
+    promoted = replace(OVER_ONE, serving_id="three", replicas=(merged,), fallback_id="one")
+    assert plan(promoted) == [HoldAdapters("r1", frozenset({"one"}))]
+    ready = replace(merged, adapters=frozenset({"one"}), desired_adapters=frozenset({"one"}))
+    assert plan(replace(promoted, replicas=(ready,))) == []
+    back = replace(promoted, replicas=(ready,), rollout=RolloutFacts("one", "promoting", "immediate"))
+    assert plan(back) == [Serve("one")]
+    assert plan(replace(back, serving_id="one", fallback_id=None)) == [BeginSwap("r1", "one")]
+
+
+def test_the_way_back_leads_to_the_base_too() -> None:
+    merged = replace(MERGED_ONE, weights_id="one", desired_weights_id="one")
+    base = replace(BASE, derived={"one": 16})
+    after_first = replace(OVER_ONE, replicas=(merged,), releases={"base": base, "one": ONE}, fallback_id="base")
+    assert plan(after_first) == [HoldAdapters("r1", frozenset({"base"}))]

@@ -36,6 +36,19 @@ async def test_an_alias_whose_records_are_broken_keeps_nobody_else_waiting(
     assert looked == ["triggers"]
 
 
+async def test_a_reconciler_that_was_deposed_changes_nothing_that_is_desired(served: Served) -> None:
+    leader, successor = served.reconciler, module.Reconciler(served.database, Settings(), holder="gw_2")
+    await leader.step()
+    async with served.database.write() as session:  # it stood still for longer than its lease, and does not know
+        assert await take_lease(session, module.LEASE, "gw_2", 60.0, time.time() + module.LEASE_SECONDS + 1)
+    rollout = await served.promote("rel_a")
+    with pytest.raises(LeaseLost):
+        await leader.step()
+    assert await served.state(rollout) == "waiting"
+    await successor.step()
+    assert await served.state(rollout) != "waiting"
+
+
 async def test_a_reconciler_that_was_deposed_starts_no_run(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     async def is_due(*_: Any) -> str:
         return "schedule"
