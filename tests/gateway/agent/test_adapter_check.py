@@ -91,5 +91,6 @@ async def test_sealed_release_that_is_not_what_the_records_say_is_refused(
     (folder / "release.json").write_text(manifest("rel_x", rank).model_dump_json())
     write_seal(folder, "rel_x")
     row = ReleaseRow(id="rel_x", name="assistant-1", kind="aligned", location="release", adapter_rank=RANK)
+    row.base_release_id = "rel_base"
     with pytest.raises(ReleaseUnusable, match="release assistant-1 is not served"):
-        await ReleaseFetcher(tmp_path).adapter(row, Fit(base_sha, None))
+        await ReleaseFetcher(tmp_path).adapter(row, ReleaseRow(id="rel_base"), Fit(base_sha, None))

@@ -225,9 +225,11 @@ OVER_ONE = Snapshot(
 def test_a_canary_over_merged_weights_is_held_by_its_difference_adapter_alone() -> None:
     canary = RolloutFacts("three", "canary", "canary", 0.05)
     assert plan(replace(OVER_ONE, rollout=canary)) == [HoldAdapters("r1", frozenset({"three"}))]
-    assert not plan(replace(OVER_ONE, rollout=replace(canary, candidate_id="two")))  # made from another incumbent
+    nowhere = [EndCanary("no engine can hold the candidate beside what it serves", rejected=False)]
+    of_another = replace(OVER_ONE, rollout=replace(canary, candidate_id="two"))  # made from another incumbent
+    assert plan(of_another) == nowhere
     narrow = replace(MERGED_ONE, max_adapter_rank=31)
-    assert not plan(replace(OVER_ONE, rollout=canary, replicas=(narrow,)))
+    assert plan(replace(OVER_ONE, rollout=canary, replicas=(narrow,))) == nowhere
     of_base = replace(MERGED_ONE, weights_id="base", desired_weights_id="base")
     assert fits_as_adapter(THREE, of_base)
     assert not fits_as_adapter(THREE, replace(MERGED_ONE, weights_id="three"))  # over its own weights it applies twice

@@ -21,6 +21,7 @@ from tests.gateway.agent.lab import BASE, RANK, manifest
 moto = pytest.importorskip("moto.server", reason="the S3 server of the tests: make install")
 pytest.importorskip("s3fs")
 FIT = Fit(BASE.weights_sha256, None)
+OVER = ReleaseRow(id="rel_base")
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +69,8 @@ def objects(bucket: Bucket, number: int = 1) -> list[str]:
 
 
 def row(number: int = 1) -> ReleaseRow:
-    return ReleaseRow(
-        id=f"rel_{number}", name=f"assistant-{number}", kind="aligned", location=location(number), adapter_rank=RANK
-    )
+    own = {"id": f"rel_{number}", "name": f"assistant-{number}", "location": location(number)}
+    return ReleaseRow(kind="aligned", base_release_id=OVER.id, adapter_rank=RANK, **own)
 
 
 def test_what_is_uploaded_is_fetched_whole_and_verified(bucket: Bucket, tmp_path: Path) -> None:
@@ -173,10 +173,10 @@ async def test_the_agent_fetches_what_it_lacks_and_renews_what_is_damaged(bucket
     bucket.upload(made(tmp_path / "here"), location())
     store = tmp_path / "there"
     fetcher = ReleaseFetcher(store, ReleaseCache(bucket, 5, 0))
-    adapter = await fetcher.adapter(row(), FIT)
+    adapter = await fetcher.adapter(row(), OVER, FIT)
     assert adapter == store / location() / "adapter"
     (adapter / "adapter_config.json").write_text("{}")
-    await fetcher.adapter(row(), FIT)
+    await fetcher.adapter(row(), OVER, FIT)
     verify_seal(adapter.parent, "rel_1")
     with pytest.raises(ReleaseUnusable, match="never finished, or is gone"):
         await fetcher.weights(row(2), FIT)
