@@ -14,6 +14,7 @@ from alignment.cycle import Rules
 from alignment.worker import Worker
 from gateway.redaction.configured import training_redaction
 from gateway.sections.datasets import DatasetSettings
+from gateway.sections.gates import GateSettings
 from gateway.sections.privacy import PrivacySettings
 from gateway.storage.database import Database
 
@@ -40,7 +41,11 @@ def main() -> None:
 async def _serve(arguments: argparse.Namespace) -> None:
     database = Database(arguments.database)
     privacy = PrivacySettings.model_validate_json(arguments.privacy)
-    rules = Rules(DatasetSettings.model_validate_json(arguments.datasets), training_redaction(privacy))
+    rules = Rules(
+        DatasetSettings.model_validate_json(arguments.datasets),
+        training_redaction(privacy),
+        GateSettings.model_validate_json(arguments.gates),
+    )
     worker = Worker(database, arguments.store.resolve(), rules, poll_seconds=arguments.poll_seconds)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -72,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--store", type=Path, required=True, help="folder for data sets, runs and releases")
     parser.add_argument("--datasets", default="{}", help="the settings under `datasets`, as JSON")
     parser.add_argument("--privacy", default="{}", help="the settings under `privacy`, as JSON")
+    parser.add_argument("--gates", default="{}", help="the settings under `gates`, as JSON")
     parser.add_argument("--poll-seconds", type=float, default=1.0, help="look for a run this often")
     parser.add_argument("--once", action="store_true", help="end when no run waits")
     parser.add_argument("--lifeline", action="store_true", help="end when standard input ends")

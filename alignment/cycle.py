@@ -14,9 +14,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from alignment.errors import AlignmentError, NotEnoughPairs
-from alignment.gate.decide import Evidence, decide
+from alignment.gate.decide import decide
 from alignment.jobs.client import TrainerProcess
 from alignment.jobs.contracts import EvaluateJob, EvaluateResult, MergeJob, TrainJob, TrainResult
+from alignment.jobs.evidence import evidence_of
 from alignment.ledger import RunLedger
 from alignment.publish import publish, published_release, release_location, stage
 from alignment.training.checkpoints import discard_all
@@ -29,6 +30,7 @@ from gateway.datasets.freeze import HOLDOUT_FILE, TRAIN_FILE, freeze, read_card
 from gateway.datasets.report import Card
 from gateway.redaction.configured import RedactPair
 from gateway.sections.datasets import DatasetSettings
+from gateway.sections.gates import GateSettings
 from gateway.storage.database import Database
 from gateway.storage.datasets import find_dataset, record_dataset
 from gateway.storage.feedback_tables import Run
@@ -41,11 +43,12 @@ _PROGRESS = {"freezing": 0.0, "training": 0.02, "evaluating": 0.8, "merging": 0.
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How pairs become a data set."""
+    """How pairs become a data set, and what a candidate is held to."""
 
     datasets: DatasetSettings = field(default_factory=DatasetSettings)
     redact: RedactPair | None = None
     """What is done to a pair before anybody trains on it."""
+    gates: GateSettings = field(default_factory=GateSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ async def run_cycle(
         return await announce(ledger, finished)
     card = await freeze_pairs(database, store, subject, run, rules, ledger)
     trained = await train(store, subject, ledger, trainer)
-    measured = await evaluate(store, subject, card, trained, ledger, trainer)
+    measured = await evaluate(store, subject, card, trained, rules.gates, ledger, trainer)
     _begin(ledger, "merging")
     staging = await asyncio.to_thread(stage, store, subject.alias, subject.release_id, subject.base_folder)
     await trainer.merge(
@@ -90,7 +93,7 @@ async def run_cycle(
     )
     _begin(ledger, "publishing")
     await ledger.flush()  # raises if the run is somebody else's by now
-    release = await compose_release(database, subject, trained, measured)
+    release = await compose_release(database, subject, trained, measured, rules.gates)
     curve = read_metrics(run_folder(store, subject.run_id) / METRICS_FILE)
     facts = _facts(subject, card, trained)
     await asyncio.to_thread(publish, staging, store, release, trained.adapter, curve, facts)
@@ -185,9 +188,15 @@ async def train(store: Path, subject: Subject, ledger: RunLedger, trainer: Train
 
 
 async def evaluate(
-    store: Path, subject: Subject, card: Card, trained: TrainResult, ledger: RunLedger, trainer: TrainerProcess
+    store: Path,
+    subject: Subject,
+    card: Card,
+    trained: TrainResult,
+    gates: GateSettings,
+    ledger: RunLedger,
+    trainer: TrainerProcess,
 ) -> EvaluateResult:
-    """Candidate against incumbent and base, on the held-out pairs and the fixed texts."""
+    """Candidate against incumbent and base, on the held-out pairs, the fixed texts and the pinned prompts."""
     _begin(ledger, "evaluating")
     held_out = card["holdout"]["pairs"] > 0
     measured = await trainer.evaluate(
@@ -197,6 +206,8 @@ async def evaluate(
             incumbent=subject.incumbent_adapter,
             pairs_file=dataset_folder(store, subject) / HOLDOUT_FILE if held_out else None,
             max_length_tokens=subject.options.max_length_tokens,
+            generate_tokens=gates.answer_tokens if gates.has("artefact") or gates.has("drift") else 0,
+            measures_drift=gates.has("drift"),
         )
     )
     ledger.note(f"measured on {measured.pairs} held-out pairs about {measured.prompts} prompts")
@@ -204,7 +215,7 @@ async def evaluate(
 
 
 async def compose_release(
-    database: Database, subject: Subject, trained: TrainResult, measured: EvaluateResult
+    database: Database, subject: Subject, trained: TrainResult, measured: EvaluateResult, gates: GateSettings
 ) -> Release:
     """The manifest: what was made from what, what was measured, and what the gates say to it."""
     now = datetime.now(UTC)
@@ -222,21 +233,7 @@ async def compose_release(
         run_id=subject.run_id,
         created_at=now,
         metrics=_plain(measured) | {"train_loss": trained.last["loss"], "train_steps": trained.steps},
-        gates=decide(evidence_of(measured)),
-    )
-
-
-def evidence_of(measured: EvaluateResult) -> Evidence:
-    """What the gates look at."""
-    metrics = measured.metrics
-    accuracy, difference = metrics.get("holdout_accuracy"), metrics.get("holdout_accuracy_difference")
-    perplexity, base = metrics["perplexity"], metrics["perplexity_base"]
-    return Evidence(
-        holdout_pairs=measured.pairs,
-        accuracy=accuracy if isinstance(accuracy, Interval) else None,
-        accuracy_difference=difference if isinstance(difference, Interval) else None,
-        perplexity=perplexity if isinstance(perplexity, float) else perplexity.value,
-        base_perplexity=base if isinstance(base, float) else base.value,
+        gates=decide(evidence_of(measured), gates),
     )
 
 

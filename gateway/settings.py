@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from gateway.sections.annotation import AnnotationSettings, ComparisonSettings, JudgeSettings
 from gateway.sections.datasets import DatasetSettings
 from gateway.sections.files import FileSettings
+from gateway.sections.gates import GateSettings
 from gateway.sections.learning import AlignerSettings, FeedbackSettings, IgnoredText
 from gateway.sections.models import DEFAULT_MODEL, EngineKind, EngineSettings, ModelSettings, Task
 from gateway.sections.privacy import PresidioSettings, PrivacySettings, RedactionMode, RetentionSettings
@@ -38,6 +39,7 @@ __all__ = [
     "EngineSettings",
     "FeedbackSettings",
     "FileSettings",
+    "GateSettings",
     "IgnoredText",
     "JudgeSettings",
     "LimitSettings",
@@ -104,6 +106,7 @@ class Settings(Section):
     judge: JudgeSettings = JudgeSettings()
     files: FileSettings = FileSettings()
     aligner: AlignerSettings = AlignerSettings()
+    gates: GateSettings = GateSettings()
     privacy: PrivacySettings = PrivacySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 

@@ -57,7 +57,7 @@ class TrainResult(_Record):
 class EvaluateJob(_Record):
     """Measure a candidate, and what it is compared with: on the pairs of a file, on fixed texts, and on what is asked.
 
-    What a cycle does not need is off by default, because it takes minutes: answers to pinned prompts, and benchmarks.
+    What takes minutes is off by default: answers to pinned prompts, and benchmarks. A cycle asks for the answers.
     """
 
     kind: Literal["evaluate"] = "evaluate"
@@ -72,7 +72,9 @@ class EvaluateJob(_Record):
     languages: tuple[Literal["en", "zh"], ...] = ()
     """Fixed texts and prompts beside those in English and those in the language of the pairs."""
     generate_tokens: int = Field(default=0, ge=0)
-    """Longest answer to each of the pinned prompts; 0, as in a cycle, writes none."""
+    """Longest answer to each of the pinned prompts; 0 writes none."""
+    measures_drift: bool = False
+    """Also the KL to the base on the candidate's own answers, and which share of them is changed."""
     tasks: tuple[str, ...] = ()
     """Benchmarks by name; see `alignment/gate/task_files.py`. None in a cycle."""
     tasks_folder: Path | None = None
@@ -117,6 +119,8 @@ class EvaluateResult(_Record):
     prompts: int
     matched_pairs: int = 0
     """Pairs whose completions are of one length."""
+    answers: int = 0
+    """Pinned prompts that were answered."""
     dropped: dict[str, int]
     languages: tuple[Literal["en", "zh"], ...] = ("en",)
     """Of the fixed texts and prompts."""

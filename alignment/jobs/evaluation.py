@@ -8,6 +8,7 @@ import torch
 
 from alignment.gate.answers import Answer
 from alignment.gate.comparison import Sides, compared, sign_test
+from alignment.gate.drift import answered_rows, answers_kl, changed_shares
 from alignment.gate.generations import generation_metrics, pinned_prompts, write_answers
 from alignment.gate.holdout import (
     BesideBase,
@@ -58,6 +59,7 @@ def evaluate(job: EvaluateJob, watch: Watch = lambda _, __: untold) -> EvaluateR
         pairs=len(rendered.pairs),
         prompts=len({pair.prompt_hash for pair in rendered.pairs}),
         matched_pairs=len(length_matched(rendered.pairs)),
+        answers=len(pinned_prompts(languages)) if job.generate_tokens else 0,
         dropped=rendered.dropped,
         languages=languages,
         tasks=reports,
@@ -148,7 +150,17 @@ def _on_prompts(models: _Models, languages: tuple[Language, ...], job: EvaluateJ
     def measure(told: OnProgress) -> list[Answer]:
         return write_answers(models.model, models.tokenizer, ids, end_ids, job.generate_tokens, told)
 
-    return generation_metrics(prompts, models.each("answers", len(prompts), measure))
+    answers = models.each("answers", len(prompts), measure)
+    metrics: dict[str, MeasuredValue] = dict(generation_metrics(prompts, answers))
+    if job.measures_drift and models.has_base:
+        metrics |= changed_shares(answers)
+        rows = answered_rows(ids, answers.candidate, models.tokenizer.eos_token_id)
+
+        def drift(told: OnProgress) -> MeasuredValue:
+            return answers_kl(models.model, rows, models.step, told)
+
+        metrics["answers_kl_to_base"] = models.under(_CANDIDATE, "distance of answers", len(rows), drift)
+    return metrics
 
 
 def _on_tasks(

@@ -217,6 +217,7 @@ def aligner_spec(settings: Settings) -> ChildSpec:
             "alignment",
             *("--store", str(settings.store_path)),
             *("--datasets", settings.datasets.model_dump_json(exclude_defaults=True)),
+            *("--gates", settings.gates.model_dump_json(exclude_defaults=True)),
             *("--privacy", settings.privacy.model_dump_json(exclude_defaults=True)),
             "--lifeline",
         ),
