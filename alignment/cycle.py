@@ -34,6 +34,7 @@ from gateway.sections.gates import GateSettings
 from gateway.storage.database import Database
 from gateway.storage.datasets import find_dataset, record_dataset
 from gateway.storage.feedback_tables import Run
+from gateway.storage.gate_cases import case_of, list_cases
 from gateway.storage.releases import next_release_name
 from gateway.storage.tables import Alias, ReleaseRow
 
@@ -85,7 +86,7 @@ async def run_cycle(
         return await announce(ledger, finished)
     card = await freeze_pairs(database, store, subject, run, rules, ledger)
     trained = await train(store, subject, ledger, trainer)
-    measured = await evaluate(store, subject, card, trained, rules.gates, ledger, trainer)
+    measured = await evaluate(database, store, subject, card, trained, rules.gates, ledger, trainer)
     _begin(ledger, "merging")
     staging = await asyncio.to_thread(stage, store, subject.alias, subject.release_id, subject.base_folder)
     await trainer.merge(
@@ -188,6 +189,7 @@ async def train(store: Path, subject: Subject, ledger: RunLedger, trainer: Train
 
 
 async def evaluate(
+    database: Database,
     store: Path,
     subject: Subject,
     card: Card,
@@ -198,6 +200,8 @@ async def evaluate(
 ) -> EvaluateResult:
     """Candidate against incumbent and base, on the held-out pairs, the fixed texts and the pinned prompts."""
     _begin(ledger, "evaluating")
+    async with database.read() as session:
+        cases = [case_of(row) for row in await list_cases(session, subject.alias)] if gates.has("cases") else []
     held_out = card["holdout"]["pairs"] > 0
     measured = await trainer.evaluate(
         EvaluateJob(
@@ -208,6 +212,8 @@ async def evaluate(
             max_length_tokens=subject.options.max_length_tokens,
             generate_tokens=gates.answer_tokens if gates.has("artefact") or gates.has("drift") else 0,
             measures_drift=gates.has("drift"),
+            cases=tuple(cases),
+            case_tokens=gates.answer_tokens,
         )
     )
     ledger.note(f"measured on {measured.pairs} held-out pairs about {measured.prompts} prompts")

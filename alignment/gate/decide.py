@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from alignment.gate.rules.answers import artefact_gate, drift_gate
+from alignment.gate.rules.cases import cases_gate
 from alignment.gate.rules.evidence import Evidence
 from alignment.gate.rules.preference import matched_gate, preference_base_gate, preference_gate
 from alignment.gate.rules.texts import perplexity_gates
@@ -24,6 +25,7 @@ _RULES = (
     _Rule("preference", matched_gate),
     _Rule("drift", drift_gate),
     _Rule("perplexity", perplexity_gates),
+    _Rule("cases", cases_gate),
 )
 
 

@@ -1,6 +1,6 @@
 """From the figures of a measurement to what the gates look at."""
 
-from alignment.gate.rules.evidence import Answers, Drift, Evidence, Perplexity
+from alignment.gate.rules.evidence import Answers, CaseOutcome, Drift, Evidence, Perplexity
 from alignment.jobs.contracts import EvaluateResult
 from gateway.contracts.release import Interval
 
@@ -18,6 +18,7 @@ def evidence_of(measured: EvaluateResult) -> Evidence:
         perplexity=tuple(_perplexity(measured, language) for language in measured.languages),
         answers=_answers(measured),
         drift=_drift(measured),
+        cases=tuple(CaseOutcome(one.id, one.severity, one.failures, one.failures_before) for one in measured.cases),
     )
 
 

@@ -30,6 +30,7 @@ VERDICT = "verdict_"
 GOLD = "gold_"
 ERASURE = "erasure_"
 FILE = "file-"
+GATE_CASE = "case_"
 
 WEIGHTS_NAME = "weights"
 """Under this model name an engine of ours serves its full weights; adapters go by `engine_name`."""

@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from gateway.sections.section import Section
 
-Group = Literal["artefact", "preference", "drift", "perplexity"]
+Group = Literal["artefact", "preference", "drift", "perplexity", "cases"]
 
 
 class GateSettings(Section):
@@ -18,7 +18,7 @@ class GateSettings(Section):
     off: tuple[Group, ...] = ()
     """Groups of gates that are neither measured nor judged."""
     answer_tokens: PositiveInt = 64
-    """Longest answer to each of the 20 pinned prompts (20 more where people write Chinese)."""
+    """Longest answer to each of the 20 pinned prompts (20 more where people write Chinese), and to your own cases."""
 
     repeats_block: NonNegativeFloat = 2.0
     """Share of repeated 4-token runs, as a multiple of the base's."""

@@ -4,11 +4,20 @@ from gateway.storage import (
     annotation_tables,
     feedback_tables,
     file_tables,
+    gate_tables,
     idempotency_tables,
     lookup_tables,
     privacy_tables,
 )
 from gateway.storage.tables import Table
 
-MODULES = (annotation_tables, feedback_tables, file_tables, idempotency_tables, lookup_tables, privacy_tables)
+MODULES = (
+    annotation_tables,
+    feedback_tables,
+    file_tables,
+    gate_tables,
+    idempotency_tables,
+    lookup_tables,
+    privacy_tables,
+)
 METADATA = Table.metadata

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from gateway.contracts.release import Interval
 
@@ -43,6 +44,17 @@ class Perplexity:
 
 
 @dataclass(frozen=True, slots=True)
+class CaseOutcome:
+    """How the candidate, and the model to beat, did on one of the operator's questions."""
+
+    id: str
+    severity: Literal["block", "warn"]
+    failures: tuple[str, ...]
+    failures_before: tuple[str, ...]
+    """Of the incumbent; of the base where nothing else serves."""
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """Everything that was measured; what is None or empty was not."""
 
@@ -61,3 +73,4 @@ class Evidence:
     """As `accuracy_difference`, on the pairs whose sides are of one length."""
     answers: Answers | None = None
     drift: Drift | None = None
+    cases: tuple[CaseOutcome, ...] = ()

@@ -7,7 +7,8 @@ import pytest
 
 from alignment.gate.decide import decide
 from alignment.gate.rules.answers import ARTEFACT_GATE, DRIFT_GATE
-from alignment.gate.rules.evidence import Answers, Drift, Evidence, Perplexity
+from alignment.gate.rules.cases import CASES_GATE
+from alignment.gate.rules.evidence import Answers, CaseOutcome, Drift, Evidence, Perplexity
 from alignment.gate.rules.preference import MATCHED_GATE, PREFERENCE_BASE_GATE
 from alignment.gate.rules.texts import PERPLEXITY_GATE
 from gateway.contracts.release import PREFERENCE_GATE, GateResult, Interval
@@ -197,6 +198,23 @@ def test_a_candidate_of_inverted_votes_is_blocked_and_says_why() -> None:
     result = judge((-0.8, -1.0, -0.5), accuracy=0.1, pairs=10)[PREFERENCE_GATE]
     assert (result.verdict, result.value, result.limit) == ("block", -0.5, 0.0)
     assert "surely worse than the incumbent: -80.0 points" in result.reason
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "verdict", "value"),
+    [
+        ([("block", (), ())], "pass", 0.0),
+        ([("block", ("lacks 'x'",), ("lacks 'x'",))], "pass", 0.0),
+        ([("block", ("lacks 'x'",), ())], "block", 1.0),
+        ([("warn", ("lacks 'x'",), ())], "warn", 1.0),
+        ([("warn", ("lacks 'x'",), ()), ("block", ("lacks 'y'",), ())], "block", 2.0),
+        ([("block", (), ("lacks 'x'",))], "pass", 0.0),
+    ],
+)
+def test_only_a_newly_failed_case_counts(outcomes: list[Any], verdict: str, value: float) -> None:
+    cases = tuple(CaseOutcome(f"case_{n}", *outcome) for n, outcome in enumerate(outcomes))
+    result = judge(cases=cases)[CASES_GATE]
+    assert (result.verdict, result.value, result.n) == (verdict, value, len(outcomes))
 
 
 def test_limits_are_settings_and_groups_can_be_left_out() -> None:

@@ -15,6 +15,7 @@ from alignment.jobs.evaluation import evaluate
 from alignment.jobs.evidence import evidence_of
 from alignment.models import load_model
 from alignment.pairs.pair import PreferencePair
+from gateway.contracts.case import Case
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +129,19 @@ def test_the_distance_of_answers_is_measured_where_the_candidate_writes(
     assert still is not None
     assert still.kl.value == pytest.approx(0.0, abs=1e-6)
     assert still.changed == {"the incumbent": 0.0, "the base": 0.0}
+
+
+def test_cases_are_answered_by_the_candidate_and_by_the_model_to_beat(
+    job: Callable[..., EvaluateJob], adapters: dict[str, Path]
+) -> None:
+    prompt = [{"role": "user", "content": "colour 1?"}]
+    rows = [{"must_contain": ["no model says this"]}, {"must_not_contain": ["nor this"], "severity": "warn"}]
+    cases = tuple(Case.model_validate({"id": f"case_{n}", "prompt": prompt, **row}) for n, row in enumerate(rows))
+    found = evaluate(job(candidate=adapters["candidate"], cases=cases, case_tokens=4, pairs_file=None))
+    lacking = ("lacks 'no model says this'",)
+    assert [(one.id, one.severity, one.failures, one.failures_before) for one in evidence_of(found).cases] == [
+        ("case_0", "block", lacking, lacking), ("case_1", "warn", (), ()),
+    ]  # fmt: skip
 
 
 def test_progress_is_told_for_every_model_to_the_end(
