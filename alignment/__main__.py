@@ -14,6 +14,7 @@ from alignment.freezing import Rules
 from alignment.worker import Worker
 from gateway.redaction.configured import training_redaction
 from gateway.sections.datasets import DatasetSettings
+from gateway.sections.gates import GateSettings
 from gateway.sections.privacy import PrivacySettings
 from gateway.sections.releases import ReleaseSettings
 from gateway.storage.bucket import Bucket
@@ -44,7 +45,13 @@ async def _serve(arguments: argparse.Namespace) -> None:
     privacy = PrivacySettings.model_validate_json(arguments.privacy)
     spare = ReleaseSettings.model_validate_json(arguments.releases).min_free_disk_mib << 20
     bucket = Bucket(arguments.store_url, arguments.store_endpoint_url) if arguments.store_url else None
-    rules = Rules(DatasetSettings.model_validate_json(arguments.datasets), training_redaction(privacy), spare, bucket)
+    rules = Rules(
+        datasets=DatasetSettings.model_validate_json(arguments.datasets),
+        redact=training_redaction(privacy),
+        gates=GateSettings.model_validate_json(arguments.gates),
+        spare_bytes=spare,
+        bucket=bucket,
+    )
     worker = Worker(database, arguments.store.resolve(), rules, poll_seconds=arguments.poll_seconds)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -79,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--releases", default="{}", help="the settings under `releases`, as JSON")
     parser.add_argument("--store-url", help="a bucket that releases are uploaded to, such as s3://bucket/prefix")
     parser.add_argument("--store-endpoint-url", help="where the bucket's server listens")
+    parser.add_argument("--gates", default="{}", help="the settings under `gates`, as JSON")
     parser.add_argument("--poll-seconds", type=float, default=1.0, help="look for a run this often")
     parser.add_argument("--once", action="store_true", help="end when no run waits")
     parser.add_argument("--lifeline", action="store_true", help="end when standard input ends")

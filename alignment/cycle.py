@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from alignment.errors import AlignmentError
 from alignment.freezing import DATASETS, Rules, freeze_pairs
-from alignment.gate.decide import Evidence, decide
+from alignment.gate.decide import decide
 from alignment.jobs.client import TrainerProcess
 from alignment.jobs.contracts import (
     DeriveOrder,
@@ -25,6 +25,7 @@ from alignment.jobs.contracts import (
     TrainJob,
     TrainResult,
 )
+from alignment.jobs.evidence import evidence_of
 from alignment.ledger import RunLedger
 from alignment.publish import check_room, publish, published_release, release_location, stage
 from alignment.sharing import fetch_incumbent, share
@@ -46,8 +47,10 @@ from gateway.datasets.freeze import HOLDOUT_FILE, TRAIN_FILE
 from gateway.datasets.given import given_dataset
 from gateway.datasets.report import Card
 from gateway.datasets.sources import ANSWERS
+from gateway.sections.gates import GateSettings
 from gateway.storage.database import Database
 from gateway.storage.feedback_tables import Run
+from gateway.storage.gate_cases import case_of, list_cases
 from gateway.storage.releases import next_release_name
 from gateway.storage.tables import Alias, ReleaseRow
 
@@ -91,7 +94,7 @@ async def run_cycle(
     _begin(ledger, "freezing")
     card = await freeze_pairs(database, store, subject.dataset_id, run, rules, ledger)
     trained = await train(store, subject, card, ledger, trainer)
-    measured = await evaluate(store, subject, card, trained, ledger, trainer)
+    measured = await evaluate(database, store, subject, card, trained, rules.gates, ledger, trainer)
     _begin(ledger, "merging")
     staging = await asyncio.to_thread(
         stage, store, subject.alias, subject.release_id, subject.base_folder, rules.spare_bytes
@@ -99,7 +102,7 @@ async def run_cycle(
     merged = await merge(subject, trained, staging, ledger, trainer)
     _begin(ledger, "publishing")
     await ledger.flush()  # raises if the run is somebody else's by now
-    release = await compose_release(database, subject, trained, measured, merged)
+    release = await compose_release(database, subject, trained, measured, merged, rules.gates)
     curve = read_metrics(run_folder(store, subject.run_id) / METRICS_FILE)
     facts = _facts(subject, card, trained)
     made = (staging, store, release, trained.adapter, curve, facts, subject.base_folder)
@@ -162,10 +165,19 @@ async def train(store: Path, subject: Subject, card: Card, ledger: RunLedger, tr
 
 
 async def evaluate(
-    store: Path, subject: Subject, card: Card, trained: TrainResult, ledger: RunLedger, trainer: TrainerProcess
+    database: Database,
+    store: Path,
+    subject: Subject,
+    card: Card,
+    trained: TrainResult,
+    gates: GateSettings,
+    ledger: RunLedger,
+    trainer: TrainerProcess,
 ) -> EvaluateResult:
-    """Candidate against incumbent and base, on the held-out pairs and the fixed texts."""
+    """Candidate against incumbent and base, on the held-out pairs, the fixed texts and the pinned prompts."""
     _begin(ledger, "evaluating")
+    async with database.read() as session:
+        cases = [case_of(row) for row in await list_cases(session, subject.alias)] if gates.has("cases") else []
     held_out = _held_out(card) and not _holds_answers(card)
     measured = await trainer.evaluate(
         EvaluateJob(
@@ -174,6 +186,10 @@ async def evaluate(
             incumbent=subject.incumbent_adapter,
             pairs_file=dataset_folder(store, subject) / HOLDOUT_FILE if held_out else None,
             max_length_tokens=subject.options.max_length_tokens,
+            generate_tokens=gates.answer_tokens if gates.has("artefact") or gates.has("drift") else 0,
+            measures_drift=gates.has("drift"),
+            cases=tuple(cases),
+            case_tokens=gates.answer_tokens,
         )
     )
     ledger.note(f"measured on {measured.pairs} held-out pairs about {measured.prompts} prompts")
@@ -204,7 +220,12 @@ async def merge(
 
 
 async def compose_release(
-    database: Database, subject: Subject, trained: TrainResult, measured: EvaluateResult, merged: MergeResult
+    database: Database,
+    subject: Subject,
+    trained: TrainResult,
+    measured: EvaluateResult,
+    merged: MergeResult,
+    gates: GateSettings,
 ) -> Release:
     """The manifest: what was made from what, what was measured, and what the gates say to it."""
     now = datetime.now(UTC)
@@ -222,7 +243,7 @@ async def compose_release(
         run_id=subject.run_id,
         created_at=now,
         metrics=_plain(measured) | {"train_loss": trained.last["loss"], "train_steps": trained.steps},
-        gates=decide(evidence_of(measured)),
+        gates=decide(evidence_of(measured), gates),
         difference=_derived(subject, merged.difference_rank),
         reverse=_derived(subject, merged.reverse_rank),
     )
@@ -230,20 +251,6 @@ async def compose_release(
 
 def _derived(subject: Subject, rank: int | None) -> DerivedAdapter | None:
     return None if rank is None else DerivedAdapter(incumbent_id=subject.incumbent_id, rank=rank)
-
-
-def evidence_of(measured: EvaluateResult) -> Evidence:
-    """What the gates look at."""
-    metrics = measured.metrics
-    accuracy, difference = metrics.get("holdout_accuracy"), metrics.get("holdout_accuracy_difference")
-    perplexity, base = metrics["perplexity"], metrics["perplexity_base"]
-    return Evidence(
-        holdout_pairs=measured.pairs,
-        accuracy=accuracy if isinstance(accuracy, Interval) else None,
-        accuracy_difference=difference if isinstance(difference, Interval) else None,
-        perplexity=perplexity if isinstance(perplexity, float) else perplexity.value,
-        base_perplexity=base if isinstance(base, float) else base.value,
-    )
 
 
 async def announce(ledger: RunLedger, release: Release) -> None:

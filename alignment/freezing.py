@@ -18,6 +18,7 @@ from gateway.datasets.sources import UnusableSource
 from gateway.formats.table import UnreadableRows
 from gateway.redaction.configured import RedactPair
 from gateway.sections.datasets import DatasetSettings
+from gateway.sections.gates import GateSettings
 from gateway.storage.bucket import Bucket
 from gateway.storage.database import Database
 from gateway.storage.datasets import find_dataset, record_dataset
@@ -30,11 +31,13 @@ DATASETS = "datasets"
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How pairs become a data set, and what becomes of the release."""
+    """How pairs become a data set, what a candidate is held to, and where its release goes."""
 
     datasets: DatasetSettings = field(default_factory=DatasetSettings)
     redact: RedactPair | None = None
     """What is done to a pair before anybody trains on it."""
+    gates: GateSettings = field(default_factory=GateSettings)
+    """What a candidate is held to."""
     spare_bytes: int = SPARE_BYTES
     """What is to be left free on the disk of the store."""
     bucket: Bucket | None = None

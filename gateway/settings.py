@@ -12,6 +12,7 @@ from gateway.sections.annotation import AnnotationSettings, ComparisonSettings, 
 from gateway.sections.canary import CanarySettings
 from gateway.sections.datasets import DatasetSettings
 from gateway.sections.files import FileSettings
+from gateway.sections.gates import GateSettings
 from gateway.sections.learning import AlignerSettings, FeedbackSettings, IgnoredText
 from gateway.sections.models import DEFAULT_MODEL, EngineKind, EngineSettings, ModelSettings, Task
 from gateway.sections.notify import NotifySettings
@@ -43,6 +44,7 @@ __all__ = [
     "EngineSettings",
     "FeedbackSettings",
     "FileSettings",
+    "GateSettings",
     "IgnoredText",
     "JudgeSettings",
     "LimitSettings",
@@ -120,6 +122,7 @@ class Settings(Section):
     files: FileSettings = FileSettings()
     aligner: AlignerSettings = AlignerSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    gates: GateSettings = GateSettings()
     privacy: PrivacySettings = PrivacySettings()
     notify: NotifySettings = NotifySettings()
     telemetry: TelemetrySettings = TelemetrySettings()

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from alignment.adapter.agreement import MergeCheck
 from alignment.training.checkpoints import CHECKPOINT_SECONDS
+from gateway.contracts.case import Case
 from gateway.contracts.release import BaseModelRef, Interval
 from gateway.contracts.training import TrainingOptions
 
@@ -57,7 +58,7 @@ class TrainResult(_Record):
 class EvaluateJob(_Record):
     """Measure a candidate, and what it is compared with: on the pairs of a file, on fixed texts, and on what is asked.
 
-    What a cycle does not need is off by default, because it takes minutes: answers to pinned prompts, and benchmarks.
+    What takes minutes is off by default: answers to pinned prompts, and benchmarks. A cycle asks for the answers.
     """
 
     kind: Literal["evaluate"] = "evaluate"
@@ -72,7 +73,12 @@ class EvaluateJob(_Record):
     languages: tuple[Literal["en", "zh"], ...] = ()
     """Fixed texts and prompts beside those in English and those in the language of the pairs."""
     generate_tokens: int = Field(default=0, ge=0)
-    """Longest answer to each of the pinned prompts; 0, as in a cycle, writes none."""
+    """Longest answer to each of the pinned prompts; 0 writes none."""
+    measures_drift: bool = False
+    """Also the KL to the base on the candidate's own answers, and which share of them is changed."""
+    cases: tuple[Case, ...] = ()
+    """Questions of the operator's own, answered greedily in up to `case_tokens`."""
+    case_tokens: int = Field(default=64, ge=1)
     tasks: tuple[str, ...] = ()
     """Benchmarks by name; see `alignment/gate/task_files.py`. None in a cycle."""
     tasks_folder: Path | None = None
@@ -81,6 +87,18 @@ class EvaluateJob(_Record):
     """Items of each subject; None takes all."""
     task_shots: int | None = Field(default=None, ge=0)
     """Worked examples before each item; None leaves it to the benchmark's own configuration."""
+
+
+class CaseReport(_Record):
+    """One of the operator's questions: what was answered, and what is wrong with it."""
+
+    id: str
+    severity: Literal["block", "warn"]
+    answer: str
+    failures: tuple[str, ...]
+    answer_before: str
+    """By the incumbent; by the base where nothing else serves."""
+    failures_before: tuple[str, ...]
 
 
 class TaskTest(_Record):
@@ -117,10 +135,13 @@ class EvaluateResult(_Record):
     prompts: int
     matched_pairs: int = 0
     """Pairs whose completions are of one length."""
+    answers: int = 0
+    """Pinned prompts that were answered."""
     dropped: dict[str, int]
     languages: tuple[Literal["en", "zh"], ...] = ("en",)
     """Of the fixed texts and prompts."""
     tasks: dict[str, TaskReport] = {}
+    cases: tuple[CaseReport, ...] = ()
 
 
 class MergeJob(_Record):

@@ -1,13 +1,14 @@
 """The job of measuring: candidate, incumbent and base with one copy of the base's weights in memory."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
 
 from alignment.gate.answers import Answer
 from alignment.gate.comparison import Sides, compared, sign_test
+from alignment.gate.drift import answered_rows, answers_kl, changed_shares
 from alignment.gate.generations import generation_metrics, pinned_prompts, write_answers
 from alignment.gate.holdout import (
     BesideBase,
@@ -22,13 +23,14 @@ from alignment.gate.languages import Language, languages_of
 from alignment.gate.perplexity import perplexity, perplexity_texts
 from alignment.gate.progress import OnProgress, untold
 from alignment.gate.tasks import TaskSet, load_tasks, score_tasks
-from alignment.jobs.contracts import EvaluateJob, EvaluateResult, MeasuredValue, TaskReport, TaskTest
+from alignment.jobs.contracts import CaseReport, EvaluateJob, EvaluateResult, MeasuredValue, TaskReport, TaskTest
 from alignment.models import load_adapted, load_renderer, load_tokenizer, pad_id, training_device
 from alignment.pairs.pair import PreferencePair
 from alignment.pairs.read import read_pairs
 from alignment.pairs.render import PairRenderer, end_token_ids
 from alignment.pairs.tokens import TokenPair
 from alignment.step.pair_step import PairStep
+from gateway.contracts.case import failures_of
 from gateway.contracts.message import Message
 
 _CANDIDATE, _INCUMBENT, _BASE = "default", "incumbent", "base"
@@ -58,9 +60,11 @@ def evaluate(job: EvaluateJob, watch: Watch = lambda _, __: untold) -> EvaluateR
         pairs=len(rendered.pairs),
         prompts=len({pair.prompt_hash for pair in rendered.pairs}),
         matched_pairs=len(length_matched(rendered.pairs)),
+        answers=len(pinned_prompts(languages)) if job.generate_tokens else 0,
         dropped=rendered.dropped,
         languages=languages,
         tasks=reports,
+        cases=_on_cases(models, job),
     )
 
 
@@ -141,14 +145,56 @@ def _on_texts(models: _Models, languages: tuple[Language, ...]) -> dict[str, Mea
 
 def _on_prompts(models: _Models, languages: tuple[Language, ...], job: EvaluateJob) -> dict[str, MeasuredValue]:
     prompts = pinned_prompts(languages)
-    end_ids = frozenset(end_token_ids(job.base_folder)) | {models.tokenizer.eos_token_id}
-    renderer = PairRenderer(models.tokenizer, end_ids, job.max_length_tokens)
-    ids = [renderer.prompt_ids((Message(role="user", content=prompt),)) for prompt in prompts]
+    ids = _prompt_ids(models, job, [(Message(role="user", content=prompt),) for prompt in prompts])
+    answers = _answered(models, job, "answers", ids, job.generate_tokens)
+    metrics: dict[str, MeasuredValue] = dict(generation_metrics(prompts, answers))
+    if job.measures_drift and models.has_base:
+        metrics |= changed_shares(answers)
+        rows = answered_rows(ids, answers.candidate, models.tokenizer.eos_token_id)
+
+        def drift(told: OnProgress) -> MeasuredValue:
+            return answers_kl(models.model, rows, models.step, told)
+
+        metrics["answers_kl_to_base"] = models.under(_CANDIDATE, "distance of answers", len(rows), drift)
+    return metrics
+
+
+def _on_cases(models: _Models, job: EvaluateJob) -> tuple[CaseReport, ...]:
+    """The operator's questions; a base that is measured alone is compared with itself."""
+    if not job.cases:
+        return ()
+    ids = _prompt_ids(models, job, [case.prompt for case in job.cases])
+    answers = _answered(models, job, "cases", ids, job.case_tokens)
+    before = answers.candidate if answers.rival is None else answers.rival
+    return tuple(
+        CaseReport(
+            id=case.id,
+            severity=case.severity,
+            answer=now.text,
+            failures=tuple(failures_of(case, now.text)),
+            answer_before=then.text,
+            failures_before=tuple(failures_of(case, then.text)),
+        )
+        for case, now, then in zip(job.cases, answers.candidate, before, strict=True)
+    )
+
+
+def _prompt_ids(models: _Models, job: EvaluateJob, prompts: Sequence[Sequence[Message]]) -> list[list[int]]:
+    renderer = PairRenderer(models.tokenizer, _end_ids(models, job), job.max_length_tokens)
+    return [renderer.prompt_ids(prompt) for prompt in prompts]
+
+
+def _answered(models: _Models, job: EvaluateJob, what: str, ids: list[list[int]], tokens: int) -> Sides[list[Answer]]:
+    """Greedy answers of every model."""
 
     def measure(told: OnProgress) -> list[Answer]:
-        return write_answers(models.model, models.tokenizer, ids, end_ids, job.generate_tokens, told)
+        return write_answers(models.model, models.tokenizer, ids, _end_ids(models, job), tokens, told)
 
-    return generation_metrics(prompts, models.each("answers", len(prompts), measure))
+    return models.each(what, len(ids), measure)
+
+
+def _end_ids(models: _Models, job: EvaluateJob) -> frozenset[int]:
+    return frozenset(end_token_ids(job.base_folder)) | {models.tokenizer.eos_token_id}
 
 
 def _on_tasks(

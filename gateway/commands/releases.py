@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.commands import release_upkeep
-from gateway.commands.options import ConfigOption, DataDirOption, JsonOption, console, copied, print_json
+from gateway.commands.options import ConfigOption, DataDirOption, JsonOption, console, copied, folded, print_json
 from gateway.commands.rollout_table import print_rollout
 from gateway.commands.workplace import with_database
 from gateway.errors import AlignwayError, InvalidRequest, NotFound
@@ -93,9 +93,10 @@ def show(
             table.add_row(name, _short(value))
         console.print(table)
     if found["gates"]:
-        table = Table("gate", "verdict", "value", "limit", "reason")
+        table = Table("gate", "verdict", "value", "limit", "95 %", "n", *folded("reason"))
         for gate in found["gates"]:
-            table.add_row(gate["gate"], gate["verdict"], _short(gate["value"]), _short(gate["limit"]), gate["reason"])
+            figures = (_short(gate["value"]), _short(gate["limit"]), _bounds(gate), str(gate.get("n") or "-"))
+            table.add_row(gate["gate"], gate["verdict"], *figures, gate["reason"])
         console.print(table)
 
 
@@ -234,6 +235,11 @@ async def _follow(database: Database, rollout_id: str, quiet: bool) -> dict[str,
         if rollout.state in ENDED or time.monotonic() > deadline:
             return rollout_view(rollout)
         await asyncio.sleep(0.2)
+
+
+def _bounds(gate: dict[str, Any]) -> str:
+    low, high = gate.get("low"), gate.get("high")
+    return "-" if low is None or high is None else f"{low:.4g} to {high:.4g}"
 
 
 def _short(value: Any) -> str:

@@ -32,6 +32,7 @@ ERASURE = "erasure_"
 FILE = "file-"
 NOTIFICATION = "note_"
 EVENT = "evt_"
+GATE_CASE = "case_"
 
 WEIGHTS_NAME = "weights"
 """Under this model name an engine of ours serves its full weights; adapters go by `engine_name`."""

@@ -11,6 +11,8 @@ MERGED_FOLDER = "merged"
 DIFFERENCE_FOLDER = "difference"
 REVERSE_FOLDER = "reverse"
 CARD_FILE = "card.md"
+PREFERENCE_GATE = "holdout_preference"
+"""The gate that measures the gain over the incumbent on held-out pairs."""
 
 ReleaseState = Literal["staged", "published", "rejected", "retired"]
 
@@ -46,6 +48,11 @@ class GateResult(BaseModel):
     value: float
     limit: float
     reason: str
+    low: float | None = None
+    """The 95 % interval of what the gate measures, where it has one: of the gain, for the preference gate."""
+    high: float | None = None
+    n: int | None = None
+    """On how many items it was measured."""
 
 
 class DerivedAdapter(BaseModel):

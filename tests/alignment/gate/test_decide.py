@@ -1,27 +1,55 @@
 """The gates as a table: each limit from both sides, worked out by hand."""
 
 import math
+from typing import Any
 
 import pytest
 
-from alignment.gate.decide import PERPLEXITY_GATE, PREFERENCE_GATE, Evidence, decide
-from gateway.contracts.release import GateResult, Interval
+from alignment.gate.decide import decide
+from alignment.gate.rules.answers import ARTEFACT_GATE, DRIFT_GATE
+from alignment.gate.rules.cases import CASES_GATE
+from alignment.gate.rules.evidence import Answers, CaseOutcome, Drift, Evidence, Perplexity
+from alignment.gate.rules.preference import MATCHED_GATE, PREFERENCE_BASE_GATE
+from alignment.gate.rules.texts import PERPLEXITY_GATE
+from gateway.contracts.release import PREFERENCE_GATE, GateResult, Interval
+from gateway.rollout.unattended import unattended_ok
+from gateway.sections.gates import GateSettings
+
+Three = tuple[float, float, float]
 
 
 def interval(value: float, low: float, high: float) -> Interval:
     return Interval(value=value, low=low, high=high)
 
 
-def judge(
-    difference: tuple[float, float, float] = (0.10, 0.05, 0.15),
+def evidence(
+    difference: Three = (0.10, 0.05, 0.15),
     accuracy: float = 0.8,
     pairs: int = 200,
     perplexity: float = 20.0,
-) -> dict[str, GateResult]:
-    evidence = Evidence(
-        pairs, interval(accuracy, accuracy - 0.1, accuracy + 0.1), interval(*difference), perplexity, 20.0
-    )
-    return {result.gate: result for result in decide(evidence)}
+    texts: tuple[Perplexity, ...] = (),
+    **more: Any,
+) -> Evidence:
+    told = interval(accuracy, accuracy - 0.1, accuracy + 0.1)
+    texts = texts or (Perplexity("en", perplexity, 20.0, 20.0),)
+    return Evidence(pairs, told, interval(*difference), texts, **more)
+
+
+def judge(*given: Any, **more: Any) -> dict[str, GateResult]:
+    return {result.gate: result for result in decide(evidence(*given, **more))}
+
+
+def sound(**changed: float) -> Answers:
+    """20 answers like the base's: half end by themselves, a tenth is repeated, 40 tokens each."""
+    figures: dict[str, Any] = {
+        "prompts": 20, "empty": 0, "ended": 0.5, "ended_base": 0.5, "repetition": 0.1, "repetition_base": 0.1,
+        "length_tokens": 40.0, "length_tokens_base": 40.0,
+    }  # fmt: skip
+    return Answers(**figures | changed)
+
+
+def drift(kl: float) -> Drift:
+    return Drift(20, interval(kl, kl / 2, kl * 2), {"the incumbent": 0.5, "the base": 0.9})
 
 
 @pytest.mark.parametrize(
@@ -67,7 +95,7 @@ def test_every_reason_is_told_the_gravest_first() -> None:
     assert result.verdict == "block"
     assert result.reason == (
         "surely worse than the incumbent: -20.0 points, 95 % between -30.0 and -10.0; "
-        "prefers the rejected side more often than not: accuracy 0.400; "
+        "prefers the rejected side too often: accuracy 0.400, least 0.5; "
         "accuracy fell by more than 5 points: -20.0 points; "
         "may be worse than the incumbent by more than 2 points: 95 % between -30.0 and -10.0; "
         "no gain over the incumbent: -20.0 points; measured on 12 pairs only, fewer than 200"
@@ -75,5 +103,149 @@ def test_every_reason_is_told_the_gravest_first() -> None:
 
 
 def test_without_holdout_the_gate_warns() -> None:
-    preference, _ = decide(Evidence(0, None, None, 20.0, 20.0))
+    preference, _ = decide(Evidence(0, None, None, (Perplexity("en", 20.0, 20.0, 20.0),)))
     assert (preference.verdict, preference.reason) == ("warn", "no pair was held out to measure on")
+
+
+@pytest.mark.parametrize(
+    ("difference", "verdict", "value", "limit"),
+    [
+        ((0.00, -0.02, 0.02), "pass", 0.00, -0.02),
+        ((0.00, -0.021, 0.02), "warn", -0.021, -0.02),
+        ((-0.04, -0.08, 0.00), "warn", -0.08, -0.02),
+        ((-0.04, -0.08, -0.001), "block", -0.001, 0.0),
+        ((-0.05, -0.11, 0.01), "warn", -0.11, -0.02),
+        ((-0.051, -0.11, 0.01), "block", -0.051, -0.05),
+    ],
+)
+def test_small_losses_that_add_up_are_seen_against_the_base(
+    difference: Three, verdict: str, value: float, limit: float
+) -> None:
+    found = judge(accuracy_difference_base=interval(*difference))
+    assert found[PREFERENCE_GATE].verdict == "pass"
+    result = found[PREFERENCE_BASE_GATE]
+    assert (result.verdict, result.value, result.limit) == (verdict, value, limit)
+
+
+@pytest.mark.parametrize(
+    ("overall", "matched", "pairs", "verdict"),
+    [
+        (0.10, 0.00, 50, "pass"),
+        (0.10, -0.001, 50, "block"),
+        (0.10, -0.001, 49, None),
+        (0.00, -0.05, 50, "pass"),
+        (0.00, -0.051, 50, "warn"),
+    ],
+)
+def test_a_gain_for_length_alone_is_none(overall: float, matched: float, pairs: int, verdict: str | None) -> None:
+    difference = (overall, overall - 0.01, overall + 0.01)
+    found = judge(difference, matched_pairs=pairs, matched_difference=interval(matched, matched - 0.1, matched + 0.1))
+    assert (found[MATCHED_GATE].verdict if MATCHED_GATE in found else None) == verdict
+
+
+@pytest.mark.parametrize(("high", "verdict"), [(0.0, "pass"), (-0.001, "warn")])
+def test_a_margin_that_surely_shrank_warns(high: float, verdict: str) -> None:
+    assert judge(margin_difference=interval(-0.1, -0.2, high))[PREFERENCE_GATE].verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("changed", "verdict", "value", "limit"),
+    [
+        ({}, "pass", 0.1, 0.2),
+        ({"empty": 1}, "block", 1.0, 0.0),
+        ({"repetition": 0.2}, "pass", 0.2, 0.2),
+        ({"repetition": 0.201}, "block", 0.201, 0.2),
+        ({"repetition": 0.1, "repetition_base": 0.01}, "pass", 0.1, 0.1),
+        ({"repetition": 0.101, "repetition_base": 0.01}, "block", 0.101, 0.1),
+        ({"ended": 0.25}, "pass", 0.1, 0.2),
+        ({"ended": 0.125}, "warn", 0.375, 0.25),
+        ({"ended": 0.0}, "warn", 0.5, 0.25),
+        ({"ended": 0.125, "ended_base": 0.75}, "block", 0.625, 0.5),
+        ({"length_tokens": 28.0}, "pass", 0.1, 0.2),
+        ({"length_tokens": 27.0}, "warn", 0.675, 0.7),
+        ({"length_tokens": 56.0}, "pass", 0.1, 0.2),
+        ({"length_tokens": 57.0}, "warn", 1.425, 1.4),
+        ({"length_tokens": 57.0, "empty": 2}, "block", 2.0, 0.0),
+    ],
+)
+def test_artefact_gate(changed: dict[str, float], verdict: str, value: float, limit: float) -> None:
+    result = judge(answers=sound(**changed))[ARTEFACT_GATE]
+    assert (result.verdict, result.value, result.limit, result.n) == (verdict, value, limit, 20)
+
+
+@pytest.mark.parametrize(
+    ("kl", "verdict", "limit"),
+    [(0.0, "pass", 0.3), (0.1, "pass", 0.3), (0.101, "warn", 0.1), (0.3, "warn", 0.1), (0.301, "block", 0.3),
+     (math.nan, "block", 0.3)],
+)  # fmt: skip
+def test_drift_gate(kl: float, verdict: str, limit: float) -> None:
+    result = judge(drift=drift(kl))[DRIFT_GATE]
+    assert (result.verdict, result.limit, result.n) == (verdict, limit, 20)
+    assert result.reason.endswith("read otherwise than 50 % of the incumbent's, 90 % of the base's")
+
+
+def test_perplexity_is_held_against_base_and_incumbent_in_each_language() -> None:
+    texts = (Perplexity("en", 20.0, 20.0, 18.0), Perplexity("zh", 30.9, 30.0, 30.9))
+    found = {name: result.verdict for name, result in judge(texts=texts).items()}
+    assert found == {
+        PREFERENCE_GATE: "pass", "perplexity": "pass", "perplexity_incumbent": "block", "perplexity_zh": "warn",
+        "perplexity_zh_incumbent": "pass",
+    }  # fmt: skip
+
+
+def test_a_candidate_of_inverted_votes_is_blocked_and_says_why() -> None:
+    # Of 10 pairs the incumbent prefers the chosen side in 9, the candidate in 1: 8 lost, a drop of 80 points.
+    result = judge((-0.8, -1.0, -0.5), accuracy=0.1, pairs=10)[PREFERENCE_GATE]
+    assert (result.verdict, result.value, result.limit) == ("block", -0.5, 0.0)
+    assert "surely worse than the incumbent: -80.0 points" in result.reason
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "verdict", "value"),
+    [
+        ([("block", (), ())], "pass", 0.0),
+        ([("block", ("lacks 'x'",), ("lacks 'x'",))], "pass", 0.0),
+        ([("block", ("lacks 'x'",), ())], "block", 1.0),
+        ([("warn", ("lacks 'x'",), ())], "warn", 1.0),
+        ([("warn", ("lacks 'x'",), ()), ("block", ("lacks 'y'",), ())], "block", 2.0),
+        ([("block", (), ("lacks 'x'",))], "pass", 0.0),
+    ],
+)
+def test_only_a_newly_failed_case_counts(outcomes: list[Any], verdict: str, value: float) -> None:
+    cases = tuple(CaseOutcome(f"case_{n}", *outcome) for n, outcome in enumerate(outcomes))
+    result = judge(cases=cases)[CASES_GATE]
+    assert (result.verdict, result.value, result.n) == (verdict, value, len(outcomes))
+
+
+def test_limits_are_settings_and_groups_can_be_left_out() -> None:
+    measured = evidence(answers=sound(empty=1), drift=drift(0.2), perplexity=21.5)
+    limits = GateSettings(off=("artefact",), kl_warn=0.2, perplexity_block=0.08, perplexity_warn=0.07)
+    verdicts = {result.gate: result.verdict for result in decide(measured, limits)}
+    assert verdicts == {PREFERENCE_GATE: "pass", DRIFT_GATE: "pass", PERPLEXITY_GATE: "warn"}
+
+
+@pytest.mark.parametrize(
+    ("difference", "pairs", "more", "is_ok"),
+    [
+        ((0.10, 0.001, 0.2), 200, {}, True),
+        ((0.10, 0.0, 0.2), 200, {}, False),
+        ((0.10, 0.05, 0.2), 199, {}, False),
+        ((0.10, 0.05, 0.2), 200, {"drift": drift(0.11)}, False),
+        ((0.10, 0.05, 0.2), 200, {"answers": sound(), "drift": drift(0.1)}, True),
+    ],
+)
+def test_a_release_goes_ahead_unattended_only_if_all_is_green_and_the_gain_is_sure(
+    difference: Three, pairs: int, more: dict[str, Any], is_ok: bool
+) -> None:
+    allowed, why = unattended_ok(decide(evidence(difference, pairs=pairs, **more)))
+    assert allowed is is_ok
+    assert why
+
+
+def test_nothing_goes_ahead_unattended_without_the_preference_gate() -> None:
+    assert unattended_ok(()) == (False, "no gate was asked")
+    only_texts = decide(evidence(), GateSettings(off=("preference",)))
+    assert unattended_ok(only_texts) == (False, "the gain over the incumbent was not measured")
+    # A release made before intervals were kept: nothing is known of its gain.
+    old = GateResult(gate=PREFERENCE_GATE, verdict="pass", value=0.1, limit=0.0, reason="")
+    assert unattended_ok((old,)) == (False, "the gain over the incumbent was not measured")

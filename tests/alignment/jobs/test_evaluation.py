@@ -12,8 +12,10 @@ from peft import LoraConfig, get_peft_model
 from alignment.gate.generations import pinned_prompts
 from alignment.jobs.contracts import EvaluateJob, EvaluateResult
 from alignment.jobs.evaluation import evaluate
+from alignment.jobs.evidence import evidence_of
 from alignment.models import load_model
 from alignment.pairs.pair import PreferencePair
+from gateway.contracts.case import Case
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +112,36 @@ def test_chinese_pairs_bring_chinese_texts(job: Callable[..., EvaluateJob], tmp_
 
 def test_a_job_as_a_cycle_gives_it_writes_no_answers(job: Callable[..., EvaluateJob]) -> None:
     assert not [name for name in evaluate(job(pairs_file=None)).metrics if name.startswith("generation")]
+
+
+def test_the_distance_of_answers_is_measured_where_the_candidate_writes(
+    job: Callable[..., EvaluateJob], adapters: dict[str, Path], tiny_model: Path, tmp_path: Path
+) -> None:
+    asked: dict[str, Any] = {"generate_tokens": 4, "measures_drift": True, "pairs_file": None}
+    found = evaluate(job(candidate=adapters["candidate"], incumbent=adapters["candidate"], **asked))
+    assert value(found, "answers_changed_incumbent") == 0.0  # the incumbent is the candidate itself
+    assert value(found, "answers_kl_to_base") > 0.001
+    evidence = evidence_of(found)
+    assert evidence.answers is not None
+    assert (evidence.answers.prompts, evidence.accuracy) == (20, None)
+    get_peft_model(load_model(tiny_model), LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(str(tmp_path))
+    still = evidence_of(evaluate(job(candidate=tmp_path, **asked))).drift
+    assert still is not None
+    assert still.kl.value == pytest.approx(0.0, abs=1e-6)
+    assert still.changed == {"the incumbent": 0.0, "the base": 0.0}
+
+
+def test_cases_are_answered_by_the_candidate_and_by_the_model_to_beat(
+    job: Callable[..., EvaluateJob], adapters: dict[str, Path]
+) -> None:
+    prompt = [{"role": "user", "content": "colour 1?"}]
+    rows = [{"must_contain": ["no model says this"]}, {"must_not_contain": ["nor this"], "severity": "warn"}]
+    cases = tuple(Case.model_validate({"id": f"case_{n}", "prompt": prompt, **row}) for n, row in enumerate(rows))
+    found = evaluate(job(candidate=adapters["candidate"], cases=cases, case_tokens=4, pairs_file=None))
+    lacking = ("lacks 'no model says this'",)
+    assert [(one.id, one.severity, one.failures, one.failures_before) for one in evidence_of(found).cases] == [
+        ("case_0", "block", lacking, lacking), ("case_1", "warn", (), ()),
+    ]  # fmt: skip
 
 
 def test_progress_is_told_for_every_model_to_the_end(

@@ -1,0 +1,62 @@
+"""How far a candidate's own greedy answers lie from the base: KL at their tokens, and which read otherwise."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from alignment.gate.answers import Answer
+from alignment.gate.bootstrap import ratio_interval
+from alignment.gate.comparison import Sides
+from alignment.gate.progress import OnProgress, untold
+from alignment.step.batch import to_device
+from alignment.step.pair_step import PairStep
+from gateway.contracts.release import Interval
+
+_ROWS_AT_A_TIME = 4
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredRow:
+    """A prompt and what was answered, as the step's row."""
+
+    prompt: list[int]
+    completion: list[int]
+    weight: float = 1.0
+    desirable: bool = True
+    unscored: int = 0
+
+
+def answered_rows(prompts: Sequence[Sequence[int]], answers: Sequence[Answer], end_id: int) -> list[AnsweredRow]:
+    """Prompts with their answers, the end token among them where the model wrote one."""
+    completions = ([*answer.tokens, *([end_id] if answer.ended else [])] for answer in answers)
+    rows = zip(prompts, completions, strict=True)
+    return [AnsweredRow(list(prompt), completion) for prompt, completion in rows if completion]
+
+
+@torch.no_grad()
+def answers_kl(model: Any, rows: Sequence[AnsweredRow], step: PairStep, on_progress: OnProgress = untold) -> Interval:
+    """Mean KL(model || base) per token of the answers, in nats, exact over the vocabulary; a cluster per prompt."""
+    sums: list[float] = []
+    counts: list[float] = []
+    for start in range(0, len(rows), _ROWS_AT_A_TIME):
+        batch = to_device(step.collate(rows[start : start + _ROWS_AT_A_TIME]), model.device)
+        divergence = step.logps(model, batch, divergence=True).divergence
+        assert divergence is not None
+        sums += divergence.sums.tolist()
+        counts += divergence.counts.tolist()
+        on_progress(len(divergence.counts))
+    return ratio_interval(sums, counts, [str(place) for place in range(len(rows))])
+
+
+def changed_shares(answers: Sides[Sequence[Answer]]) -> dict[str, float]:
+    """The share of the candidate's answers that read otherwise than the incumbent's and the base's."""
+    return dict(_changed(answers))
+
+
+def _changed(answers: Sides[Sequence[Answer]]) -> Iterator[tuple[str, float]]:
+    for name, other in (("incumbent", answers.rival), ("base", answers.base)):
+        if other is not None:
+            differing = sum(mine.text != theirs.text for mine, theirs in zip(answers.candidate, other, strict=True))
+            yield f"answers_changed_{name}", differing / len(other)

@@ -1,0 +1,76 @@
+"""What the gates look at: every measured value, by name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from gateway.contracts.release import Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Greedy answers of candidate and base to the pinned prompts, in figures (docs/evaluation.md has their meaning)."""
+
+    prompts: int
+    empty: int
+    """Answers of the candidate in which nothing can be seen."""
+    ended: float
+    ended_base: float
+    repetition: float
+    repetition_base: float
+    length_tokens: float
+    length_tokens_base: float
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How far the candidate's answers to the pinned prompts lie from the base."""
+
+    prompts: int
+    kl: Interval
+    """KL(candidate || base) in nats per token of the candidate's answers."""
+    changed: Mapping[str, float]
+    """Share of answers that read otherwise than those of `incumbent` and `base`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Perplexity:
+    """Of fixed texts in one language."""
+
+    language: str
+    candidate: float
+    base: float
+    incumbent: float
+
+
+@dataclass(frozen=True, slots=True)
+class CaseOutcome:
+    """How the candidate, and the model to beat, did on one of the operator's questions."""
+
+    id: str
+    severity: Literal["block", "warn"]
+    failures: tuple[str, ...]
+    failures_before: tuple[str, ...]
+    """Of the incumbent; of the base where nothing else serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything that was measured; what is None or empty was not."""
+
+    holdout_pairs: int
+    accuracy: Interval | None
+    """Share of held-out pairs in which the candidate prefers the chosen side; None if nothing was held out."""
+    accuracy_difference: Interval | None
+    """Candidate minus incumbent on the same pairs, as a share (0.01 is one point)."""
+    perplexity: tuple[Perplexity, ...]
+    accuracy_difference_base: Interval | None = None
+    """Candidate minus base; None where the base is the incumbent."""
+    margin_difference: Interval | None = None
+    """Candidate minus incumbent, in nats per token."""
+    matched_pairs: int = 0
+    matched_difference: Interval | None = None
+    """As `accuracy_difference`, on the pairs whose sides are of one length."""
+    answers: Answers | None = None
+    drift: Drift | None = None
+    cases: tuple[CaseOutcome, ...] = ()

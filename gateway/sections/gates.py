@@ -1,0 +1,61 @@
+"""Settings of the promotion gates: how much is measured of a candidate, and every limit it is held to.
+
+Limits of shares are shares: 0.02 is two points. What stands behind them is in docs/gates.md.
+"""
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+
+from gateway.sections.section import Section
+
+Group = Literal["artefact", "preference", "drift", "perplexity", "cases"]
+
+
+class GateSettings(Section):
+    """What a candidate must show before it may serve. `block` keeps it from serving; `warn` asks for a reason."""
+
+    off: tuple[Group, ...] = ()
+    """Groups of gates that are neither measured nor judged."""
+    answer_tokens: PositiveInt = 64
+    """Longest answer to each of the 20 pinned prompts (20 more where people write Chinese), and to your own cases."""
+
+    repeats_block: NonNegativeFloat = 2.0
+    """Share of repeated 4-token runs, as a multiple of the base's."""
+    repeats_floor: NonNegativeFloat = Field(default=0.1, le=1)
+    """A share up to this is never too much: twice nearly nothing is nearly nothing."""
+    length_warn_low: NonNegativeFloat = 0.7
+    """Mean length of the answers, as a multiple of the base's."""
+    length_warn_high: NonNegativeFloat = 1.4
+    """The same, upwards."""
+    ended_block: float = Field(default=0.5, ge=0, le=1)
+    """Drop against the base of the share of answers that end by themselves within `answer_tokens`."""
+    ended_warn: float = Field(default=0.25, ge=0, le=1)
+    """The same."""
+
+    accuracy_block: float = Field(default=0.5, ge=0, le=1)
+    """Least share of held-out pairs in which the candidate prefers what people chose."""
+    accuracy_drop_block: float = Field(default=0.05, ge=0, le=1)
+    """Largest drop of that share. It also blocks if the 95 % interval of the difference lies below 0."""
+    accuracy_low_warn: float = Field(default=-0.02, ge=-1, le=1)
+    """Lower 95 % bound of the difference."""
+    holdout_pairs_warn: NonNegativeInt = 200
+    """Fewer held-out pairs warn."""
+    matched_pairs_least: PositiveInt = 50
+    """Fewer held-out pairs whose two sides are of one length are not judged by themselves."""
+    matched_drop_warn: float = Field(default=0.05, ge=0, le=1)
+    """Drop of the share among them; a drop where all pairs together show a gain blocks."""
+
+    kl_block: NonNegativeFloat = 0.3
+    """Distance to the base: KL in nats per token of the candidate's own answers."""
+    kl_warn: NonNegativeFloat = 0.1
+    """The same."""
+
+    perplexity_block: NonNegativeFloat = 0.05
+    """Rise of the perplexity of general text, as a share."""
+    perplexity_warn: NonNegativeFloat = 0.02
+    """The same."""
+
+    def has(self, group: Group) -> bool:
+        """Whether the gates of this group are asked."""
+        return group not in self.off
