@@ -27,9 +27,9 @@ from gateway.datasets.freeze import HOLDOUT_FILE, read_pairs
 from gateway.sections.gates import GateSettings
 from gateway.storage.bucket import Bucket
 from gateway.storage.database import Database
-from gateway.storage.feedback_tables import Dataset, Feedback, PromptSide, Run
+from gateway.storage.feedback_tables import Dataset, Feedback, PairRow, PromptSide, Run
 from gateway.storage.migrate import migrate
-from gateway.storage.pairs import pair_row
+from gateway.storage.pairs import pair_values
 from gateway.storage.runs import create_run, find_run, list_run_events, request_cancel
 from gateway.storage.tables import Alias, Project, ReleaseRow
 
@@ -122,7 +122,7 @@ async def fill(
                     signature=bytes(512),
                 )
             )
-            session.add(pair_row(pair, "assistant", "eligible", None))
+            session.add(PairRow(**pair_values(pair, "assistant", "eligible", None)))
     return await queue(database, options)
 
 
