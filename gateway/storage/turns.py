@@ -44,7 +44,8 @@ class Turns:
             self._threads = ThreadPoolExecutor(WAITING_AT_ONCE, thread_name_prefix="write-turn")
         turn = self._threads.submit(fcntl.flock, handle, fcntl.LOCK_EX)
         try:
-            await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(turn)), self._wait_seconds)
+            async with asyncio.timeout(self._wait_seconds):  # `wait_for` of Python 3.11 can swallow a cancellation
+                await asyncio.shield(asyncio.wrap_future(turn))
         except BaseException as error:
             turn.add_done_callback(lambda _: os.close(handle))  # not before: its number may be given out again
             if isinstance(error, TimeoutError):

@@ -83,3 +83,19 @@ async def _enter(turns: Turns) -> float:
     begun = time.monotonic()
     async with turns.mine():
         return time.monotonic() - begun
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_a_cancellation_that_comes_with_the_turn_is_not_lost(tmp_path: Path, steps: int) -> None:
+    turns = Turns(str(tmp_path / "turn"), 5.0)
+    async with turns.mine():
+        waiting = asyncio.create_task(_enter(turns))
+        await asyncio.sleep(0.05)
+    time.sleep(0.05)  # noqa: ASYNC251  (the turn has come, and the loop does not know yet)
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    if waiting.cancel():
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    assert await _enter(turns) < 1.0
+    turns.close()
