@@ -5,8 +5,9 @@ import hashlib
 import hmac
 import os
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -53,32 +54,58 @@ async def settle(database: Database, alias: str, settings: DatasetSettings) -> i
         if not await unsettled_prompts(session, alias):
             return 0
     async with _alone(database, alias) as lease:
-        done = 0
-        while settled := await _settle_some(database, alias, settings, lease):
-            done += settled
-    return done
+        work = await _begin(database, alias, settings)
+        for begin in range(0, len(work.wanted), BATCH):
+            await _settle_some(database, work, work.wanted[begin : begin + BATCH], lease)
+    return len(work.settled) - work.known
 
 
-async def _settle_some(database: Database, alias: str, settings: DatasetSettings, lease: _Held) -> int:
+@dataclass
+class _Work:
+    """What is read once: nobody else settles prompts of the alias meanwhile."""
+
+    alias: str
+    wanted: list[tuple[str, str]]
+    """Prompts without a side, and a pair of each."""
+    settled: list[Placed]
+    known: int
+    """How many were settled before."""
+    first_number: int
+    draw: Callable[[str], SplitSide]
+
+
+async def _begin(database: Database, alias: str, settings: DatasetSettings) -> _Work:
     async with database.write() as session:
-        await take_lease(session, lease.name, lease.holder, LEASE_SECONDS, time.time())
         key = await split_key(session)
     async with database.read() as session:
-        wanted = (await unsettled_prompts(session, alias))[:BATCH]
         known = await sides_of(session, alias, SIGNATURE)
-        held_out = (await count_sides(session, alias)).get("holdout", 0)
+        held_out = [(await count_sides(session, alias)).get("holdout", 0)]
+        return _Work(
+            alias=alias,
+            wanted=await unsettled_prompts(session, alias),
+            settled=placed_of(known),
+            known=len(known),
+            first_number=known[-1].number + 1 if known else 0,
+            draw=partial(draw, key, alias, settings, held_out),
+        )
+
+
+async def _settle_some(database: Database, work: _Work, wanted: Sequence[tuple[str, str]], lease: _Held) -> None:
+    async with database.write() as session:
+        await take_lease(session, lease.name, lease.holder, LEASE_SECONDS, time.time())
+    async with database.read() as session:
         texts = await bodies_of(session, [pair_id for _, pair_id in wanted])
-        settled = placed_of(known)
-        new = [(prompt_hash, _text_of(texts.pop(pair_id))) for prompt_hash, pair_id in wanted]
-        newcomers = await asyncio.to_thread(Newcomers, settled, new)
-        near = await texts_of_prompts(session, alias, newcomers.resembled())
-    placed = await asyncio.to_thread(newcomers.place, near, partial(draw, key, alias, settings, [held_out]))
-    first = known[-1].number + 1 if known else 0
-    rows = [_row(alias, first + number, one) for number, one in enumerate(placed)]
+        # One that was erased meanwhile waits for the next time, if its prompt has other pairs.
+        new = [(prompt_hash, _text_of(texts.pop(pair_id))) for prompt_hash, pair_id in wanted if pair_id in texts]
+        newcomers = await asyncio.to_thread(Newcomers, work.settled, new)
+        near = await texts_of_prompts(session, work.alias, newcomers.resembled())
+    placed = await asyncio.to_thread(newcomers.place, near, work.draw)
+    first = work.first_number + len(work.settled) - work.known
+    rows = [_row(work.alias, first + number, one) for number, one in enumerate(placed)]
     async with database.write() as session:
         await check_lease(session, lease.name, lease.holder, lease.epoch)
         await settle_prompts(session, rows)
-    return len(rows)
+    work.settled += placed
 
 
 def draw(key: bytes, alias: str, settings: DatasetSettings, held_out: list[int], prompt_hash: str) -> SplitSide:

@@ -4,7 +4,7 @@ A signature has 128 values in 32 bands of 4. Two texts whose overlap is 0.8 shar
 1 - (1 - 0.8^4)^32, which misses five in a hundred million; whatever shares one is then compared exactly.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy
@@ -32,14 +32,10 @@ class Candidates:
         """The first `settled` are known; only the others are asked about."""
         self._matrix = numpy.frombuffer(b"".join(signatures), numpy.uint32).reshape(-1, VALUES)
         self._runs: dict[int, list[Any]] = {}
-        for band in self._bands():
-            order = numpy.argsort(band, kind="stable")
-            ends = numpy.flatnonzero(numpy.diff(band[order])) + 1
-            for run in numpy.split(order, ends) if len(order) else ():
-                if len(run) > 1 and run[-1] >= settled:  # stable: members ascend
-                    for place in range(int(numpy.searchsorted(run, settled)), len(run)):
-                        if place:
-                            self._runs.setdefault(int(run[place]), []).append(run[:place])
+        for number in range(BANDS):
+            for run in self._runs_with_news(self._band(number), settled):
+                for place in range(max(1, int(numpy.searchsorted(run, settled))), len(run)):
+                    self._runs.setdefault(int(run[place]), []).append(run[:place])
 
     def of(self, index: int) -> list[int]:
         """Those before `index` that may be its near-duplicates, oldest first."""
@@ -50,9 +46,20 @@ class Candidates:
         agreement = (self._matrix[earlier] == self._matrix[index]).mean(axis=1)
         return [int(one) for one in earlier[agreement >= ESTIMATE_FROM]]
 
-    def _bands(self) -> Sequence[Any]:
-        """For each band one 64-bit value a signature."""
-        rows = self._matrix.reshape(-1, BANDS, VALUES // BANDS).astype(numpy.uint64)
+    def _band(self, number: int) -> Any:
+        """One band as a 64-bit value a signature."""
+        width = VALUES // BANDS
+        rows = self._matrix[:, number * width : (number + 1) * width].astype(numpy.uint64)
         with numpy.errstate(over="ignore"):
-            mixed = (rows * _MIX).sum(axis=2, dtype=numpy.uint64)
-        return list(mixed.T)
+            return (rows * _MIX).sum(axis=1, dtype=numpy.uint64)
+
+    @staticmethod
+    def _runs_with_news(band: Any, settled: int) -> Iterator[Any]:
+        """Those that share a value, at least one of them new: their numbers, ascending."""
+        if not len(band):
+            return
+        order = numpy.argsort(band, kind="stable")
+        ends = numpy.append(numpy.flatnonzero(numpy.diff(band[order])) + 1, len(order))
+        begins = numpy.concatenate(([0], ends[:-1]))
+        shared = (ends - begins > 1) & (order[ends - 1] >= settled)
+        yield from (order[begin:end] for begin, end in zip(begins[shared], ends[shared], strict=True))

@@ -25,6 +25,7 @@ class Trial:
     """When the step began."""
     asked_by_person: bool
     gates_green: bool
+    """Every gate passed, with a sure gain: `unattended_ok`."""
     requests: int = 0
     """Answered by the candidate in this step."""
     measured_at: float = -math.inf
@@ -69,7 +70,9 @@ def _all_traffic(trial: Trial, rules: CanarySettings, told: str) -> Decision:
     if not rules.unattended:
         return Decision("wait", "the canary is passed; a person has to promote it (canary.unattended is off)")
     if not trial.gates_green:
-        return Decision("wait", "the canary is passed; not every gate was green, so a person has to promote it")
+        return Decision(
+            "wait", "the canary is passed; its gates were not all green with a sure gain, so a person has to promote it"
+        )
     return Decision("promote", f"nothing bad in the canary, and every gate was green; {told}")
 
 

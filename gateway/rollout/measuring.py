@@ -23,6 +23,7 @@ from gateway.rollout.evidence import (
     judge_votes,
     signals,
 )
+from gateway.rollout.unattended import gates_of, unattended_ok
 from gateway.sections.canary import CanarySettings
 from gateway.storage import release_traffic
 from gateway.storage.audit import COMMAND_LINE
@@ -126,13 +127,13 @@ def trial_of(rollout: Rollout, candidate: ReleaseRow | None) -> Trial | None:
     """What is known of a candidate that has its share of traffic; None before it has."""
     if rollout.step_began_at is None:
         return None
-    gates = [] if candidate is None else candidate.manifest.get("gates", [])
+    gates = gates_of(candidate.manifest) if candidate else ()
     evidence = rollout.evidence or {}
     return Trial(
         share=rollout.canary_share,
         began_at=rollout.step_began_at,
         asked_by_person=rollout.actor == COMMAND_LINE or rollout.actor.startswith(PERSON),
-        gates_green=bool(gates) and all(gate["verdict"] == "pass" for gate in gates),
+        gates_green=unattended_ok(gates)[0],
         requests=evidence["candidate"]["requests"] if evidence else 0,
         measured_at=evidence.get("measured_at", -math.inf),
         votes=VoteCount(**evidence["votes"]) if evidence else VoteCount(),

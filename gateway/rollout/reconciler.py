@@ -16,6 +16,7 @@ from gateway.errors import DatabaseUnavailable
 from gateway.rollout import plan as planning
 from gateway.rollout.snapshot import snapshot_of
 from gateway.rollout.triggers import start_due_runs
+from gateway.rollout.unattended_canary import begin_canaries
 from gateway.rollout.watch import candidates, give_back, look_at
 from gateway.settings import Settings
 from gateway.storage import routing_state
@@ -96,6 +97,7 @@ class Reconciler:
         if now >= self._triggers_at:
             self._triggers_at = now + TRIGGER_SECONDS
             await start_due_runs(self._database, self._settings, time.time(), self._check_lease)
+            await begin_canaries(self._database, self._settings.canary, time.time(), self._check_lease)
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_SECONDS
             await self._sweep()

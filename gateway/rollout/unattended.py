@@ -1,10 +1,16 @@
 """May a release be promoted without a person? A pure rule over what its gates say."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from gateway.contracts.release import PREFERENCE_GATE, GateResult
 
 LEAST_PAIRS = 200
+
+
+def gates_of(manifest: Mapping[str, Any]) -> tuple[GateResult, ...]:
+    """What the gates said of a release, by its manifest; empty for a base."""
+    return tuple(GateResult.model_validate(gate) for gate in manifest.get("gates", ()))
 
 
 def unattended_ok(gates: Sequence[GateResult], least_pairs: int = LEAST_PAIRS) -> tuple[bool, str]:
