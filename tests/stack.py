@@ -136,8 +136,8 @@ class Stack:
             write_weights(folder / "merged", marker)
             write_adapter(folder / "adapter", marker)
             if over is not None:
-                write_adapter(folder / "difference", f"{marker}-DIFFERENCE")
-                write_adapter(folder / "reverse", f"{marker}-REVERSE")
+                write_adapter(folder / "difference", f"{marker}-DIFFERENCE", 2 * RANK)
+                write_adapter(folder / "reverse", f"{marker}-REVERSE", 2 * RANK)
             (folder / "release.json").write_text(release.model_dump_json())
             write_seal(folder, release.id)
             return await announce_release(session, release, str(location), state)
@@ -191,7 +191,7 @@ async def running(settings: Settings) -> AsyncIterator[Stack]:
 
 def derived_from(over: ReleaseRow | None) -> DerivedAdapter | None:
     """What a manifest says of an adapter derived from `over`."""
-    return None if over is None else DerivedAdapter(incumbent_id=over.id, rank=32)
+    return None if over is None else DerivedAdapter(incumbent_id=over.id, rank=2 * RANK)
 
 
 def base_ref() -> BaseModelRef:
@@ -206,8 +206,8 @@ def write_weights(folder: Path, marker: str) -> None:
     (folder / "marker.txt").write_text(marker)
 
 
-def write_adapter(folder: Path, marker: str) -> None:
+def write_adapter(folder: Path, marker: str, rank: int = RANK) -> None:
     """A folder that the scripted engine takes for an adapter."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_lora(folder, RANK)
+    write_lora(folder, rank)
     (folder / "marker.txt").write_text(marker)

@@ -66,7 +66,8 @@ def found(request: pytest.FixtureRequest, golden: Golden, real_model: Path) -> t
 
 def test_every_value_equals_trl_and_the_exact_one(golden: Golden, found: tuple[str, list[dict[str, float]]]) -> None:
     precision, ours = found
-    expected, tolerance = (golden.float64, 1e-9) if precision == "float64" else (golden.float32, 2e-5)
+    # Not 1e-9: transformers takes the cosines of positions in float32, whose last digits are the processor's.
+    expected, tolerance = (golden.float64, 1e-6) if precision == "float64" else (golden.float32, 2e-5)
     worst = {
         name: max(abs(one[name] - other[name]) for one, other in zip(ours, expected, strict=True))
         for name in OTHER_NAMES.values()
