@@ -199,9 +199,9 @@ class ReleaseLookup:
 
         Raises `ReleaseUnusable` or `NoSuchAdapter`.
         """
-        release, fit = await self._rows(release_id)
-        over, _ = await self._rows(over_id)
-        rank = adapter_between(release, over)[2]
+        (release, _), (over, _) = await self._rows(release_id), await self._rows(over_id)
+        source, _, rank = adapter_between(release, over)
+        _, fit = await self._rows(source.id)  # not of `release`: that is the base itself on the way back to it
         if rank > largest_rank:
             raise ReleaseUnusable(
                 f"the adapter of release {release.name} is of rank {rank}, and the engine holds adapters up to "

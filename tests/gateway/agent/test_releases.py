@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from gateway.agent.releases import Fit, NoSuchAdapter, ReleaseFetcher, ReleaseUnusable
+from gateway.agent.releases import Fit, NoSuchAdapter, ReleaseFetcher, ReleaseLookup, ReleaseUnusable
 from gateway.contracts.release import DerivedAdapter
 from gateway.contracts.seal import SEAL_FILE, verify_seal, write_seal
 from gateway.storage.tables import ReleaseRow
 from tests.adapters import write_base, write_lora
-from tests.gateway.agent.lab import BASE, RANK, manifest
+from tests.gateway.agent.lab import BASE, RANK, Lab, manifest
 
 RELEASE = "rel_test"
 
@@ -133,3 +133,18 @@ async def test_release_outside_the_store_is_refused(store: Path, tmp_path: Path)
 async def test_base_model_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ReleaseUnusable, match="no config"):
         await ReleaseFetcher(tmp_path).weights(row(str(tmp_path), kind="base"), FIT)
+
+
+async def test_the_way_back_to_the_base_is_the_reverse_adapter_of_what_serves(lab: Lab) -> None:
+    release_id = await lab.release("one")
+    folder, link = lab.store / release_id, DerivedAdapter(incumbent_id=lab.base_id, rank=RANK)
+    write_lora(folder / "reverse", RANK)
+    sealed = manifest(release_id).model_copy(update={"reverse": link})
+    (folder / "release.json").write_text(sealed.model_dump_json())
+    write_seal(folder, release_id)
+    async with lab.database.write() as session:
+        (await session.get_one(ReleaseRow, release_id)).manifest = sealed.model_dump(mode="json")
+    releases = ReleaseLookup(lab.database, ReleaseFetcher(lab.store))
+    assert await releases.adapter(lab.base_id, release_id, RANK) == folder / "reverse"
+    with pytest.raises(ReleaseUnusable, match=f"max_adapter_rank = {RANK}"):
+        await releases.adapter(lab.base_id, release_id, RANK - 1)
