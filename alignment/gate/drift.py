@@ -1,7 +1,6 @@
 """How far a candidate's own greedy answers lie from the base: KL at their tokens, and which read otherwise."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from alignment.gate.answers import Answer
 from alignment.gate.bootstrap import ratio_interval
 from alignment.gate.comparison import Sides
 from alignment.gate.progress import OnProgress, untold
+from alignment.gate.rows import ScoredRow
 from alignment.step.batch import to_device
 from alignment.step.pair_step import PairStep
 from gateway.contracts.release import Interval
@@ -17,26 +17,15 @@ from gateway.contracts.release import Interval
 _ROWS_AT_A_TIME = 4
 
 
-@dataclass(frozen=True, slots=True)
-class AnsweredRow:
-    """A prompt and what was answered, as the step's row."""
-
-    prompt: list[int]
-    completion: list[int]
-    weight: float = 1.0
-    desirable: bool = True
-    unscored: int = 0
-
-
-def answered_rows(prompts: Sequence[Sequence[int]], answers: Sequence[Answer], end_id: int) -> list[AnsweredRow]:
+def answered_rows(prompts: Sequence[Sequence[int]], answers: Sequence[Answer], end_id: int) -> list[ScoredRow]:
     """Prompts with their answers, the end token among them where the model wrote one."""
     completions = ([*answer.tokens, *([end_id] if answer.ended else [])] for answer in answers)
     rows = zip(prompts, completions, strict=True)
-    return [AnsweredRow(list(prompt), completion) for prompt, completion in rows if completion]
+    return [ScoredRow(list(prompt), completion) for prompt, completion in rows if completion]
 
 
 @torch.no_grad()
-def answers_kl(model: Any, rows: Sequence[AnsweredRow], step: PairStep, on_progress: OnProgress = untold) -> Interval:
+def answers_kl(model: Any, rows: Sequence[ScoredRow], step: PairStep, on_progress: OnProgress = untold) -> Interval:
     """Mean KL(model || base) per token of the answers, in nats, exact over the vocabulary; a cluster per prompt."""
     sums: list[float] = []
     counts: list[float] = []

@@ -5,30 +5,19 @@ Full logits are never held: log-probabilities come block by block.
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from alignment.gate.progress import OnProgress, untold
+from alignment.gate.rows import ScoredRow
 from alignment.models import pad_id
 from alignment.step.batch import collate, to_device
 from alignment.step.pair_step import PairStep
 
 _TEXTS_AT_A_TIME = 4
 _FOLDER = Path(__file__).parent / "texts"
-
-
-@dataclass(frozen=True, slots=True)
-class _Text:
-    """A text as the step's row: its first token is given, the others are scored."""
-
-    prompt: list[int]
-    completion: list[int]
-    weight: float = 1.0
-    desirable: bool = True
-    unscored: int = 0
 
 
 def perplexity_texts(language: str = "en") -> list[str]:
@@ -51,7 +40,7 @@ def perplexity(
 ) -> float:
     """exp of the mean negative log-likelihood over every token but each text's first, all texts together."""
     ids = [tokenizer(text)["input_ids"] for text in texts]
-    rows = [_Text(text[:1], text[1:]) for text in ids if len(text) > 1]
+    rows = [ScoredRow(text[:1], text[1:]) for text in ids if len(text) > 1]
     step, total, count = step or PairStep(model, pad_id(tokenizer)), 0.0, 0
     for start in range(0, len(rows), _TEXTS_AT_A_TIME):
         batch = to_device(collate(rows[start : start + _TEXTS_AT_A_TIME]), model.device)

@@ -2,6 +2,7 @@
 
 from typing import Literal, cast, get_args
 
+from gateway.contracts.backoff import pause_seconds
 from gateway.errors import Conflict
 
 RolloutKind = Literal["promote", "rollback"]
@@ -27,4 +28,4 @@ def check_step(from_state: str, to_state: str) -> None:
 
 def swap_pause_seconds(first_seconds: float, put_offs: int) -> float:
     """How long to wait before an exchange of weights that was put off `put_offs` times before is tried again."""
-    return min(first_seconds * 2.0 ** min(put_offs, 30), max(first_seconds, LONGEST_SWAP_PAUSE_SECONDS))
+    return pause_seconds(first_seconds, put_offs + 1, LONGEST_SWAP_PAUSE_SECONDS)

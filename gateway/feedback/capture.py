@@ -64,7 +64,7 @@ class FeedbackCapture:
     ) -> None:
         """`harmful_tags`: of a vote that bears one, people are told at once."""
         self._settings = settings
-        self._harmful_tags = harmful_tags
+        self._harmful_tags = frozenset(tag.casefold() for tag in harmful_tags)
         self._hashes = hashes
         self._imports = ImportStore(settings)
         self.rules = Rules(settings, Strangers(settings.pairing.identities, settings.pairing.makers))

@@ -10,6 +10,7 @@ import time
 import aiohttp
 import structlog
 
+from gateway.contracts.backoff import pause_seconds
 from gateway.errors import DatabaseUnavailable
 from gateway.notify.sending import send
 from gateway.notify.texts import Message
@@ -20,6 +21,8 @@ from gateway.storage.leases import LeaseLost, check_lease, release_lease, take_l
 from gateway.storage.notification_tables import Delivery, Notification
 
 POLL_SECONDS = 0.5
+IDLE_SECONDS = 60.0
+"""Where there is nobody to tell, nothing is in a hurry."""
 LEASE_MARGIN_SECONDS = 2.0
 """A worker that was killed is succeeded this long after the longest attempt."""
 LONGEST_PAUSE_SECONDS = 3600.0
@@ -37,6 +40,7 @@ class Notifier:
         self._database, self._settings, self._holder = database, settings, holder
         self._events = {target.label: target.events for target in settings.everybody}
         self._poll_seconds, self._forget_at = poll_seconds, 0.0
+        self._address_seconds = poll_seconds if self._events else IDLE_SECONDS
 
     async def run(self) -> None:
         """Send until cancelled."""
@@ -80,7 +84,7 @@ class Notifier:
                 log.warning("notifier_interrupted", error=error.message)
             except Exception:
                 log.exception("notifier_failed")
-            await asyncio.sleep(self._poll_seconds)
+            await asyncio.sleep(self._address_seconds)
 
     async def _send_for_ever(self, http: aiohttp.ClientSession, target: NotifyTarget) -> None:
         while True:
@@ -128,19 +132,15 @@ class Notifier:
         attempts = delivery.attempts + 1
         state = "delivered" if answer.taken else self._after_failure(attempts)
         log.info("notification", id=notification.id, target=target.label, state=state, attempts=attempts)
-        now = time.time()
-        due_at = now + pause_seconds(attempts, self._settings.retry_seconds) if state == "waiting" else now
+        due_at = now = time.time()
+        if state == "waiting":
+            due_at += pause_seconds(self._settings.retry_seconds, attempts, LONGEST_PAUSE_SECONDS)
         async with self._database.write() as session:
             await check_lease(session, _lease(target), self._holder, epoch)
             await rows.record(session, delivery, state, answer.detail, attempts=attempts, due_at=due_at, now=now)
 
     def _after_failure(self, attempts: int) -> str:
         return "waiting" if attempts < self._settings.max_attempts else "failed"
-
-
-def pause_seconds(attempts: int, first_seconds: float) -> float:
-    """How long to wait after so many attempts."""
-    return min(first_seconds * 2.0 ** min(attempts - 1, 30), max(first_seconds, LONGEST_PAUSE_SECONDS))
 
 
 def message_of(row: Notification) -> Message:

@@ -53,6 +53,12 @@ async def find_model(session: AsyncSession, project_id: str, model: str) -> Alia
         alias = await _on_base(session, project_id, model)
     if alias.task != "chat":
         raise WrongTask(model, alias.task)
+    await require_weights(session, alias)
+    return alias
+
+
+async def require_weights(session: AsyncSession, alias: Alias) -> None:
+    """Raise `InvalidRequest` if the base model of the alias is known by its engine's address alone."""
     if not (await session.get_one(ReleaseRow, alias.base_release_id)).location:
         raise InvalidRequest(
             f"The weights under `{alias.name}` are not here: its engine is run by somebody else. To train it, start "
@@ -60,7 +66,6 @@ async def find_model(session: AsyncSession, project_id: str, model: str) -> Alia
             param="model",
             code="base_model_missing",
         )
-    return alias
 
 
 async def _on_base(session: AsyncSession, project_id: str, model: str) -> Alias:

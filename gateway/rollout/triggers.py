@@ -3,7 +3,6 @@
 What was last done is read from the runs themselves, so a restart neither misses a run nor doubles one.
 """
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
@@ -15,6 +14,7 @@ from gateway.datasets.settle import settle
 from gateway.settings import AlignerSettings, Settings
 from gateway.storage.database import Database
 from gateway.storage.feedback_tables import PairRow, PromptSide, Run
+from gateway.storage.leases import Fence
 from gateway.storage.routing_state import lock_alias
 from gateway.storage.runs import create_run
 from gateway.storage.tables import Alias
@@ -71,9 +71,7 @@ def interval_seconds(every: str) -> float:
     return float(every[:-1]) * UNIT_SECONDS[every[-1]]
 
 
-async def start_due_runs(
-    database: Database, all_settings: Settings, now: float, fence: Callable[[AsyncSession], Awaitable[None]]
-) -> None:
+async def start_due_runs(database: Database, all_settings: Settings, now: float, fence: Fence) -> None:
     """Queue a run for every alias whose trigger fires. `fence` raises if the caller was deposed, before each write."""
     settings = all_settings.aligner
     if settings.every is None and settings.min_new_pairs is None:

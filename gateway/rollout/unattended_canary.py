@@ -1,7 +1,5 @@
 """Begins the canaries that need no person: `canary.unattended`, and gates that let the release go alone."""
 
-from collections.abc import Awaitable, Callable
-
 import structlog
 from sqlalchemy import exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -11,12 +9,11 @@ from gateway.rollout.promotion import Promotion, promote
 from gateway.rollout.unattended import gates_of, unattended_ok
 from gateway.sections.canary import CanarySettings
 from gateway.storage.database import Database
-from gateway.storage.leases import LeaseLost
+from gateway.storage.leases import Fence, LeaseLost
 from gateway.storage.rollouts import open_rollout
 from gateway.storage.tables import Alias, ReleaseRow, Rollout
 
 ACTOR = "unattended"
-Fence = Callable[[AsyncSession], Awaitable[None]]
 
 log = structlog.get_logger(__name__)
 

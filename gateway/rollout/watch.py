@@ -3,7 +3,6 @@
 What follows for a canary is the plan's to say, from what is written down here.
 """
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
@@ -17,10 +16,9 @@ from gateway.rollout.plan import CANARY
 from gateway.rollout.promotion import roll_back
 from gateway.sections.canary import CanarySettings
 from gateway.storage.database import Database
+from gateway.storage.leases import Fence
 from gateway.storage.routing_state import lock_alias
 from gateway.storage.tables import Alias, ReleaseRow, Rollout
-
-Fence = Callable[[AsyncSession], Awaitable[None]]
 
 log = structlog.get_logger(__name__)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import aiohttp
 import structlog
 
+from gateway.contracts.backoff import pause_seconds
 from gateway.errors import DatabaseUnavailable
 from gateway.sections.webhooks import PREFIX, WebhookSettings
 from gateway.storage.database import Database
@@ -54,8 +55,7 @@ def payload(delivery: WebhookDelivery) -> str:
 
 def next_attempt(settings: WebhookSettings, created_at: float, attempts: int, now: float) -> float | None:
     """When to try again after so many attempts that failed; None gives the event up."""
-    pause = min(settings.first_retry_seconds * 2.0 ** min(attempts - 1, 30), LONGEST_PAUSE_SECONDS)
-    at = now + pause
+    at = now + pause_seconds(settings.first_retry_seconds, attempts, LONGEST_PAUSE_SECONDS)
     return at if at - created_at <= settings.give_up_seconds else None
 
 

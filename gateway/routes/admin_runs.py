@@ -13,6 +13,7 @@ from gateway.access.caller import Caller
 from gateway.contracts.training import MINIMUM_PAIRS_BY_HAND, TrainingOptions
 from gateway.datasets.settle import settle
 from gateway.errors import InvalidRequest, NotFound
+from gateway.rollout.job_sources import require_weights
 from gateway.rollout.promotion import find_trainable
 from gateway.rollout.triggers import PairCounts, count_pairs
 from gateway.routes.body import read_model
@@ -22,7 +23,7 @@ from gateway.services import Services
 from gateway.storage.audit import write_audit
 from gateway.storage.feedback_tables import Run
 from gateway.storage.runs import create_run, find_run, list_run_events, list_runs, queue_position, request_cancel
-from gateway.storage.tables import Alias, ReleaseRow
+from gateway.storage.tables import Alias
 
 router = APIRouter(prefix="/admin/v1", route_class=IdempotentRoute)
 Trainer = Annotated[Caller, Depends(require("train"))]
@@ -60,12 +61,7 @@ async def retrain(request: Request, caller: Trainer) -> dict[str, Any]:
                 f"asked for by hand needs {MINIMUM_PAIRS_BY_HAND}. Send more feedback to POST /v1/feedback.",
                 code="not_enough_pairs",
             )
-        if not (await session.get_one(ReleaseRow, alias.base_release_id)).location:
-            raise InvalidRequest(
-                f"The weights under `{alias.name}` are not here: its engine is run by somebody else. To train it, "
-                "start with --model and the folder or id of the same model.",
-                code="base_model_missing",
-            )
+        await require_weights(session, alias)
         run = await create_run(
             session, alias=alias.name, trigger="manual", actor=caller.key_id, options=body.options, now=time.time()
         )

@@ -1,11 +1,16 @@
 """Leases: a job that one process at a time does. Every write of the holder proves that it still holds the lease."""
 
+from collections.abc import Awaitable, Callable
+
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.errors import Conflict
 from gateway.storage.tables import Lease
 from gateway.storage.upsert import insert_if_absent
+
+Fence = Callable[[AsyncSession], Awaitable[None]]
+"""Raises `LeaseLost` in a transaction of one who holds its lease no more; asked before each write."""
 
 
 class LeaseLost(Conflict):

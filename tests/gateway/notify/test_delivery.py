@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy import select
 
 from gateway.contracts import notice
+from gateway.contracts.backoff import pause_seconds
 from gateway.contracts.training import TrainingOptions
-from gateway.notify.notifier import Notifier, message_of, pause_seconds
+from gateway.notify.notifier import LONGEST_PAUSE_SECONDS, Notifier, message_of
 from gateway.notify.texts import text_of
 from gateway.sections.notify import NotifySettings
 from gateway.storage.database import Database
@@ -117,7 +118,8 @@ async def test_a_message_is_given_up_after_so_many_attempts(database: Database, 
 
 
 def test_pauses_double_up_to_an_hour() -> None:
-    assert [pause_seconds(attempts, 5.0) for attempts in (1, 2, 3, 10, 11, 40)] == [5, 10, 20, 2560, 3600, 3600]
+    pauses = [pause_seconds(5.0, attempts, LONGEST_PAUSE_SECONDS) for attempts in (1, 2, 3, 10, 11, 40)]
+    assert pauses == [5, 10, 20, 2560, 3600, 3600]
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # on SQLite: test_notifications.py
