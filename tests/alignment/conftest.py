@@ -23,6 +23,14 @@ START, END = "<|im_start|>", "<|im_end|>"
 PairMaker = Callable[..., PreferencePair]
 
 
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The release store of an aligner whose converted models and threads are its own."""
+    monkeypatch.setenv("ALIGNWAY_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return tmp_path / "store"
+
+
 @pytest.fixture(scope="session")
 def byte_tokenizer() -> Any:
     """One token a byte, and the two marks of the chat template; ids 0 and 1 are the marks."""

@@ -45,13 +45,6 @@ async def database(sqlite_url: str) -> AsyncIterator[Database]:
     await database.close()
 
 
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ALIGNWAY_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    return tmp_path / "store"
-
-
 # A random model of two layers goes round in circles, and two short trainings carry it far: neither is looked at here.
 LENIENT = Rules(gates=GateSettings(kl_block=100.0, repeats_floor=1.0, ended_block=1.0))
 

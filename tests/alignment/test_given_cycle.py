@@ -1,7 +1,6 @@
 """Runs on uploaded files through the real aligner with a tiny model; runs that are paused and go on."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -16,18 +15,17 @@ from alignment.freezing import Rules, freeze_pairs
 from alignment.ledger import RunLedger
 from alignment.worker import Worker
 from gateway.contracts.seal import verify_seal
-from gateway.contracts.training import TrainingOptions
 from gateway.datasets.freeze import HOLDOUT_FILE, TRAIN_FILE, freeze, read_pairs
 from gateway.sections.datasets import DatasetSettings
 from gateway.storage.database import Database
 from gateway.storage.datasets import record_dataset
 from gateway.storage.feedback_tables import Dataset, Run
-from gateway.storage.file_tables import UploadedFile
 from gateway.storage.fine_tuning import checkpoints_of
 from gateway.storage.privacy_tables import Erasure, Tombstone
-from gateway.storage.runs import create_run, list_run_events, request_cancel, request_pause, resume_run
+from gateway.storage.runs import list_run_events, request_cancel, request_pause, resume_run
 from gateway.storage.webhook_tables import WebhookDelivery
 from tests.alignment.test_cycle import NOW, QUICK, aligned_releases, current, eventually, fill
+from tests.uploads import add_file, queue_on
 
 STEPS = 150
 """More than are made before a wish to pause is heard."""
@@ -38,42 +36,6 @@ async def database(sqlite_url: str) -> AsyncIterator[Database]:
     database = Database(sqlite_url)
     yield database
     await database.close()
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ALIGNWAY_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    return tmp_path / "store"
-
-
-async def upload(database: Database, store: Path, rows: list[dict[str, Any]], answers: int = 0) -> str:
-    file_id = f"file-{len(rows)}-{answers}"
-    (store / "files").mkdir(parents=True, exist_ok=True)
-    (store / "files" / file_id).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    counts = {"pairs": len(rows) - answers, "answers": answers}
-    async with database.write() as session:
-        session.add(
-            UploadedFile(
-                id=file_id, project_id="proj_1", key_id="k", filename="f", purpose="fine-tune", bytes=1, sha256="",
-                status="processed", counts=counts, location=f"files/{file_id}", created_at=NOW,
-            )
-        )  # fmt: skip
-    return file_id
-
-
-async def queue_on(database: Database, file: str, validation_file: str | None = None, **options: Any) -> Run:
-    async with database.write() as session:
-        return await create_run(
-            session,
-            alias="assistant",
-            trigger="manual",
-            actor="key_1",
-            options=TrainingOptions.model_validate(QUICK | options),
-            now=NOW + 1,
-            training_file=file,
-            validation_file=validation_file,
-        )
 
 
 async def an_alias(database: Database, model: Path) -> None:
@@ -88,8 +50,8 @@ async def test_single_answers_are_learnt_from_and_measured_on_fixed_texts_alone(
 ) -> None:
     await an_alias(database, tiny_model)
     said = [[{"role": "user", "content": f"name {n}?"}, {"role": "assistant", "content": "Ann"}] for n in range(24)]
-    file = await upload(database, store, [{"messages": messages} for messages in said], answers=24)
-    run = await queue_on(database, file, method="sft", max_steps=2)
+    file = await add_file(database, store, [{"messages": messages} for messages in said], answers=24)
+    run = await queue_on(database, file, **QUICK, method="sft", max_steps=2)
     await Worker(database, store).serve(once=True)
     run = await current(database, run)
     assert (run.state, run.error) == ("succeeded", None)
@@ -101,7 +63,7 @@ async def test_a_file_that_was_deleted_fails_the_run_at_once_and_says_so(
     database: Database, store: Path, tiny_model: Path
 ) -> None:
     await an_alias(database, tiny_model)
-    run = await queue_on(database, "file-gone")
+    run = await queue_on(database, "file-gone", **QUICK)
     await Worker(database, store).serve(once=True)
     run = await current(database, run)
     assert (run.state, run.attempts) == ("failed", 1)
@@ -116,7 +78,7 @@ async def test_a_frozen_data_set_is_trained_on_as_it_lies_and_no_other_is_made(
     async with database.write() as session:
         location = "datasets/ds_votes"
         await record_dataset(session, "ds_votes", alias="assistant", location=location, card=card, now=NOW)
-    run = await queue_on(database, "ds_votes")
+    run = await queue_on(database, "ds_votes", **QUICK)
     subject = await look_up(database, store, run)
     ledger = RunLedger(database, run.id, "aligner", 60.0)
     assert subject.dataset_id == "ds_votes"
@@ -144,7 +106,7 @@ async def test_a_data_set_made_from_one_that_somebody_was_erased_out_of_meanwhil
         await session.flush()
         session.add(Tombstone(id="fb_1", erasure_id="erasure_1"))
     rows = [{"prompt": f"shape {n}?", "chosen": "blue", "rejected": "red"} for n in range(5)]
-    run = await queue_on(database, "ds_votes", validation_file=await upload(database, store, rows))
+    run = await queue_on(database, "ds_votes", **QUICK, validation=await add_file(database, store, rows))
     await Worker(database, store).serve(once=True)
     run = await current(database, run)
     assert (run.state, run.error) == (
@@ -170,7 +132,7 @@ async def test_a_run_on_a_file_pauses_behind_a_checkpoint_and_goes_on_to_a_relea
 ) -> None:
     await an_alias(database, tiny_model)
     rows = [{"prompt": f"colour {n}?", "chosen": "blue", "rejected": "red" * (1 + n % 3)} for n in range(40)]
-    run = await queue_on(database, await upload(database, store, rows), epochs=100, max_steps=STEPS, seed=3)
+    run = await queue_on(database, await add_file(database, store, rows), **QUICK, epochs=100, max_steps=STEPS, seed=3)
     metrics = store / "runs" / run.id / "metrics.jsonl"
     worker = Worker(database, store)
     serving = asyncio.create_task(worker.serve())

@@ -1,16 +1,13 @@
 """Files and data sets that a run was given, frozen into a data set of its own, on each kind of database."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
-from gateway.contracts import ids
 from gateway.contracts.message import Message
 from gateway.contracts.prompt import prompt_hash
-from gateway.contracts.training import TrainingOptions
 from gateway.datasets.freeze import HOLDOUT_FILE, TRAIN_FILE, read_lineage, read_pairs
 from gateway.datasets.given import freeze_given
 from gateway.datasets.shingles import shingles
@@ -22,11 +19,10 @@ from gateway.settings import DatasetSettings
 from gateway.storage.database import Database
 from gateway.storage.datasets import record_dataset
 from gateway.storage.feedback_tables import PairRow, PromptSide, Run
-from gateway.storage.file_tables import UploadedFile
-from gateway.storage.runs import create_run
 from gateway.storage.tables import Alias, Project
+from tests.uploads import AT as NOW
+from tests.uploads import add_file, queue_on
 
-NOW = 1_795_000_000.0
 LONG = "please tell me in one short sentence which colour the sky has at noon in a town near the sea called {}"
 """With another last word it is a near-duplicate: of 19 runs of five words, 17 are shared."""
 
@@ -43,36 +39,6 @@ async def store(database: Database, tmp_path: Path) -> Path:
 
 def pair(prompt: str, chosen: str = "blue", **more: Any) -> dict[str, Any]:
     return {"prompt": prompt, "chosen": chosen, "rejected": "red", **more}
-
-
-async def add_file(database: Database, store: Path, rows: list[dict[str, Any]], answers: int = 0) -> str:
-    file_id = ids.mint(ids.FILE)
-    path = store / "files" / file_id
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    counts = {"pairs": len(rows) - answers, "answers": answers}
-    async with database.write() as session:
-        session.add(
-            UploadedFile(
-                id=file_id, project_id="proj_1", key_id="k", filename="f", purpose="fine-tune", bytes=1, sha256="",
-                status="processed", counts=counts, location=f"files/{file_id}", created_at=NOW,
-            )
-        )  # fmt: skip
-    return file_id
-
-
-async def run_on(database: Database, training: str, validation: str | None = None, method: str = "orpo") -> Run:
-    async with database.write() as session:
-        return await create_run(
-            session,
-            alias="assistant",
-            trigger="manual",
-            actor="k",
-            options=TrainingOptions(method=method),
-            now=NOW,
-            training_file=training,
-            validation_file=validation,
-        )
 
 
 async def frozen(database: Database, store: Path, run: Run, name: str = "ds_own") -> tuple[Path, dict[str, Any]]:
@@ -94,7 +60,7 @@ async def test_a_file_is_divided_by_cluster_and_adds_nothing_to_the_votes(databa
     rows = [pair(LONG.format(f"number {n}")) for n in range(30)] + [
         pair(f"quite another thing, {n}") for n in range(60)
     ]
-    run = await run_on(database, await add_file(database, store, rows))
+    run = await queue_on(database, await add_file(database, store, rows))
     folder, card = await frozen(database, store, run)
     train, held = prompts(folder / TRAIN_FILE), prompts(folder / HOLDOUT_FILE)
     assert len(train) + len(held) == card["pairs"] == 90
@@ -123,7 +89,7 @@ async def test_a_near_duplicate_of_what_the_alias_is_measured_on_is_held_out(dat
                     signature=signature(shingles(text if name == "Ulm" else "a prompt that nobody repeats")),
                 )
             )
-    run = await run_on(database, await add_file(database, store, [pair(text), pair("quite another thing")]))
+    run = await queue_on(database, await add_file(database, store, [pair(text), pair("quite another thing")]))
     folder, _ = await frozen(database, store, run)
     assert text in prompts(folder / HOLDOUT_FILE)
 
@@ -139,7 +105,7 @@ async def test_what_resembles_the_validation_file_is_not_trained_on(database: Da
     ]
     validation = [pair("one"), pair(LONG.format("Ulm"))]
     files = [await add_file(database, store, rows) for rows in (training, validation)]
-    folder, card = await frozen(database, store, await run_on(database, files[0], files[1]))
+    folder, card = await frozen(database, store, await queue_on(database, files[0], files[1]))
     assert prompts(folder / TRAIN_FILE) == ["two", "two", "three"]
     assert prompts(folder / HOLDOUT_FILE) == ["one", LONG.format("Ulm")]
     assert (card["counts"]["candidates"], card["pairs"]) == (8, 5)
@@ -149,7 +115,7 @@ async def test_what_resembles_the_validation_file_is_not_trained_on(database: Da
 async def test_a_pair_keeps_its_source_licence_and_weight_and_names_no_vote(database: Database, store: Path) -> None:
     file = await add_file(database, store, [pair("one", source="crm", licence="internal", weight=2.0)])
     other = await add_file(database, store, [pair("two")])
-    folder, card = await frozen(database, store, await run_on(database, file, other))
+    folder, card = await frozen(database, store, await queue_on(database, file, other))
     (kept,) = read_pairs(folder / TRAIN_FILE)
     assert (kept.id, kept.source, kept.licence, kept.weight) == (f"{file}:1", "crm", "internal", 2.0)
     assert {tuple(votes) for _, votes in read_lineage(folder)} == {()}
@@ -165,7 +131,7 @@ async def test_single_answers_are_frozen_as_answers_those_with_a_thumb_down_left
     rows = [{"prompt": f"name {n}?", "completion": "Ann", "label": n != 1} for n in range(3)]
     training = await add_file(database, store, rows, answers=3)
     validation = await add_file(database, store, [pair("other")])
-    run = await run_on(database, training, validation, method="sft")
+    run = await queue_on(database, training, validation, method="sft")
     folder, card = await frozen(database, store, run)
     assert (card["rows"], card["train"]["pairs"], card["holdout"]["pairs"]) == ("answers", 2, 1)
     found = [
@@ -177,26 +143,26 @@ async def test_single_answers_are_frozen_as_answers_those_with_a_thumb_down_left
     ]
     assert found == [("name 0?", "Ann"), ("name 2?", "Ann"), ("other", "blue")]
     with pytest.raises(UnusableSource, match="only the method `supervised`"):
-        await frozen(database, store, await run_on(database, training))
+        await frozen(database, store, await queue_on(database, training))
 
 
 async def test_a_data_set_trains_with_its_train_part_and_measures_with_its_holdout(
     database: Database, store: Path
 ) -> None:
     sides = [await add_file(database, store, rows) for rows in ([pair("one")], [pair("two")])]
-    _, card = await frozen(database, store, await run_on(database, *sides), "ds_first")
+    _, card = await frozen(database, store, await queue_on(database, *sides), "ds_first")
     async with database.write() as session:
         location = "datasets/ds_first"
         await record_dataset(session, "ds_first", alias="assistant", location=location, card=card, now=NOW)
     extra = await add_file(database, store, [pair("three")])
-    folder, _ = await frozen(database, store, await run_on(database, "ds_first", extra), "ds_a")
+    folder, _ = await frozen(database, store, await queue_on(database, "ds_first", extra), "ds_a")
     assert (prompts(folder / TRAIN_FILE), prompts(folder / HOLDOUT_FILE)) == (["one"], ["three"])
-    folder, _ = await frozen(database, store, await run_on(database, extra, "ds_first"), "ds_b")
+    folder, _ = await frozen(database, store, await queue_on(database, extra, "ds_first"), "ds_b")
     assert (prompts(folder / TRAIN_FILE), prompts(folder / HOLDOUT_FILE)) == (["three"], ["two"])
 
 
 async def test_a_source_that_is_gone_is_told(database: Database, store: Path) -> None:
     with pytest.raises(UnusableSource, match="upload it again"):
-        await frozen(database, store, await run_on(database, "file-gone"))
+        await frozen(database, store, await queue_on(database, "file-gone"))
     with pytest.raises(UnusableSource, match="train on another one"):
-        await frozen(database, store, await run_on(database, "ds_gone", "file-gone"))
+        await frozen(database, store, await queue_on(database, "ds_gone", "file-gone"))
