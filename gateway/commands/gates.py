@@ -60,6 +60,8 @@ def list_(
     for case in found:
         table.add_row(case["id"], case["alias"], case["severity"], str(case["prompt"][-1].get("content", "")))
     console.print(table)
+    if not found:
+        console.print("Next: alignway gates add CASES.jsonl (docs/gates.md shows a line)")
 
 
 @app.command("remove")

@@ -14,6 +14,7 @@ from gateway.rollout.promotion import find_trainable
 from gateway.storage.audit import write_audit
 from gateway.storage.gate_cases import add_cases, remove_case
 from gateway.storage.gate_tables import GateCase
+from gateway.wire.json_body import reason_of
 
 _SHOWN_PROBLEMS = 5
 
@@ -29,7 +30,7 @@ def read_cases(path: Path) -> list[CaseBody]:
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])
-            problems.append(f"line {number}: {place + ': ' if place else ''}{first['msg']}")
+            problems.append(f"line {number}: {place + ': ' if place else ''}{reason_of(first)}")
         except ValueError as error:
             problems.append(f"line {number}: no JSON: {error}")
     if problems:

@@ -46,10 +46,14 @@ def invalid_field(error: ValidationError) -> InvalidRequest:
         return unknown_parameter(param)
     if first["type"] == "missing":
         return missing_parameter(param)
-    # pydantic speaks of our Python types; a client sent a JSON list
-    message = str(first["msg"]).replace("Tuple should", "The list should").replace("valid tuple", "valid list")
+    message = reason_of(first)
     wrong_kind = str(first["type"]).endswith(("_type", "_parsing"))
     return InvalidRequest(f"`{param}`: {message}.", param=param, code="invalid_type" if wrong_kind else "invalid_value")
+
+
+def reason_of(flaw: Mapping[str, Any]) -> str:
+    """What pydantic says is wrong, in words of JSON: it speaks of our Python types, and a client sent a list."""
+    return str(flaw["msg"]).replace("Tuple should", "The list should").replace("valid tuple", "valid list")
 
 
 def spelt(place: Sequence[str | int]) -> str:

@@ -16,9 +16,9 @@ from gateway.storage.database import Database
 from gateway.storage.feedback_tables import Run
 from gateway.storage.tables import ReleaseRow
 from gateway.supervisor import ChildSpec, Supervisor
-from tests.alignment.test_cycle import aligned_releases, current, database, eventually, fill, queue, store
+from tests.alignment.test_cycle import aligned_releases, current, database, eventually, fill, queue
 
-__all__ = ["database", "store"]  # fixtures
+__all__ = ["database"]  # a fixture
 
 KILLS = 5
 LEASE_SECONDS = 2.0

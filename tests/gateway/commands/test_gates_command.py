@@ -57,6 +57,7 @@ def test_an_answer_passes_or_says_what_is_wrong(asked: dict[str, Any], answer: s
         ({"prompt": GOOD["prompt"]}, "line 2: Value error, a case needs must_contain"),
         (GOOD | {"must_match": ["("]}, "line 2: must_match: Value error, no regular expression"),
         (GOOD | {"severity": "fatal"}, "line 2: severity"),
+        (GOOD | {"prompt": "Hi?"}, "line 2: prompt: Input should be a valid list"),
         (GOOD | {"prompt": [{"role": "assistant", "content": "Yes."}]}, "line 2: Value error, the last message"),
         (GOOD | {"judge": "is it polite?"}, "line 2: judge: Extra inputs are not permitted"),
     ],
