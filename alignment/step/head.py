@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
+from alignment.step.products import linear
 from alignment.step.vocabulary import at_least_float32, token_divergence, token_logps
 
 _SCALES = ("logit_scale", "logits_scaling", "lm_head_multiplier")

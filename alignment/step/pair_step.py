@@ -1,7 +1,7 @@
 """The forward pass of a step: a batch of pairs in, sums of log-probabilities out, whatever the model can do."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from alignment.step.head import divergence, finish_of, head_divergence, head_log
 from alignment.step.ladder import Choice, choose, short_windows, trial_batch
 from alignment.step.noise import EmbeddingNoise
 from alignment.step.padded import padded_logits
+from alignment.step.products import linears_of, multiplying
 from alignment.step.results import SideLogps, StepLogps
 from alignment.step.rungs import PADDED, RUNGS, offered, why_only_padded
 from alignment.step.targets import CHOSEN, PROMPT, REJECTED, Targets, summed_by, targets_of
@@ -30,6 +31,7 @@ class PairStep:
         """
         self._pad_id = pad_id
         self._noise = EmbeddingNoise(model, neftune_alpha) if neftune_alpha else None
+        self._layers = linears_of(model)
         self._finish = finish_of(_causal(model), _body(model))
         self.rung, self.reason = self._choose(model)
         """How batches are scored, by the name of a rung (`RUNGS`), and why not on a faster one."""
@@ -73,9 +75,11 @@ class PairStep:
         with short_windows(causal):
             return choose(model, names, partial(self._score, model), trial_batch(config.vocab_size, model.device))
 
-    def _attending(self, model: Any, rung: str) -> AbstractContextManager[None]:
+    @contextmanager
+    def _attending(self, model: Any, rung: str) -> Iterator[None]:
         config = getattr(_body(model), "config", None) or _causal(model).config
-        return attending(config, RUNGS[rung].attention(config))
+        with attending(config, RUNGS[rung].attention(config)), multiplying(self._layers):
+            yield
 
     def _summed(self, scores: Tensor, targets: Targets, batch: StepBatch) -> StepLogps:
         chosen, rejected, prompt = (

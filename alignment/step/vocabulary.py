@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from alignment.step.products import linear, times
+
 _LOGIT_BLOCK_BYTES = 64 << 20
 
 
@@ -39,11 +41,11 @@ class _TokenLogps(torch.autograd.Function):
         logps = torch.empty(len(hidden), dtype=at_least_float32(hidden[:0]).dtype, device=hidden.device)
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         for part in _blocks(len(hidden), weight.shape[0] * logps.element_size()):
-            logits = at_least_float32(torch.nn.functional.linear(hidden[part], weight, bias))
+            logits = at_least_float32(linear(hidden[part], weight, bias))
             logits -= logits.logsumexp(dim=1, keepdim=True)
             logps[part] = logits.gather(1, targets[part, None]).squeeze(1)
             if gradient is not None:
-                gradient[part] = weight[targets[part]] - logits.exp_().to(weight.dtype) @ weight
+                gradient[part] = weight[targets[part]] - times(logits.exp_().to(weight.dtype), weight)
         if gradient is not None:
             ctx.save_for_backward(gradient)
         return logps
@@ -67,14 +69,11 @@ class _TokenDivergence(torch.autograd.Function):
         divergence = torch.empty(len(hidden), dtype=at_least_float32(hidden[:0]).dtype, device=hidden.device)
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         for part in _blocks(len(hidden), 3 * weight.shape[0] * divergence.element_size()):
-            p, q = (
-                at_least_float32(torch.nn.functional.linear(side[part], weight, bias)).log_softmax(1)
-                for side in (hidden, reference)
-            )
+            p, q = (at_least_float32(linear(side[part], weight, bias)).log_softmax(1) for side in (hidden, reference))
             apart, share = p - q, p.exp()
             divergence[part] = (share * apart).sum(1)
             if gradient is not None:
-                gradient[part] = (share * (apart - divergence[part, None])).to(weight.dtype) @ weight
+                gradient[part] = times((share * (apart - divergence[part, None])).to(weight.dtype), weight)
         if gradient is not None:
             ctx.save_for_backward(gradient)
         return divergence

@@ -109,7 +109,7 @@ def _arguments(run: Run) -> TrainingArguments:
         learning_rate=plan.learning_rate,
         weight_decay=0.0,
         max_grad_norm=1.0,
-        optim="adamw_torch",
+        optim="adamw_torch_fused",
         seed=options.seed,
         data_seed=options.seed,
         train_sampling_strategy="sequential",  # the plan is in order already
