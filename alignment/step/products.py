@@ -5,6 +5,7 @@ Its products are rounded otherwise, but no worse. Which of the two multiplies de
 on a clock, so that a run gives the same bytes each time.
 """
 
+import os
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear as plain_linear
 
+_KEPT_SHAPES = {"LRU_CACHE_CAPACITY": "64", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}
+"""oneDNN keeps compiled code and scratch memory for each shape it met, 1,024 of them by itself; steps differ in length,
+so that would grow to gigabytes. A step meets about thirty. Read when it multiplies for the first time."""
 _ALLOWED = 1e-5
 """How far a trial product may lie from that in float64, as a share of its length."""
 
@@ -58,11 +62,13 @@ def has_onednn() -> bool:
     """Whether this build of torch has oneDNN for float32 on an x86 processor, and multiplies a trial pair right."""
     if platform.machine().lower() not in ("x86_64", "amd64") or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
+    for name, capacity in _KEPT_SHAPES.items():
+        os.environ.setdefault(name, capacity)
     try:
         generator = torch.Generator().manual_seed(0)
         left, right = (torch.randn(rows, 48, generator=generator) for rows in (40, 33))
         exact = left.double() @ right.double().t()
-        apart = _multiplied(left, right, None).double() - exact
+        apart = _by_onednn(left, right, None).double() - exact
         return float(apart.norm()) <= _ALLOWED * float(exact.norm())
     except (RuntimeError, AttributeError):  # an operator of torch's own that its next version may name otherwise
         return False
@@ -99,6 +105,13 @@ def _outer(upstream: Tensor, values: Tensor) -> Tensor:
 
 
 def _multiplied(values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    try:
+        return _by_onednn(values, weight, bias)
+    except RuntimeError:  # it compiles code for every new shape, and there may be no memory for that
+        return plain_linear(values, weight, bias)
+
+
+def _by_onednn(values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     product: Tensor = torch.ops.mkldnn._linear_pointwise(values, weight, bias, "none", [], "")
     return product
 

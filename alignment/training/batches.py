@@ -12,6 +12,8 @@ from alignment.step.batch import Pair, Single, tokens_of
 Row = Pair | Single
 
 _MOST_AUTO_TOKENS = 16_384
+_MOST_AUTO_TOKENS_ON_CPU = 1_024
+"""A processor is no faster with more: its matrices are long enough, and what is kept no longer fits its caches."""
 _MEMORY_SHARE = 0.4
 """Of what is free; the rest is for the optimiser, the output matrix and whatever else the machine does."""
 
@@ -84,4 +86,4 @@ def auto_tokens(config: Any, device: torch.device) -> int:
     kept = text.num_hidden_layers * (20 * text.hidden_size + 12 * inner)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     tokens = int(_MEMORY_SHARE * free / (kept * (4 if device.type == "cpu" else 2)))
-    return max(512, min(_MOST_AUTO_TOKENS, tokens))
+    return max(512, min(_MOST_AUTO_TOKENS_ON_CPU if device.type == "cpu" else _MOST_AUTO_TOKENS, tokens))

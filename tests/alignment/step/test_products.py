@@ -79,3 +79,13 @@ def test_a_layer_whose_forward_somebody_else_replaced_is_left_alone() -> None:
     with multiplying(linears_of(nn.Sequential(layer))):
         assert torch.equal(layer(torch.zeros(4)), torch.ones(4))
     assert torch.equal(layer(torch.zeros(4)), torch.ones(4))
+
+
+@only_onednn
+def test_a_product_that_onednn_has_no_memory_for_is_made_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_memory(*_: object) -> torch.Tensor:
+        raise RuntimeError("could not create a primitive")
+
+    monkeypatch.setattr("alignment.step.products._by_onednn", out_of_memory)
+    values, weight = given(9, 70, seed=1).detach(), given(40, 70, seed=2).detach()
+    assert torch.equal(linear(values, weight), torch_linear(values, weight))

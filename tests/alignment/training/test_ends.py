@@ -143,7 +143,7 @@ def test_memory_that_runs_out_makes_smaller_parts_and_says_so(words: list[str], 
     rows = [{"prompt": f"p{number} " * 20, "chosen": "c" * 400, "rejected": f"r{number}" * 150} for number in range(32)]
     long = [*with_rows(words, tmp_path, rows), "--max-steps", "2", "--pairs-per-step", "32"]
     long += ["--tokens-per-batch", "100000", "--out", str(tmp_path / "out")]
-    ended = run(long, tmp_path / "log", Trouble(memory_bytes=400 << 20))
+    ended = run(long, tmp_path / "log", Trouble(memory_bytes=560 << 20))
     assert ended.status == 0, ended.err
     assert "at most 100,000 tokens at a time" in ended.out
     assert "memory ran out: from then on at most " in ended.out

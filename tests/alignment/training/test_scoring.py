@@ -13,7 +13,7 @@ from alignment.models import load_model
 from alignment.pairs.tokens import TokenAnswer, TokenPair
 from alignment.step.batch import Single, StepBatch
 from alignment.step.pair_step import PairStep
-from alignment.training.batches import Planned, PlannedRows, TokenBudget
+from alignment.training.batches import Planned, PlannedRows, TokenBudget, auto_tokens
 from alignment.training.loop import train_adapter
 from alignment.training.scoring import RowScorer
 from gateway.contracts.release import BaseModelRef
@@ -94,6 +94,10 @@ def test_a_budget_cuts_in_order_and_never_a_row() -> None:
     rows = planned(PAIRS)  # 6, 6, 6 and 3 tokens
     assert [len(part) for part in TokenBudget(12).split(rows)] == [2, 2]
     assert [len(part) for part in TokenBudget(2).split(rows)] == [1, 1, 1, 1]
+
+
+def test_a_processor_is_never_given_more_at_once_than_makes_it_faster(model: Any) -> None:
+    assert auto_tokens(model.config, torch.device("cpu")) == 1024  # of a tiny model, far more would fit into memory
 
 
 def test_every_step_is_full_and_every_pass_has_each_row_once() -> None:
