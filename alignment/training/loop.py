@@ -16,6 +16,7 @@ from alignment.files import fresh_folder, replace_folder
 from alignment.training.batches import Row
 from alignment.training.checkpoints import Found, discard, find_newest, sealed_checkpoints, step_of
 from alignment.training.curves import CURVES_FILE, plot_curves
+from alignment.training.exhaustion import is_out_of_memory
 from alignment.training.holdout import Holdout, best_adapter
 from alignment.training.prepare import Prepared, Run, prepare
 from alignment.training.records import METRICS_FILE, Metrics, read_metrics
@@ -101,7 +102,12 @@ def _run(prepared: Prepared, found: Found, folder: Path) -> None:
 
 def _finish(adapted: Any, base: BaseModelRef, folder: Path, holdout: Holdout | None) -> None:
     """Leave the adapter; what could make it anew (checkpoints, the best so far) stays for the caller to remove."""
-    plot_curves(read_metrics(folder / METRICS_FILE), folder / CURVES_FILE)
+    try:
+        plot_curves(read_metrics(folder / METRICS_FILE), folder / CURVES_FILE)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        _log.warning("%s was not drawn: no memory is left (%s); the adapter is whole", CURVES_FILE, error)
     unfinished = fresh_folder(folder / f".{ADAPTER_FOLDER}.part")
     save_adapter(adapted, base, unfinished)
     if best := holdout.best() if holdout else None:

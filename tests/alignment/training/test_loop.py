@@ -127,6 +127,18 @@ def test_lines_of_steps_done_anew_and_half_lines_leave_the_metrics_file(
     assert written[0]["loss"] != 99
 
 
+def test_no_memory_for_a_picture_of_the_curves_costs_no_adapter(
+    tiny_model: Path, token_pairs: list[TokenPair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    def refuse(*_: Any) -> None:
+        raise ImportError("_backend_agg.so: failed to map segment from shared object")
+
+    monkeypatch.setattr("alignment.training.loop.plot_curves", refuse)
+    assert (train(tiny_model, token_pairs, tmp_path).adapter / "adapter_model.safetensors").is_file()
+    assert "training.png was not drawn: no memory is left" in caplog.text
+
+
 def test_another_seed_gives_another_adapter(tiny_model: Path, token_pairs: list[TokenPair], tmp_path: Path) -> None:
     train(tiny_model, token_pairs, tmp_path / "a")
     train(tiny_model, token_pairs, tmp_path / "b", OPTIONS.model_copy(update={"seed": 1}))
