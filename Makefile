@@ -27,9 +27,9 @@ demo: $(INSTALLED)
 up: $(INSTALLED)
 	$(BIN)/alignway up
 
-# In two processes: most tests wait for something most of the time. Threads that wait do not spin: cores are few.
+# In three processes on two cores: most tests wait for something most of the time. Threads that wait do not spin.
 test: $(INSTALLED) lmdeploy-env clients-env
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n 2 --dist loadgroup
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n 3 --dist loadgroup --durations 40
 
 # Votes while the gateway is killed again and again: at most 45 minutes; the kills of all recorded runs add up.
 proof-votes: $(INSTALLED)
