@@ -207,7 +207,7 @@ def test_a_candidate_of_inverted_votes_is_blocked_and_says_why() -> None:
         ([("block", ("lacks 'x'",), ("lacks 'x'",))], "pass", 0.0),
         ([("block", ("lacks 'x'",), ())], "block", 1.0),
         ([("warn", ("lacks 'x'",), ())], "warn", 1.0),
-        ([("warn", ("lacks 'x'",), ()), ("block", ("lacks 'y'",), ())], "block", 2.0),
+        ([("warn", ("lacks 'x'",), ()), ("block", ("lacks 'y'",), ())], "block", 1.0),
         ([("block", (), ("lacks 'x'",))], "pass", 0.0),
     ],
 )
