@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from alignment.adapter.agreement import MergeCheck
+from alignment.gate.items import Items
 from alignment.training.checkpoints import CHECKPOINT_SECONDS
 from gateway.contracts.case import Case
 from gateway.contracts.release import BaseModelRef, Interval
@@ -142,6 +143,8 @@ class EvaluateResult(_Record):
     """Of the fixed texts and prompts."""
     tasks: dict[str, TaskReport] = {}
     cases: tuple[CaseReport, ...] = ()
+    items: Items = Items()
+    """Pair by pair, text by text, answer by answer."""
 
 
 class MergeJob(_Record):

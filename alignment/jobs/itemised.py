@@ -1,0 +1,56 @@
+"""From what models were measured to be, side by side, to items: one record for each pair, text and answer."""
+
+from collections.abc import Sequence
+
+from alignment.gate.answers import FIGURES, Answer
+from alignment.gate.comparison import Sides
+from alignment.gate.holdout import Divergence, PairScore, length_matched
+from alignment.gate.items import AnswerItem, PairItem, TextItem
+from alignment.gate.perplexity import TextScore
+from alignment.pairs.tokens import TokenPair
+
+
+def pair_items(pairs: Sequence[TokenPair], sides: Sides[Sequence[PairScore]]) -> tuple[PairItem, ...]:
+    """Held-out pairs with what each model thinks of them."""
+    known, matched = sides.known(), frozenset(length_matched(pairs))
+    return tuple(
+        PairItem(
+            id=pair.id,
+            prompt=pair.prompt_hash,
+            tokens=max(len(pair.chosen), len(pair.rejected)),
+            is_matched=place in matched,
+            scores={who: (scores[place].chosen_logp, scores[place].rejected_logp) for who, scores in known.items()},
+        )
+        for place, pair in enumerate(pairs)
+    )
+
+
+def text_items(language: str, sides: Sides[Sequence[TextScore]]) -> tuple[TextItem, ...]:
+    """Fixed texts with how unlikely each is."""
+    known = sides.known()
+    return tuple(
+        TextItem(language=language, tokens=one.tokens, nats={who: scores[row].nats for who, scores in known.items()})
+        for row, one in enumerate(sides.candidate)
+    )
+
+
+def answer_items(
+    prompts: Sequence[str], sides: Sides[Sequence[Answer]], divergences: Sequence[Divergence] | None
+) -> tuple[AnswerItem, ...]:
+    """Answers with their figures. `divergences`: of the candidate's answers that have a token, in order."""
+    known, left = sides.known(), iter(divergences or ())
+    found = []
+    for place, prompt in enumerate(prompts):
+        answers = {who: answers[place] for who, answers in known.items()}
+        written = answers["candidate"]
+        kl = next(left, None) if written.tokens or written.ended else None
+        found.append(
+            AnswerItem(
+                prompt=prompt,
+                texts={who: answer.text for who, answer in answers.items()},
+                figures={who: {name: of(answer) for name, of in FIGURES.items()} for who, answer in answers.items()},
+                kl_nats=None if kl is None else kl.nats,
+                kl_tokens=0 if kl is None else kl.tokens,
+            )
+        )
+    return tuple(found)
