@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from alignment.errors import AlignmentError
 from alignment.freezing import DATASETS, Rules, freeze_pairs
 from alignment.gate.decide import decide
+from alignment.gate.report import changed_answers
 from alignment.jobs.client import TrainerProcess
 from alignment.jobs.contracts import (
     DeriveOrder,
@@ -32,6 +33,7 @@ from alignment.sharing import fetch_incumbent, share
 from alignment.training.checkpoints import discard_all
 from alignment.training.records import METRICS_FILE, read_metrics
 from gateway.contracts import ids
+from gateway.contracts.gate_report import GateReport, report_of
 from gateway.contracts.release import (
     ADAPTER_FOLDER,
     DIFFERENCE_FOLDER,
@@ -50,6 +52,7 @@ from gateway.datasets.sources import ANSWERS
 from gateway.sections.gates import GateSettings
 from gateway.storage.database import Database
 from gateway.storage.feedback_tables import Run
+from gateway.storage.gate_calibrations import find_calibration
 from gateway.storage.gate_cases import case_of, list_cases
 from gateway.storage.releases import next_release_name
 from gateway.storage.tables import Alias, ReleaseRow
@@ -105,7 +108,8 @@ async def run_cycle(
     release = await compose_release(database, subject, trained, measured, merged, rules.gates)
     curve = read_metrics(run_folder(store, subject.run_id) / METRICS_FILE)
     facts = _facts(subject, card, trained)
-    made = (staging, store, release, trained.adapter, curve, facts, subject.base_folder)
+    report = await report_gates(database, release, measured)
+    made = (staging, store, release, trained.adapter, curve, facts, subject.base_folder, report)
     await share(store, await asyncio.to_thread(publish, *made), rules.bucket, ledger)
     await announce(ledger, release)
     discard_all(run_folder(store, subject.run_id))  # curves and log stay; the release holds the rest
@@ -247,6 +251,13 @@ async def compose_release(
         difference=_derived(subject, merged.difference_rank),
         reverse=_derived(subject, merged.reverse_rank),
     )
+
+
+async def report_gates(database: Database, release: Release, measured: EvaluateResult) -> GateReport:
+    """What the gates say, with what is known of their limits, and the answers that a person should look at."""
+    async with database.read() as session:
+        calibration = await find_calibration(session, release.alias)
+    return report_of(release, calibration, changed_answers(measured.items.answers))
 
 
 def _derived(subject: Subject, rank: int | None) -> DerivedAdapter | None:

@@ -1,5 +1,7 @@
 """One limit that a rule holds a figure to, and how several become the verdict of a gate."""
 
+import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -51,7 +53,7 @@ def result(
     return GateResult(
         gate=gate,
         verdict=told[0].level if told else "pass",
-        value=first.value,
+        value=_writable(first.value),
         limit=first.limit,
         reason="; ".join(check.reason for check in told) or good.reason,
         low=None if interval is None else interval.low,
@@ -82,10 +84,15 @@ def _limit(check: Check) -> Limit:
     return Limit(
         name=check.name,
         level=check.level,
-        value=check.value,
+        value=_writable(check.value),
         limit=check.limit,
         side=check.side,
         crossed=check.crossed,
         low=None if check.interval is None else check.interval.low,
         high=None if check.interval is None else check.interval.high,
     )
+
+
+def _writable(value: float) -> float:
+    """What is not a number, or infinite, as the largest there is: JSON knows neither."""
+    return value if math.isfinite(value) else sys.float_info.max
