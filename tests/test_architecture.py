@@ -43,7 +43,7 @@ ALIGNMENT_LAYERS = [
     {"alignment.__main__", "alignment.commands"},
     {"alignment.worker", "alignment.library"},
     {"alignment.adapter_card"},
-    {"alignment.cycle"},
+    {"alignment.cycle", "alignment.calibration"},
     {"alignment.jobs", "alignment.export", "alignment.sharing"},
     {"alignment.freezing", "alignment.publish", "alignment.gate", "alignment.ledger"},
     {"alignment.training"},

@@ -78,7 +78,7 @@ class _OnPairs:
         clusters: dict[str, list[int]] = {}
         for place, pair in enumerate(pairs):
             clusters.setdefault(pair.prompt, []).append(place)
-        members = list(clusters.values())
+        members = [clusters[prompt] for prompt in sorted(clusters)]
         draw = _draw(len(members), random)
         sizes = [len(members[unit]) for unit in draw.units]
         places = [place for unit in draw.units for place in members[unit]]
