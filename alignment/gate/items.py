@@ -29,6 +29,8 @@ class PairItem(_Item):
     """Of the longer completion."""
     is_matched: bool
     """Both completions are of one length."""
+    kinds: dict[str, str] = {}
+    """Where it comes from (`source`) and who judged (`rater`), where that is known."""
     scores: dict[Who, tuple[float, float]]
     """Mean log-probability of the chosen and of the rejected completion, nats per token."""
 

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from alignment.gate.bootstrap import RESAMPLES, mean_interval, ratio_interval
 from alignment.gate.items import LEAST_MATCHED_PAIRS, AnswerItem, Items, PairItem, TextItem, Who
-from alignment.gate.rules.evidence import Answers, CaseOutcome, Drift, Evidence, Perplexity
+from alignment.gate.rules.evidence import Answers, CaseOutcome, Drift, Evidence, Perplexity, Slice
+from alignment.gate.slices import Flags, chances, slices_of
 from gateway.contracts.release import Interval
 
 _DRAWN_RESAMPLES = 500
 """A drawn comparison is one of hundreds: its intervals need not be as fine."""
 
 Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 Random = np.random.Generator | None
 """Draws anew; None takes everything as it is."""
 
@@ -59,6 +59,7 @@ def _with_pairs(evidence: Evidence, items: Items, random: Random) -> Evidence:
         margin_difference=pairs.margin_gain(rival),
         matched_pairs=int(pairs.matched.sum()),
         matched_difference=pairs.matched_gain(rival),
+        slices=tuple(pairs.by_slice(rival)),
     )
 
 
@@ -71,6 +72,7 @@ class _OnPairs:
     margins: Mapping[Who, Floats]
     """Chosen minus rejected mean log-probability, nats per token."""
     matched: Flags
+    slices: Mapping[str, Flags]
     resamples: int
 
     @classmethod
@@ -87,7 +89,8 @@ class _OnPairs:
         exchanged = np.repeat(draw.exchanged, sizes)
         matched = np.array([pair.is_matched for pair in picked])
         labels = np.repeat(np.arange(len(sizes)), sizes)
-        return cls(labels, _exchanged(margins, rival, exchanged), matched, draw.resamples)
+        slices = {name: among[places] for name, among in slices_of(pairs).items()}
+        return cls(labels, _exchanged(margins, rival, exchanged), matched, slices, draw.resamples)
 
     def accuracy(self) -> Interval:
         return self._mean(_right(self.margins["candidate"]))
@@ -103,8 +106,20 @@ class _OnPairs:
     def matched_gain(self, other: Who | None) -> Interval | None:
         if other is None or self.matched.sum() < LEAST_MATCHED_PAIRS:
             return None
-        labels = self.labels[self.matched]
-        return mean_interval(self._gains(other)[self.matched], labels, resamples=self.resamples)
+        return self._among(self.matched, self._gains(other))
+
+    def by_slice(self, other: Who | None) -> list[Slice]:
+        if other is None:
+            return []
+        gains, slices = self._gains(other), {name: among for name, among in self.slices.items() if among.any()}
+        found = chances(gains, self.labels, slices, self.resamples)
+        return [
+            Slice(name, int(among.sum()), self._among(among, gains), chance)
+            for (name, among), chance in zip(slices.items(), found, strict=True)
+        ]
+
+    def _among(self, those: Flags, values: Floats) -> Interval:
+        return mean_interval(values[those], self.labels[those], resamples=self.resamples)
 
     def _gains(self, other: Who) -> Floats:
         return _right(self.margins["candidate"]) - _right(self.margins[other])

@@ -11,7 +11,7 @@ import numpy as np
 from alignment.gate.decide import decide
 from alignment.gate.items import Items
 from alignment.gate.measured import evidence_of_items
-from alignment.gate.rules.preference import PAIRS_LIMIT
+from alignment.gate.rules.preference import CHANCE_LIMIT, PAIRS_LIMIT
 from gateway.contracts.gate_report import POWER, LimitNoise
 from gateway.contracts.release import GateResult, Limit
 from gateway.sections.gates import GateSettings
@@ -47,7 +47,7 @@ def noise_of(results: Iterable[Sequence[GateResult]], draws: int) -> tuple[Limit
             name=name,
             level=found[0].level,
             false_alarm_share=sum(limit.crossed for limit in found) / draws,
-            smallest_effect=None if name == PAIRS_LIMIT else _smallest_effect(found),
+            smallest_effect=None if name in (PAIRS_LIMIT, CHANCE_LIMIT) else _smallest_effect(found),
         )
         for (gate, name, _), found in asked.items()
     )

@@ -1,6 +1,6 @@
 """The job of measuring: candidate, incumbent and base with one copy of the base's weights in memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from alignment.gate.answers import Answer
 from alignment.gate.comparison import Sides, compared, sign_test
@@ -23,7 +23,7 @@ from alignment.gate.progress import OnProgress, untold
 from alignment.gate.tasks import TaskSet, load_tasks, score_tasks
 from alignment.jobs.compared_models import CANDIDATE, INCUMBENT, ComparedModels, Watch
 from alignment.jobs.contracts import CaseReport, EvaluateJob, EvaluateResult, MeasuredValue, TaskReport, TaskTest
-from alignment.jobs.itemised import answer_items, pair_items, text_items
+from alignment.jobs.itemised import answer_items, pair_items, pair_kinds, text_items
 from alignment.models import load_renderer
 from alignment.pairs.pair import PreferencePair
 from alignment.pairs.read import read_pairs
@@ -42,7 +42,8 @@ def evaluate(job: EvaluateJob, watch: Watch = lambda _, __: untold) -> EvaluateR
     rendered = load_renderer(job.base_folder, job.max_length_tokens).render_all(pairs)
     languages = languages_of(_texts(pairs), job.languages)
     models = ComparedModels(job, watch)
-    on_pairs, pair_rows = _on_pairs(models, rendered.pairs) if rendered.pairs else ({}, ())
+    kinds = {} if job.pairs_file is None else pair_kinds(job.pairs_file)
+    on_pairs, pair_rows = _on_pairs(models, rendered.pairs, kinds) if rendered.pairs else ({}, ())
     on_texts, text_rows = _on_texts(models, languages)
     on_prompts, answer_rows = _on_prompts(models, languages, job) if job.generate_tokens else ({}, ())
     on_tasks, reports = _on_tasks(models, sets, job.task_limit)
@@ -60,7 +61,9 @@ def evaluate(job: EvaluateJob, watch: Watch = lambda _, __: untold) -> EvaluateR
     )
 
 
-def _on_pairs(models: ComparedModels, pairs: list[TokenPair]) -> tuple[Metrics, tuple[PairItem, ...]]:
+def _on_pairs(
+    models: ComparedModels, pairs: list[TokenPair], kinds: Mapping[str, dict[str, str]]
+) -> tuple[Metrics, tuple[PairItem, ...]]:
     what, count = "held-out pairs", len(pairs)
 
     def score(told: OnProgress) -> list[PairScore]:
@@ -71,12 +74,12 @@ def _on_pairs(models: ComparedModels, pairs: list[TokenPair]) -> tuple[Metrics, 
 
     if not models.has_base:
         sides = Sides(models.under(CANDIDATE, what, count, score))
-        return dict(holdout_metrics(pairs, sides)), pair_items(pairs, sides)
+        return dict(holdout_metrics(pairs, sides)), pair_items(pairs, sides, kinds)
     beside = models.under(CANDIDATE, what, count, score_beside)
     incumbent = models.under(INCUMBENT, what, count, score) if models.has_incumbent else None
     sides = Sides(beside.own, beside.base, incumbent)
     kl = {"kl_to_base": kl_to_base(pairs, beside.divergence)}
-    return {**holdout_metrics(pairs, sides), **kl}, pair_items(pairs, sides)
+    return {**holdout_metrics(pairs, sides), **kl}, pair_items(pairs, sides, kinds)
 
 
 def _on_texts(models: ComparedModels, languages: tuple[Language, ...]) -> tuple[Metrics, tuple[TextItem, ...]]:

@@ -1,6 +1,9 @@
 """From what models were measured to be, side by side, to items: one record for each pair, text and answer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pyarrow.parquet import ParquetFile
 
 from alignment.gate.answers import FIGURES, Answer
 from alignment.gate.comparison import Sides
@@ -8,9 +11,21 @@ from alignment.gate.holdout import Divergence, PairScore, length_matched
 from alignment.gate.items import AnswerItem, PairItem, TextItem
 from alignment.gate.perplexity import TextScore
 from alignment.pairs.tokens import TokenPair
+from gateway.datasets.freeze import HOLDOUT_FILE, read_pairs
+
+FROZEN_SUFFIX = Path(HOLDOUT_FILE).suffix
 
 
-def pair_items(pairs: Sequence[TokenPair], sides: Sides[Sequence[PairScore]]) -> tuple[PairItem, ...]:
+def pair_kinds(pairs_file: Path) -> dict[str, dict[str, str]]:
+    """Where the pairs of a frozen data set come from and who judged them, by id; nothing of other files."""
+    if pairs_file.suffix != FROZEN_SUFFIX or "pair" not in ParquetFile(pairs_file).schema_arrow.names:
+        return {}
+    return {pair.id: {"source": pair.source or "votes", "rater": pair.rater.kind} for pair in read_pairs(pairs_file)}
+
+
+def pair_items(
+    pairs: Sequence[TokenPair], sides: Sides[Sequence[PairScore]], kinds: Mapping[str, dict[str, str]]
+) -> tuple[PairItem, ...]:
     """Held-out pairs with what each model thinks of them."""
     known, matched = sides.known(), frozenset(length_matched(pairs))
     return tuple(
@@ -19,6 +34,7 @@ def pair_items(pairs: Sequence[TokenPair], sides: Sides[Sequence[PairScore]]) ->
             prompt=pair.prompt_hash,
             tokens=max(len(pair.chosen), len(pair.rejected)),
             is_matched=place in matched,
+            kinds=kinds.get(pair.id, {}),
             scores={who: (scores[place].chosen_logp, scores[place].rejected_logp) for who, scores in known.items()},
         )
         for place, pair in enumerate(pairs)

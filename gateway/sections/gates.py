@@ -45,6 +45,10 @@ class GateSettings(Section):
     """Fewer held-out pairs whose two sides are of one length are not judged by themselves."""
     matched_drop_warn: float = Field(default=0.05, ge=0, le=1)
     """Drop of the share among them; a drop where all pairs together show a gain blocks."""
+    slice_drop_warn: float = Field(default=0.05, ge=0, le=1)
+    """Drop of the share among pairs of one source, one kind of rater or one quartile of length; 50 pairs or more."""
+    slice_chance_block: float = Field(default=0.05, ge=0, le=1)
+    """A loss on a slice, while all pairs show a gain, blocks if it would come by chance more rarely than this."""
 
     kl_block: NonNegativeFloat = 0.3
     """Distance to the base: KL in nats per token of the candidate's own answers."""

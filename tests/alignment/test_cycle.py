@@ -20,6 +20,8 @@ from alignment.base_models.identity import describe
 from alignment.calibration.run import Asked, calibrate
 from alignment.errors import AlignmentError
 from alignment.freezing import Rules
+from alignment.jobs.itemised import pair_kinds
+from alignment.pairs.read import read_pairs as read_trained
 from alignment.worker import Worker
 from gateway.contracts.gate_report import REPORT_FILE, Calibration, GateReport
 from gateway.contracts.message import Message
@@ -256,6 +258,9 @@ async def test_the_data_set_is_frozen_with_its_card(loop: Loop) -> None:
     folder = loop.store / dataset.location
     held_out = [pair.model_copy(update={"weight": 1.0}) for pair in read_pairs(folder / HOLDOUT_FILE)]
     assert held_out == [feedback_pair(n) for n in range(0, 40, 5)]
+    kinds = pair_kinds(folder / HOLDOUT_FILE)
+    assert {pair.id for pair in read_trained(folder / HOLDOUT_FILE)} == kinds.keys()
+    assert kinds["pair_0000"] == {"source": "votes", "rater": "annotator"}
     assert (dataset.card["train"]["pairs"], dataset.card["holdout"]["pairs"]) == (32, 8)
     assert json.loads((folder / "card.json").read_text()) == dataset.card
 

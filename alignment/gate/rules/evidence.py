@@ -55,6 +55,18 @@ class CaseOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Slice:
+    """Held-out pairs of one kind."""
+
+    name: str
+    pairs: int
+    difference: Interval
+    """Candidate minus incumbent on them, as a share."""
+    chance: float
+    """How often the lowest of all slices is as low where there is no difference (`alignment/gate/slices.py`)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """Everything that was measured; what is None or empty was not."""
 
@@ -71,6 +83,7 @@ class Evidence:
     matched_pairs: int = 0
     matched_difference: Interval | None = None
     """As `accuracy_difference`, on the pairs whose sides are of one length."""
+    slices: tuple[Slice, ...] = ()
     answers: Answers | None = None
     drift: Drift | None = None
     cases: tuple[CaseOutcome, ...] = ()

@@ -1,14 +1,15 @@
 """Gate 1: does the candidate prefer what people chose, more than the incumbent and the base do?"""
 
-from alignment.gate.rules.evidence import Evidence
+from alignment.gate.rules.evidence import Evidence, Slice
 from alignment.gate.rules.finding import Check, Good, between, points, result
 from gateway.contracts.release import PREFERENCE_GATE, GateResult, Interval
 from gateway.sections.gates import GateSettings
 
 PREFERENCE_BASE_GATE = "holdout_preference_base"
 MATCHED_GATE = "holdout_length_matched"
-PAIRS_LIMIT = "pairs"
-"""The limit that asks how many pairs there are: it says nothing of the model."""
+SLICES_GATE = "holdout_slices"
+PAIRS_LIMIT, CHANCE_LIMIT = "pairs", "loss_by_chance"
+"""Limits that are no measure of the model: how many pairs there are, and how often chance would do the same."""
 
 
 def preference_gate(evidence: Evidence, limits: GateSettings) -> list[GateResult]:
@@ -60,6 +61,28 @@ def matched_gate(evidence: Evidence, limits: GateSettings) -> list[GateResult]:
         only = f"the gain is one for length alone: {told}"
         checks.insert(0, Check("drop", "block", drop, 0.0, "below", only, matched))
     return [result(MATCHED_GATE, checks, Good(drop, -limits.matched_drop_warn, told), matched, pairs)]
+
+
+def slices_gate(evidence: Evidence, limits: GateSettings) -> list[GateResult]:
+    """By source, rater and length, so that a gain for most is not a loss for some."""
+    overall, slices = evidence.accuracy_difference, evidence.slices
+    if overall is None or not slices:
+        return []
+    lowest = min(slices, key=lambda one: one.difference.value)
+    surest = min(slices, key=lambda one: (one.chance, one.difference.value))
+    count = f"of {len(slices)} slices one is that low by chance in"
+    told = f"lowest among {_slice(lowest)}; {count} {100 * lowest.chance:.0f} %"
+    drop = lowest.difference
+    checks = [Check("drop", "warn", drop.value, -limits.slice_drop_warn, "below", told, drop)]
+    if overall.value > 0 > surest.difference.value:
+        flips = f"a gain on all pairs ({points(overall.value)}), but a loss among {_slice(surest)}"
+        reason = f"{flips}; {count} {100 * surest.chance:.1f} %"
+        checks.append(Check(CHANCE_LIMIT, "block", surest.chance, limits.slice_chance_block, "below", reason))
+    return [result(SLICES_GATE, checks, Good(drop.value, -limits.slice_drop_warn, told), drop, lowest.pairs)]
+
+
+def _slice(one: Slice) -> str:
+    return f"{one.name}: {points(one.difference.value)} on {one.pairs} pairs"
 
 
 def _worse(difference: Interval, than: str) -> Check:

@@ -8,8 +8,8 @@ import pytest
 from alignment.gate.decide import decide
 from alignment.gate.rules.answers import ARTEFACT_GATE, DRIFT_GATE
 from alignment.gate.rules.cases import CASES_GATE
-from alignment.gate.rules.evidence import Answers, CaseOutcome, Drift, Evidence, Perplexity
-from alignment.gate.rules.preference import MATCHED_GATE, PREFERENCE_BASE_GATE
+from alignment.gate.rules.evidence import Answers, CaseOutcome, Drift, Evidence, Perplexity, Slice
+from alignment.gate.rules.preference import MATCHED_GATE, PREFERENCE_BASE_GATE, SLICES_GATE
 from alignment.gate.rules.texts import PERPLEXITY_GATE
 from gateway.contracts.release import PREFERENCE_GATE, GateResult, Interval
 from gateway.rollout.unattended import unattended_ok
@@ -141,6 +141,26 @@ def test_a_gain_for_length_alone_is_none(overall: float, matched: float, pairs: 
     difference = (overall, overall - 0.01, overall + 0.01)
     found = judge(difference, matched_pairs=pairs, matched_difference=interval(matched, matched - 0.1, matched + 0.1))
     assert (found[MATCHED_GATE].verdict if MATCHED_GATE in found else None) == verdict
+
+
+@pytest.mark.parametrize(
+    ("overall", "slices", "verdict", "value", "limit"),
+    [
+        (0.10, [(-0.05, 0.06)], "pass", -0.05, -0.05),
+        (0.10, [(0.02, 0.9), (-0.051, 0.06)], "warn", -0.051, -0.05),
+        (0.10, [(0.02, 0.9), (-0.03, 0.049)], "block", 0.049, 0.05),
+        (0.10, [(-0.09, 0.2), (-0.03, 0.01)], "block", 0.01, 0.05),  # of a larger slice, so surer
+        (0.00, [(-0.03, 0.01)], "pass", -0.03, -0.05),  # no gain that it could turn round
+        (0.10, [(0.01, 0.04)], "pass", 0.01, -0.05),
+    ],
+)
+def test_a_gain_for_most_is_no_loss_for_some(
+    overall: float, slices: list[tuple[float, float]], verdict: str, value: float, limit: float
+) -> None:
+    of = [Slice(f"rater {n}", 60, interval(v, v - 0.1, v + 0.1), chance) for n, (v, chance) in enumerate(slices)]
+    result = judge((overall, overall - 0.01, overall + 0.01), slices=tuple(of))[SLICES_GATE]
+    assert (result.verdict, result.value, result.limit) == (verdict, value, limit)
+    assert f"of {len(of)} slices one is that low by chance in" in result.reason
 
 
 @pytest.mark.parametrize(("high", "verdict"), [(0.0, "pass"), (-0.001, "warn")])
