@@ -44,7 +44,7 @@ ALIGNMENT_LAYERS = [
     {"alignment.worker", "alignment.library"},
     {"alignment.adapter_card"},
     {"alignment.cycle", "alignment.calibration"},
-    {"alignment.jobs", "alignment.export", "alignment.sharing"},
+    {"alignment.jobs", "alignment.export", "alignment.sharing", "alignment.subject"},
     {"alignment.freezing", "alignment.publish", "alignment.gate", "alignment.ledger"},
     {"alignment.training"},
     {"alignment.losses"},

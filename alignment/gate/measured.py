@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from alignment.gate.bootstrap import RESAMPLES, mean_interval, ratio_interval
 from alignment.gate.items import LEAST_MATCHED_PAIRS, AnswerItem, Items, PairItem, TextItem, Who
-from alignment.gate.rules.evidence import Answers, CaseOutcome, Drift, Evidence, Perplexity, Slice
+from alignment.gate.rules.evidence import Answers, Drift, Evidence, Perplexity, Slice
 from alignment.gate.slices import Flags, chances, slices_of
 from gateway.contracts.release import Interval
 
@@ -34,7 +34,7 @@ class _Draw:
     resamples: int
 
 
-def evidence_of_items(items: Items, cases: tuple[CaseOutcome, ...] = (), random: Random = None) -> Evidence:
+def evidence_of_items(items: Items, random: Random = None) -> Evidence:
     """What the gates look at: as it was measured, or in one drawn comparison."""
     evidence = Evidence(
         holdout_pairs=len(items.pairs),
@@ -43,7 +43,7 @@ def evidence_of_items(items: Items, cases: tuple[CaseOutcome, ...] = (), random:
         perplexity=tuple(_perplexity(items.texts, items.rival, random)),
         answers=_answers(items.answers, items.rival, random),
         drift=_drift(items.answers, random),
-        cases=cases,
+        changed_answers=_changed(items),
     )
     return _with_pairs(evidence, items, random) if items.pairs else evidence
 
@@ -179,6 +179,12 @@ def _drift(answers: Sequence[AnswerItem], random: Random) -> Drift | None:
         kl=ratio_interval(sums, tokens, labels, resamples=draw.resamples),
         changed={f"the {who}": share for who, share in changed.items()},
     )
+
+
+def _changed(items: Items) -> int | None:
+    if not items.answers or items.rival is None:
+        return None
+    return sum(answer.reads_otherwise(items.rival) for answer in items.answers)
 
 
 def _draw(count: int, random: Random) -> _Draw:

@@ -3,13 +3,14 @@
 Limits of shares are shares: 0.02 is two points. What stands behind them is in docs/gates.md.
 """
 
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from gateway.sections.section import Section
 
-Group = Literal["artefact", "preference", "drift", "perplexity", "cases"]
+Group = Literal["artefact", "preference", "drift", "perplexity", "tasks", "cases", "look"]
 
 
 class GateSettings(Section):
@@ -59,6 +60,28 @@ class GateSettings(Section):
     """Rise of the perplexity of general text, as a share."""
     perplexity_warn: NonNegativeFloat = 0.02
     """The same."""
+
+    tasks: tuple[Literal["mmlu", "gsm8k", "bbh", "ceval", "cmmlu"], ...] = ()
+    """Benchmarks that every candidate is measured on; needs the extra `lm-eval`, and their items in `tasks_dir`."""
+    tasks_dir: Path | None = None
+    """Folder with the items (docs/evaluation.md has the layout)."""
+    task_limit: PositiveInt | None = None
+    """Items of each subject; without it all."""
+    task_bound_block: NonNegativeFloat = Field(default=0.03, le=1)
+    """Upper one-sided 95 % bound on the drop. Where items are too few to know a drop so well, that warns instead."""
+    task_drop_block: NonNegativeFloat = Field(default=0.02, le=1)
+    """Drop of the share of items answered right."""
+    task_drop_warn: NonNegativeFloat = Field(default=0.01, le=1)
+    """The same."""
+
+    look_required: bool = False
+    """Whether a changed answer warns, so that a person looks at those in the report and gives a reason to promote."""
+
+    @model_validator(mode="after")
+    def _tasks_have_their_items(self) -> "GateSettings":
+        if self.tasks and self.tasks_dir is None:
+            raise ValueError("gates.tasks goes with gates.tasks_dir: the folder with their items (docs/evaluation.md)")
+        return self
 
     def has(self, group: Group) -> bool:
         """Whether the gates of this group are asked."""

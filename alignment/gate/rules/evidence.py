@@ -55,6 +55,19 @@ class CaseOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskOutcome:
+    """A benchmark answered by the candidate and by another model, item by item."""
+
+    name: str
+    against: Literal["incumbent", "base"]
+    items: int
+    won: int
+    """Items that only the candidate got right."""
+    lost: int
+    """Items that only the other got right."""
+
+
+@dataclass(frozen=True, slots=True)
 class Slice:
     """Held-out pairs of one kind."""
 
@@ -87,3 +100,6 @@ class Evidence:
     answers: Answers | None = None
     drift: Drift | None = None
     cases: tuple[CaseOutcome, ...] = ()
+    tasks: tuple[TaskOutcome, ...] = ()
+    changed_answers: int | None = None
+    """Pinned prompts that the candidate answers otherwise than the model to beat; None: nothing was answered."""

@@ -8,8 +8,10 @@ import pytest
 from alignment.gate.decide import decide
 from alignment.gate.rules.answers import ARTEFACT_GATE, DRIFT_GATE
 from alignment.gate.rules.cases import CASES_GATE
-from alignment.gate.rules.evidence import Answers, CaseOutcome, Drift, Evidence, Perplexity, Slice
+from alignment.gate.rules.evidence import Answers, CaseOutcome, Drift, Evidence, Perplexity, Slice, TaskOutcome
+from alignment.gate.rules.look import LOOK_GATE
 from alignment.gate.rules.preference import MATCHED_GATE, PREFERENCE_BASE_GATE, SLICES_GATE
+from alignment.gate.rules.tasks import drop_bounds
 from alignment.gate.rules.texts import PERPLEXITY_GATE
 from gateway.contracts.release import PREFERENCE_GATE, GateResult, Interval
 from gateway.rollout.unattended import unattended_ok
@@ -235,6 +237,50 @@ def test_only_a_newly_failed_case_counts(outcomes: list[Any], verdict: str, valu
     cases = tuple(CaseOutcome(f"case_{n}", *outcome) for n, outcome in enumerate(outcomes))
     result = judge(cases=cases)[CASES_GATE]
     assert (result.verdict, result.value, result.n) == (verdict, value, len(outcomes))
+
+
+@pytest.mark.parametrize(
+    ("items", "won", "lost", "half", "verdict", "value", "limit"),
+    [
+        # 6 % of the items differ: what is known of a drop by the number of items (one-sided, 95 %).
+        (200, 6, 6, 0.0294, "pass", 0.0294, 0.03),
+        (1319, 40, 40, 0.0112, "pass", 0.0112, 0.03),
+        (150, 5, 5, 0.0359, "warn", 0.0359, 0.03),  # power too low
+        (1000, 20, 30, 0.0117, "pass", 0.0217, 0.03),  # a drop of a point is no warning yet
+        (1000, 20, 31, 0.0118, "warn", 0.011, 0.01),
+        (1000, 20, 36, 0.0124, "warn", 0.016, 0.01),
+        (1000, 20, 41, 0.0129, "block", 0.021, 0.02),
+        (400, 20, 26, 0.0280, "block", 0.0429, 0.03),  # 1.5 points, but 3 are not ruled out
+        (150, 5, 9, 0.0416, "block", 0.0267, 0.02),  # power is low, but what is seen is too much
+    ],
+)
+def test_benchmarks_are_compared_item_by_item(
+    items: int, won: int, lost: int, half: float, verdict: str, value: float, limit: float
+) -> None:
+    task = TaskOutcome("mmlu", "incumbent", items, won, lost)
+    bounds = drop_bounds(task)
+    assert (bounds.high - bounds.low) / 2 == pytest.approx(half, abs=1e-4)
+    result = judge(tasks=(task,))["benchmark_mmlu"]
+    assert (result.verdict, result.limit, result.n) == (verdict, limit, items)
+    assert result.value == pytest.approx(value, abs=1e-4)
+
+
+def test_a_benchmark_that_sees_too_little_says_how_many_items_it_takes() -> None:
+    result = judge(tasks=(TaskOutcome("gsm8k", "base", 50, 2, 1),))["benchmark_gsm8k_base"]
+    # sqrt(3 + 1 - 1/52) * 1.6449 / 52 = 6.31 points, so 50 * (6.31 / 3)^2 = 221.4
+    assert result.verdict == "warn"
+    assert result.reason == (
+        "power too low: gsm8k against the base: +2.0 points on 50 items (2 won, 1 lost); "
+        "a drop is known to 6.3 points only; it takes about 222 items"
+    )
+
+
+@pytest.mark.parametrize(("changed", "verdict"), [(0, "pass"), (1, "warn"), (None, "warn")])
+def test_a_look_is_asked_of_a_person_only_where_the_settings_say_so(changed: int | None, verdict: str) -> None:
+    measured = evidence(changed_answers=changed)
+    (look,) = (one for one in decide(measured, GateSettings(look_required=True)) if one.gate == LOOK_GATE)
+    assert look.verdict == verdict
+    assert LOOK_GATE not in {one.gate for one in decide(measured)}
 
 
 def test_limits_are_settings_and_groups_can_be_left_out() -> None:
