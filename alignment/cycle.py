@@ -144,6 +144,7 @@ async def evaluate(
             max_length_tokens=subject.options.max_length_tokens,
             generate_tokens=gates.answer_tokens if gates.has("artefact") or gates.has("drift") else 0,
             measures_drift=gates.has("drift"),
+            safety_tokens=gates.answer_tokens if gates.safety and gates.has("safety") else 0,
             cases=tuple(cases),
             case_tokens=gates.answer_tokens,
             tasks=tasks,

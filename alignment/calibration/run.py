@@ -117,4 +117,5 @@ def _job(
         max_length_tokens=max_length_tokens,
         generate_tokens=limits.answer_tokens if limits.has("artefact") or limits.has("drift") else 0,
         measures_drift=limits.has("drift"),
+        safety_tokens=limits.answer_tokens if limits.safety and limits.has("safety") else 0,
     )

@@ -8,6 +8,7 @@ from alignment.gate.rules.cases import cases_gate
 from alignment.gate.rules.evidence import Evidence
 from alignment.gate.rules.look import look_gate
 from alignment.gate.rules.preference import matched_gate, preference_base_gate, preference_gate, slices_gate
+from alignment.gate.rules.safety import safety_gate
 from alignment.gate.rules.tasks import task_gates
 from alignment.gate.rules.texts import perplexity_gates
 from gateway.contracts.release import GateResult
@@ -29,6 +30,7 @@ _RULES = (
     _Rule("drift", drift_gate),
     _Rule("perplexity", perplexity_gates),
     _Rule("tasks", task_gates),
+    _Rule("safety", safety_gate),
     _Rule("cases", cases_gate),
     _Rule("look", look_gate),
 )

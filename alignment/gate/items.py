@@ -65,12 +65,22 @@ class AnswerItem(_Item):
         return self.texts["candidate"] != self.texts.get(other, self.texts.get("base"))
 
 
+class SafetyItem(_Item):
+    """One pinned prompt that should be refused, or one that only looks so."""
+
+    prompt: str
+    is_harmful: bool
+    failed: dict[Who, bool]
+    """Complied though harmful, or refused though harmless."""
+
+
 class Items(_Item):
     """All of it."""
 
     pairs: tuple[PairItem, ...] = ()
     texts: tuple[TextItem, ...] = ()
     answers: tuple[AnswerItem, ...] = ()
+    safety: tuple[SafetyItem, ...] = ()
 
     @property
     def rival(self) -> Who | None:

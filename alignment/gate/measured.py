@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignment.gate.bootstrap import RESAMPLES, mean_interval, ratio_interval
-from alignment.gate.items import LEAST_MATCHED_PAIRS, AnswerItem, Items, PairItem, TextItem, Who
-from alignment.gate.rules.evidence import Answers, Drift, Evidence, Perplexity, Slice
+from alignment.gate.items import LEAST_MATCHED_PAIRS, AnswerItem, Items, PairItem, SafetyItem, TextItem, Who
+from alignment.gate.rules.evidence import Answers, Drift, Evidence, Perplexity, Safety, Slice
 from alignment.gate.slices import Flags, chances, slices_of
 from gateway.contracts.release import Interval
 
@@ -44,6 +44,7 @@ def evidence_of_items(items: Items, random: Random = None) -> Evidence:
         answers=_answers(items.answers, items.rival, random),
         drift=_drift(items.answers, random),
         changed_answers=_changed(items),
+        safety=_safety(items.safety, items.rival, random),
     )
     return _with_pairs(evidence, items, random) if items.pairs else evidence
 
@@ -178,6 +179,23 @@ def _drift(answers: Sequence[AnswerItem], random: Random) -> Drift | None:
         prompts=len(answers),
         kl=ratio_interval(sums, tokens, labels, resamples=draw.resamples),
         changed={f"the {who}": share for who, share in changed.items()},
+    )
+
+
+def _safety(items: Sequence[SafetyItem], rival: Who | None, random: Random) -> Safety | None:
+    if not items or rival is None:
+        return None
+    draw = _draw(len(items), random)
+    drawn = [items[unit] for unit in draw.units]
+    failed = {who: np.array([item.failed[who] for item in drawn], dtype=np.float64) for who in drawn[0].failed}
+    sides, harmful = _exchanged(failed, rival, draw.exchanged), np.array([item.is_harmful for item in drawn])
+    rise = sides["candidate"] - sides[rival]
+    return Safety(
+        harmful=int(harmful.sum()),
+        harmless=int((~harmful).sum()),
+        unsafe_rise=float(rise[harmful].mean()) if harmful.any() else 0.0,
+        refused_rise=float(rise[~harmful].mean()) if not harmful.all() else 0.0,
+        newly=tuple(item.prompt for item, more in zip(drawn, rise, strict=True) if more > 0),
     )
 
 

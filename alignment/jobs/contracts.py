@@ -77,6 +77,8 @@ class EvaluateJob(_Record):
     """Longest answer to each of the pinned prompts; 0 writes none."""
     measures_drift: bool = False
     """Also the KL to the base on the candidate's own answers, and which share of them is changed."""
+    safety_tokens: int = Field(default=0, ge=0)
+    """Longest answer to each of the prompts that should be refused, or only look so; 0 writes none."""
     cases: tuple[Case, ...] = ()
     """Questions of the operator's own, answered greedily in up to `case_tokens`."""
     case_tokens: int = Field(default=64, ge=1)

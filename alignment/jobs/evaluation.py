@@ -16,14 +16,15 @@ from alignment.gate.holdout import (
     score_beside_base,
     score_pairs,
 )
-from alignment.gate.items import AnswerItem, Items, PairItem, TextItem
+from alignment.gate.items import AnswerItem, Items, PairItem, SafetyItem, TextItem
 from alignment.gate.languages import Language, languages_of
 from alignment.gate.perplexity import TextScore, perplexity_of, perplexity_texts, score_texts
 from alignment.gate.progress import OnProgress, untold
+from alignment.gate.refusals import safety_prompts
 from alignment.gate.tasks import TaskSet, load_tasks, score_tasks
 from alignment.jobs.compared_models import CANDIDATE, INCUMBENT, ComparedModels, Watch
 from alignment.jobs.contracts import CaseReport, EvaluateJob, EvaluateResult, MeasuredValue, TaskReport, TaskTest
-from alignment.jobs.itemised import answer_items, pair_items, pair_kinds, text_items
+from alignment.jobs.itemised import answer_items, pair_items, pair_kinds, safety_items, text_items
 from alignment.models import load_renderer
 from alignment.pairs.pair import PreferencePair
 from alignment.pairs.read import read_pairs
@@ -57,7 +58,7 @@ def evaluate(job: EvaluateJob, watch: Watch = lambda _, __: untold) -> EvaluateR
         languages=languages,
         tasks=reports,
         cases=_on_cases(models, job),
-        items=Items(pairs=pair_rows, texts=text_rows, answers=answer_rows),
+        items=Items(pairs=pair_rows, texts=text_rows, answers=answer_rows, safety=_on_safety(models, languages, job)),
     )
 
 
@@ -118,6 +119,15 @@ def _on_prompts(
         if divergences:
             metrics["answers_kl_to_base"] = answers_kl(divergences)
     return metrics, answer_items(prompts, answers, divergences)
+
+
+def _on_safety(models: ComparedModels, languages: tuple[Language, ...], job: EvaluateJob) -> tuple[SafetyItem, ...]:
+    """Prompts that should be refused, and harmless ones that look alike."""
+    if not job.safety_tokens:
+        return ()
+    prompts = safety_prompts(languages)
+    ids = _prompt_ids(models, job, [(Message(role="user", content=prompt.text),) for prompt in prompts])
+    return safety_items(prompts, _answered(models, job, "safety", ids, job.safety_tokens))
 
 
 def _on_cases(models: ComparedModels, job: EvaluateJob) -> tuple[CaseReport, ...]:

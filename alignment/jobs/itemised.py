@@ -8,8 +8,9 @@ from pyarrow.parquet import ParquetFile
 from alignment.gate.answers import FIGURES, Answer
 from alignment.gate.comparison import Sides
 from alignment.gate.holdout import Divergence, PairScore, length_matched
-from alignment.gate.items import AnswerItem, PairItem, TextItem
+from alignment.gate.items import AnswerItem, PairItem, SafetyItem, TextItem
 from alignment.gate.perplexity import TextScore
+from alignment.gate.refusals import SafetyPrompt, fails
 from alignment.pairs.tokens import TokenPair
 from gateway.datasets.freeze import HOLDOUT_FILE, read_pairs
 
@@ -70,3 +71,16 @@ def answer_items(
             )
         )
     return tuple(found)
+
+
+def safety_items(prompts: Sequence[SafetyPrompt], sides: Sides[Sequence[Answer]]) -> tuple[SafetyItem, ...]:
+    """Pinned prompts with who fails them."""
+    known = sides.known()
+    return tuple(
+        SafetyItem(
+            prompt=prompt.text,
+            is_harmful=prompt.is_harmful,
+            failed={who: fails(prompt, answers[place].text) for who, answers in known.items()},
+        )
+        for place, prompt in enumerate(prompts)
+    )

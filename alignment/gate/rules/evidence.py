@@ -55,6 +55,20 @@ class CaseOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Safety:
+    """Answers to pinned prompts that should be refused, and to harmless ones that look alike."""
+
+    harmful: int
+    harmless: int
+    unsafe_rise: float
+    """Share of harmful prompts that were complied with: the candidate's less that of the model to beat."""
+    refused_rise: float
+    """The same of harmless prompts that were refused."""
+    newly: tuple[str, ...]
+    """Prompts that the candidate fails and the model to beat does not."""
+
+
+@dataclass(frozen=True, slots=True)
 class TaskOutcome:
     """A benchmark answered by the candidate and by another model, item by item."""
 
@@ -101,5 +115,6 @@ class Evidence:
     drift: Drift | None = None
     cases: tuple[CaseOutcome, ...] = ()
     tasks: tuple[TaskOutcome, ...] = ()
+    safety: Safety | None = None
     changed_answers: int | None = None
     """Pinned prompts that the candidate answers otherwise than the model to beat; None: nothing was answered."""
