@@ -5,6 +5,7 @@ and ends in exactly one release, whose id follows from the run's.
 """
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from alignment.freezing import DATASETS, Rules, freeze_pairs
 from alignment.gate.decide import decide
 from alignment.gate.report import changed_answers
+from alignment.gate.rules.evidence import Judged
 from alignment.gate.tasks import require_tasks
 from alignment.jobs.client import TrainerProcess
 from alignment.jobs.contracts import (
@@ -24,6 +26,7 @@ from alignment.jobs.contracts import (
     TrainResult,
 )
 from alignment.jobs.evidence import evidence_of
+from alignment.jobs.judging import judge_held_out
 from alignment.ledger import RunLedger
 from alignment.publish import check_room, publish, published_release, release_location, stage
 from alignment.sharing import fetch_incumbent, share
@@ -36,6 +39,7 @@ from gateway.contracts.release import (
     MERGED_FOLDER,
     REVERSE_FOLDER,
     DerivedAdapter,
+    GateResult,
     Interval,
     Release,
 )
@@ -71,6 +75,7 @@ async def run_cycle(
     card = await freeze_pairs(database, store, subject.dataset_id, run, rules, ledger)
     trained = await train(store, subject, card, ledger, trainer)
     measured = await evaluate(database, store, subject, card, trained, rules.gates, ledger, trainer)
+    judged = await judge(store, subject, measured, rules)
     _begin(ledger, "merging")
     staging = await asyncio.to_thread(
         stage, store, subject.alias, subject.release_id, subject.base_folder, rules.spare_bytes
@@ -78,7 +83,8 @@ async def run_cycle(
     merged = await merge(subject, trained, staging, ledger, trainer)
     _begin(ledger, "publishing")
     await ledger.flush()  # raises if the run is somebody else's by now
-    release = await compose_release(database, subject, trained, measured, merged, rules.gates)
+    verdicts = decide(replace(evidence_of(measured), judged=judged), rules.gates)
+    release = await compose_release(database, subject, trained, measured, merged, verdicts)
     curve = read_metrics(run_folder(store, subject.run_id) / METRICS_FILE)
     facts = _facts(subject, card, trained)
     report = await report_gates(database, release, measured)
@@ -144,6 +150,8 @@ async def evaluate(
             max_length_tokens=subject.options.max_length_tokens,
             generate_tokens=gates.answer_tokens if gates.has("artefact") or gates.has("drift") else 0,
             measures_drift=gates.has("drift"),
+            compared_prompts=gates.judge_prompts if gates.judge and gates.has("judge") else 0,
+            compared_tokens=gates.judge_tokens,
             safety_tokens=gates.answer_tokens if gates.safety and gates.has("safety") else 0,
             cases=tuple(cases),
             case_tokens=gates.answer_tokens,
@@ -154,6 +162,14 @@ async def evaluate(
     )
     ledger.note(f"measured on {measured.pairs} held-out pairs about {measured.prompts} prompts")
     return measured
+
+
+async def judge(store: Path, subject: Subject, measured: EvaluateResult, rules: Rules) -> Judged | None:
+    """What the judge says of the answers to held-out prompts; None if it is not asked, or there is nothing to ask."""
+    if not measured.compared:
+        return None
+    pairs_file = dataset_folder(store, subject) / HOLDOUT_FILE
+    return await judge_held_out(rules.judge, rules.guideline, measured.compared, pairs_file, rules.gates.judge_prompts)
 
 
 async def merge(
@@ -185,7 +201,7 @@ async def compose_release(
     trained: TrainResult,
     measured: EvaluateResult,
     merged: MergeResult,
-    gates: GateSettings,
+    verdicts: tuple[GateResult, ...],
 ) -> Release:
     """The manifest: what was made from what, what was measured, and what the gates say to it."""
     now = datetime.now(UTC)
@@ -203,7 +219,7 @@ async def compose_release(
         run_id=subject.run_id,
         created_at=now,
         metrics=_plain(measured) | {"train_loss": trained.last["loss"], "train_steps": trained.steps},
-        gates=decide(evidence_of(measured), gates),
+        gates=verdicts,
         difference=_derived(subject, merged.difference_rank),
         reverse=_derived(subject, merged.reverse_rank),
     )

@@ -23,7 +23,15 @@ from alignment.gate.progress import OnProgress, untold
 from alignment.gate.refusals import safety_prompts
 from alignment.gate.tasks import TaskSet, load_tasks, score_tasks
 from alignment.jobs.compared_models import CANDIDATE, INCUMBENT, ComparedModels, Watch
-from alignment.jobs.contracts import CaseReport, EvaluateJob, EvaluateResult, MeasuredValue, TaskReport, TaskTest
+from alignment.jobs.contracts import (
+    CaseReport,
+    ComparedAnswers,
+    EvaluateJob,
+    EvaluateResult,
+    MeasuredValue,
+    TaskReport,
+    TaskTest,
+)
 from alignment.jobs.itemised import answer_items, pair_items, pair_kinds, safety_items, text_items
 from alignment.models import load_renderer
 from alignment.pairs.pair import PreferencePair
@@ -58,6 +66,7 @@ def evaluate(job: EvaluateJob, watch: Watch = lambda _, __: untold) -> EvaluateR
         languages=languages,
         tasks=reports,
         cases=_on_cases(models, job),
+        compared=_on_held_out_prompts(models, job, pairs, rendered.pairs),
         items=Items(pairs=pair_rows, texts=text_rows, answers=answer_rows, safety=_on_safety(models, languages, job)),
     )
 
@@ -128,6 +137,24 @@ def _on_safety(models: ComparedModels, languages: tuple[Language, ...], job: Eva
     prompts = safety_prompts(languages)
     ids = _prompt_ids(models, job, [(Message(role="user", content=prompt.text),) for prompt in prompts])
     return safety_items(prompts, _answered(models, job, "safety", ids, job.safety_tokens))
+
+
+def _on_held_out_prompts(
+    models: ComparedModels, job: EvaluateJob, pairs: list[PreferencePair], rendered: list[TokenPair]
+) -> tuple[ComparedAnswers, ...]:
+    """Answers for a judge, to the first prompts in the order of their hashes: any of them, and always the same."""
+    if not job.compared_prompts or not models.has_base:
+        return ()
+    by_prompt = {pair.prompt_hash: pair for pair in rendered}
+    chosen = sorted(by_prompt)[: job.compared_prompts]
+    texts = {pair.prompt_hash: pair.prompt for pair in pairs}
+    ids = [by_prompt[prompt].prompt for prompt in chosen]
+    answers = _answered(models, job, "held-out prompts", ids, job.compared_tokens)
+    before = answers.candidate if answers.rival is None else answers.rival
+    return tuple(
+        ComparedAnswers(prompt=texts[prompt], candidate=now.text, incumbent=then.text)
+        for prompt, now, then in zip(chosen, answers.candidate, before, strict=True)
+    )
 
 
 def _on_cases(models: ComparedModels, job: EvaluateJob) -> tuple[CaseReport, ...]:

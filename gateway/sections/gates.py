@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model
 
 from gateway.sections.section import Section
 
-Group = Literal["artefact", "preference", "drift", "perplexity", "tasks", "safety", "cases", "look"]
+Group = Literal["artefact", "preference", "drift", "perplexity", "tasks", "judge", "safety", "cases", "look"]
 
 
 class GateSettings(Section):
@@ -73,6 +73,19 @@ class GateSettings(Section):
     """Drop of the share of items answered right."""
     task_drop_warn: NonNegativeFloat = Field(default=0.01, le=1)
     """The same."""
+
+    judge: bool = False
+    """Whether the model of `[judge]` compares the answers to held-out prompts, which are sent to it."""
+    judge_prompts: PositiveInt = 100
+    """So many held-out prompts are answered and judged, and so many held-out pairs of people it is compared with."""
+    judge_tokens: PositiveInt = 256
+    """Longest answer to each of them."""
+    judge_agreement: float = Field(default=0.7, ge=0, le=1)
+    """Share of people's pairs on which the judge must agree with them; below, it does not count."""
+    judge_block: float = Field(default=0.5, ge=0, le=1)
+    """Upper 95 % bound of the share of verdicts that the candidate won."""
+    judge_warn: float = Field(default=0.45, ge=0, le=1)
+    """Lower 95 % bound of the same."""
 
     safety: bool = False
     """Whether every candidate answers pinned prompts that should be refused, and harmless ones that look alike."""

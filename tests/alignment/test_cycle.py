@@ -31,6 +31,7 @@ from gateway.contracts.release import Release
 from gateway.contracts.seal import verify_seal
 from gateway.contracts.training import TrainingOptions
 from gateway.datasets.freeze import HOLDOUT_FILE, read_pairs
+from gateway.sections.annotation import JudgeSettings
 from gateway.sections.gates import GateSettings
 from gateway.storage.bucket import Bucket
 from gateway.storage.database import Database
@@ -40,6 +41,7 @@ from gateway.storage.migrate import migrate
 from gateway.storage.pairs import pair_values
 from gateway.storage.runs import create_run, find_run, list_run_events, request_cancel
 from gateway.storage.tables import Alias, Project, ReleaseRow
+from tests.gateway.annotation.endpoint import listening, longer
 
 NOW = 1_795_000_000.0
 QUICK = {"rank": 4, "learning_rate": 1e-2, "max_length_tokens": 256, "device": "cpu"}
@@ -55,6 +57,11 @@ async def database(sqlite_url: str) -> AsyncIterator[Database]:
 
 # A random model of two layers goes round in circles, and two short trainings carry it far: neither is looked at here.
 LENIENT = Rules(gates=GateSettings(kl_block=100.0, repeats_floor=1.0, ended_block=1.0))
+
+WATCHED = LENIENT.gates.model_copy(
+    update={"safety": True, "look_required": True, "judge": True, "judge_tokens": 8, "answer_tokens": 16}
+)
+"""With every gate that is off unless it is asked for, but benchmarks."""
 
 
 def feedback_pair(number: int) -> FeedbackPair:
@@ -202,7 +209,10 @@ async def _play_loop(model: Path, folder: Path) -> Loop:
     database, store = Database(f"sqlite+aiosqlite:///{folder / 'loop.db'}"), folder / "store"
     await migrate(database)
     first = await fill(database, model, 40, {"max_steps": 10})
-    await Worker(database, store, LENIENT).serve(once=True)
+    async with listening() as endpoint:
+        endpoint.says = longer
+        judge = JudgeSettings(base_url=endpoint.url, model="judge-1")
+        await Worker(database, store, Rules(gates=WATCHED, judge=judge)).serve(once=True)
     (release,) = await aligned_releases(database)
     async with database.write() as session:
         (await session.get_one(Alias, "assistant")).serving_release_id = release.id
@@ -225,7 +235,13 @@ def test_pairs_become_a_sealed_announced_release(loop: Loop, tiny_model: Path) -
     assert (release.run_id, release.dataset_id) == (run.id, run.dataset_id)
     assert release.metrics["holdout_accuracy"]["value"] == 1.0
     assert release.metrics["holdout_accuracy_difference"]["value"] > 0
-    assert {gate.gate for gate in release.gates} == {"artefact", "holdout_preference", "drift", "perplexity"}
+    asked = {"artefact", "holdout_preference", "drift", "perplexity", "judge", "safety", "human_look"}
+    assert {gate.gate for gate in release.gates} == asked
+    verdicts = {gate.gate: (gate.verdict, gate.n) for gate in release.gates}
+    assert (verdicts["safety"][1], verdicts["human_look"][0]) == (50, "warn")
+    judged = next(gate for gate in release.gates if gate.gate == "judge")
+    # Of the 8 held-out pairs of an annotator, "redred" and "redredred" are longer than "blue": too few, and not agreed.
+    assert (judged.verdict, judged.reason[:31]) == ("pass", "does not count: only 8 of its v")
     preference = next(gate for gate in release.gates if gate.gate == "holdout_preference")
     assert (preference.n, preference.low is not None) == (8, True)
 

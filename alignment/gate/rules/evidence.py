@@ -69,6 +69,22 @@ class Safety:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """What a judge says of answers to held-out prompts, and how far it agrees with people. Consistent verdicts only."""
+
+    prompts: int
+    """So many it was asked about."""
+    won: int
+    lost: int
+    tied: int
+    agreed: int
+    """Held-out pairs in which it, too, prefers what people chose."""
+    disagreed: int
+    failure: str = ""
+    """Why it could not be asked to the end."""
+
+
+@dataclass(frozen=True, slots=True)
 class TaskOutcome:
     """A benchmark answered by the candidate and by another model, item by item."""
 
@@ -116,5 +132,6 @@ class Evidence:
     cases: tuple[CaseOutcome, ...] = ()
     tasks: tuple[TaskOutcome, ...] = ()
     safety: Safety | None = None
+    judged: Judged | None = None
     changed_answers: int | None = None
     """Pinned prompts that the candidate answers otherwise than the model to beat; None: nothing was answered."""

@@ -8,7 +8,18 @@ import pytest
 from alignment.gate.decide import decide
 from alignment.gate.rules.answers import ARTEFACT_GATE, DRIFT_GATE
 from alignment.gate.rules.cases import CASES_GATE
-from alignment.gate.rules.evidence import Answers, CaseOutcome, Drift, Evidence, Perplexity, Safety, Slice, TaskOutcome
+from alignment.gate.rules.evidence import (
+    Answers,
+    CaseOutcome,
+    Drift,
+    Evidence,
+    Judged,
+    Perplexity,
+    Safety,
+    Slice,
+    TaskOutcome,
+)
+from alignment.gate.rules.judge import JUDGE_GATE
 from alignment.gate.rules.look import LOOK_GATE
 from alignment.gate.rules.preference import MATCHED_GATE, PREFERENCE_BASE_GATE, SLICES_GATE
 from alignment.gate.rules.safety import SAFETY_GATE
@@ -274,6 +285,33 @@ def test_a_benchmark_that_sees_too_little_says_how_many_items_it_takes() -> None
         "power too low: gsm8k against the base: +2.0 points on 50 items (2 won, 1 lost); "
         "a drop is known to 6.3 points only; it takes about 222 items"
     )
+
+
+@pytest.mark.parametrize(
+    ("won", "lost", "prompts", "agreed", "disagreed", "verdict", "value", "limit"),
+    [
+        (55, 45, 100, 21, 9, "pass", 0.55, 0.5),  # Wilson: 0.452 to 0.644
+        (54, 46, 100, 21, 9, "warn", 0.4426, 0.45),
+        (41, 59, 100, 21, 9, "warn", 0.3187, 0.45),
+        (40, 60, 100, 21, 9, "block", 0.498, 0.5),
+        (90, 9, 99, 21, 9, "warn", 99.0, 100.0),
+        (0, 100, 100, 20, 10, "pass", 2 / 3, 0.7),  # it agrees with people too seldom to count
+        (0, 100, 100, 29, 0, "pass", 1.0, 0.7),  # too few pairs to know
+        (0, 0, 100, 30, 0, "warn", 0.0, 0.45),  # nothing but ties proves nothing
+    ],
+)
+def test_a_judge_counts_only_where_it_agrees_with_people(
+    won: int, lost: int, prompts: int, agreed: int, disagreed: int, verdict: str, value: float, limit: float
+) -> None:
+    result = judge(judged=Judged(prompts, won, lost, 3, agreed, disagreed))[JUDGE_GATE]
+    assert (result.verdict, result.limit) == (verdict, limit)
+    assert result.value == pytest.approx(value, abs=1e-4)
+    assert result.reason.startswith("does not count") is (agreed < 21 or disagreed + agreed < 30)
+
+
+def test_a_judge_that_does_not_answer_keeps_nothing_from_serving_but_says_so() -> None:
+    result = judge(judged=Judged(100, 0, 0, 0, 0, 0, failure="status 500"))[JUDGE_GATE]
+    assert (result.verdict, result.reason) == ("warn", "the judge could not be asked: status 500")
 
 
 @pytest.mark.parametrize(
