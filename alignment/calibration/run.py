@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 from alignment.calibration.subject import Recipe, newest_made, newest_recipe
 from alignment.errors import AlignmentError
@@ -20,7 +19,7 @@ from gateway.storage.audit import COMMAND_LINE
 from gateway.storage.database import Database
 from gateway.storage.gate_calibrations import keep_calibration
 
-FOLDER = "calibration"
+FOLDER, LOG_FILE = "calibration", "trainer.log"
 """In the release store: the log, and adapters while they are compared."""
 Tell = Callable[[str], None]
 
@@ -39,20 +38,8 @@ class Asked:
 
 async def calibrate(database: Database, store: Path, asked: Asked, limits: GateSettings, tell: Tell) -> Calibration:
     """Measure, draw, and keep what was found for the reports of the alias. Raises `AlignmentError`."""
-    folder = store / FOLDER / asked.alias
-    async with trainer_process(folder / "trainer.log") as trainer:
-        if asked.seeds:
-            recipe = await newest_recipe(database, store, asked.alias)
-            comparisons = await _trained(recipe, folder, asked, limits, trainer, tell)
-            how: Literal["seeds", "exchanged"] = "seeds"
-            subject = f"{asked.seeds} trainings on {recipe.dataset_id} that differ in their seed"
-        else:
-            made = await newest_made(database, store, asked.alias)
-            tell(f"measuring {made.name} beside {made.rival}")
-            pair = (made.candidate, made.incumbent)
-            job = _job(made.base_folder, pair, made.pairs_file, made.max_length_tokens, limits)
-            comparisons, how = [(await trainer.evaluate(job)).items], "exchanged"
-            subject = f"{made.name} against {made.rival}, exchanged at random"
+    of = _of_trainings if asked.seeds else _of_releases
+    comparisons, subject = await of(database, store, asked, limits, tell)
     pairs = min(len(items.pairs) for items in comparisons)
     if not pairs:
         raise AlignmentError(
@@ -62,7 +49,7 @@ async def calibrate(database: Database, store: Path, asked: Asked, limits: GateS
     found = await asyncio.to_thread(noise, comparisons, limits, asked.draws, asked.seed)
     calibration = Calibration(
         alias=asked.alias,
-        how=how,
+        how="seeds" if asked.seeds else "exchanged",
         subject=subject,
         draws=asked.draws,
         holdout_pairs=pairs,
@@ -72,6 +59,28 @@ async def calibrate(database: Database, store: Path, asked: Asked, limits: GateS
     async with database.write() as session:
         await keep_calibration(session, calibration, COMMAND_LINE)
     return calibration
+
+
+async def _of_releases(
+    database: Database, store: Path, asked: Asked, limits: GateSettings, tell: Tell
+) -> tuple[list[Items], str]:
+    """The newest release beside what it was to replace."""
+    made = await newest_made(database, store, asked.alias)
+    tell(f"measuring {made.name} beside {made.rival}")
+    pair = (made.candidate, made.incumbent)
+    job = _job(made.base_folder, pair, made.pairs_file, made.max_length_tokens, limits)
+    async with trainer_process(store / FOLDER / asked.alias / LOG_FILE) as trainer:
+        return [(await trainer.evaluate(job)).items], f"{made.name} against {made.rival}, exchanged at random"
+
+
+async def _of_trainings(
+    database: Database, store: Path, asked: Asked, limits: GateSettings, tell: Tell
+) -> tuple[list[Items], str]:
+    """Trainings beside each other."""
+    recipe, folder = await newest_recipe(database, store, asked.alias), store / FOLDER / asked.alias
+    async with trainer_process(folder / LOG_FILE) as trainer:
+        comparisons = await _trained(recipe, folder, asked, limits, trainer, tell)
+    return comparisons, f"{asked.seeds} trainings on {recipe.dataset_id} that differ in their seed"
 
 
 async def _trained(

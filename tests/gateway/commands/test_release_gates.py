@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from gateway.commands.gates import app as gates_app
 from gateway.commands.releases import app
 from gateway.contracts.gate_report import REPORT_FILE, Calibration, LimitNoise
-from gateway.errors import AlignwayError, NotFound
+from gateway.errors import AlignwayError, InvalidRequest, NotFound
 from gateway.storage.database import Database
 from gateway.storage.gate_calibrations import keep_calibration
 from gateway.storage.tables import ReleaseRow
@@ -101,3 +102,14 @@ def test_without_a_folder_the_manifest_speaks_and_a_base_has_nothing_to_say(fold
         run(folder, "gates", "rel_base")
     with pytest.raises(NotFound, match="alignway releases list"):
         run(folder, "gates", "rel_z")
+
+
+def test_what_cannot_be_calibrated_says_what_to_do(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["--data-dir", str(folder)]
+    refused = CliRunner().invoke(gates_app, ["calibrate", "--seeds", "1", *words])
+    assert isinstance(refused.exception, InvalidRequest)
+    assert "--seeds is 2 or more" in refused.exception.message
+    assert CliRunner().invoke(gates_app, ["calibrate", *words]).exit_code == 1
+    assert "let two be trained here: alignway gates calibrate --seeds 2" in capfd.readouterr().err
+    assert CliRunner().invoke(gates_app, ["calibrate", "--seeds", "2", *words]).exit_code == 1
+    assert "freeze one: alignway dataset build" in capfd.readouterr().err
