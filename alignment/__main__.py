@@ -13,6 +13,7 @@ import structlog
 from alignment.freezing import Rules
 from alignment.worker import Worker
 from gateway.redaction.configured import training_redaction
+from gateway.sections.annotation import AnnotationSettings, JudgeSettings
 from gateway.sections.datasets import DatasetSettings
 from gateway.sections.gates import GateSettings
 from gateway.sections.privacy import PrivacySettings
@@ -49,6 +50,8 @@ async def _serve(arguments: argparse.Namespace) -> None:
         datasets=DatasetSettings.model_validate_json(arguments.datasets),
         redact=training_redaction(privacy),
         gates=GateSettings.model_validate_json(arguments.gates),
+        judge=JudgeSettings.model_validate_json(arguments.judge),
+        guideline=AnnotationSettings.model_validate_json(arguments.annotation).guideline,
         spare_bytes=spare,
         bucket=bucket,
     )
@@ -87,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--store-url", help="a bucket that releases are uploaded to, such as s3://bucket/prefix")
     parser.add_argument("--store-endpoint-url", help="where the bucket's server listens")
     parser.add_argument("--gates", default="{}", help="the settings under `gates`, as JSON")
+    parser.add_argument("--judge", default="{}", help="the settings under `judge`, as JSON")
+    parser.add_argument("--annotation", default="{}", help="the settings under `annotation`, as JSON")
     parser.add_argument("--poll-seconds", type=float, default=1.0, help="look for a run this often")
     parser.add_argument("--once", action="store_true", help="end when no run waits")
     parser.add_argument("--lifeline", action="store_true", help="end when standard input ends")

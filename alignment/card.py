@@ -19,7 +19,7 @@ def model_card(release: Release, facts: Mapping[str, Any], versions: Mapping[str
         "## Metrics\n\n" + table(("metric", "value"), described(release.metrics)),
         *(f"## {name}\n\n{_fact(value)}" for name, value in facts.items()),
         "## Made with\n\n" + table(("package", "version"), versions.items()),
-        "![training curves](training.png)",
+        "![training curves](training.png)\n\nMore of the gates: `gates.md`, `gates.json`, `gates.png`.",
     ]
     return "\n\n".join(sections) + "\n"
 

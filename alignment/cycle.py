@@ -5,16 +5,16 @@ and ends in exactly one release, whose id follows from the run's.
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from alignment.errors import AlignmentError
 from alignment.freezing import DATASETS, Rules, freeze_pairs
 from alignment.gate.decide import decide
+from alignment.gate.report import changed_answers
+from alignment.gate.rules.evidence import Judged
+from alignment.gate.tasks import require_tasks
 from alignment.jobs.client import TrainerProcess
 from alignment.jobs.contracts import (
     DeriveOrder,
@@ -26,57 +26,35 @@ from alignment.jobs.contracts import (
     TrainResult,
 )
 from alignment.jobs.evidence import evidence_of
+from alignment.jobs.judging import judge_held_out
 from alignment.ledger import RunLedger
 from alignment.publish import check_room, publish, published_release, release_location, stage
 from alignment.sharing import fetch_incumbent, share
+from alignment.subject import Subject, look_up
 from alignment.training.checkpoints import discard_all
 from alignment.training.records import METRICS_FILE, read_metrics
-from gateway.contracts import ids
+from gateway.contracts.gate_report import GateReport, report_of
 from gateway.contracts.release import (
-    ADAPTER_FOLDER,
     DIFFERENCE_FOLDER,
     MERGED_FOLDER,
     REVERSE_FOLDER,
-    BaseModelRef,
     DerivedAdapter,
+    GateResult,
     Interval,
     Release,
 )
-from gateway.contracts.training import TrainingOptions
 from gateway.datasets.freeze import HOLDOUT_FILE, TRAIN_FILE
-from gateway.datasets.given import given_dataset
 from gateway.datasets.report import Card
 from gateway.datasets.sources import ANSWERS
 from gateway.sections.gates import GateSettings
 from gateway.storage.database import Database
 from gateway.storage.feedback_tables import Run
+from gateway.storage.gate_calibrations import find_calibration
 from gateway.storage.gate_cases import case_of, list_cases
 from gateway.storage.releases import next_release_name
-from gateway.storage.tables import Alias, ReleaseRow
 
 # How far the whole run is when a stage begins.
 _PROGRESS = {"freezing": 0.0, "training": 0.02, "evaluating": 0.8, "merging": 0.9, "publishing": 0.96}
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What a run works on: looked up once, when it begins."""
-
-    run_id: str
-    alias: str
-    options: TrainingOptions
-    base_folder: Path
-    base: BaseModelRef
-    incumbent_id: str
-    incumbent_adapter: Path | None
-    """None while the alias serves its base model."""
-    dataset_id: str
-    """What it trains on: a data set that was frozen before, or the one that this run may freeze."""
-
-    @property
-    def release_id(self) -> str:
-        """The id of the one release this run may make."""
-        return ids.RELEASE + self.run_id.removeprefix(ids.RUN)
 
 
 async def run_cycle(
@@ -90,11 +68,14 @@ async def run_cycle(
         return await announce(ledger, finished)
     serving = release_location(subject.alias, subject.incumbent_id)
     await fetch_incumbent(subject.incumbent_adapter, serving, subject.incumbent_id, rules.bucket, rules.spare_bytes)
-    await asyncio.to_thread(check_room, store, subject.base_folder, rules.spare_bytes)  # before hours are spent
+    # Both before hours are spent.
+    await asyncio.to_thread(check_room, store, subject.base_folder, rules.spare_bytes)
+    require_tasks(*_tasks(rules.gates))
     _begin(ledger, "freezing")
     card = await freeze_pairs(database, store, subject.dataset_id, run, rules, ledger)
     trained = await train(store, subject, card, ledger, trainer)
     measured = await evaluate(database, store, subject, card, trained, rules.gates, ledger, trainer)
+    judged = await judge(store, subject, measured, rules)
     _begin(ledger, "merging")
     staging = await asyncio.to_thread(
         stage, store, subject.alias, subject.release_id, subject.base_folder, rules.spare_bytes
@@ -102,35 +83,16 @@ async def run_cycle(
     merged = await merge(subject, trained, staging, ledger, trainer)
     _begin(ledger, "publishing")
     await ledger.flush()  # raises if the run is somebody else's by now
-    release = await compose_release(database, subject, trained, measured, merged, rules.gates)
+    verdicts = decide(replace(evidence_of(measured), judged=judged), rules.gates)
+    release = await compose_release(database, subject, trained, measured, merged, verdicts)
     curve = read_metrics(run_folder(store, subject.run_id) / METRICS_FILE)
     facts = _facts(subject, card, trained)
-    made = (staging, store, release, trained.adapter, curve, facts, subject.base_folder)
+    report = await report_gates(database, release, measured)
+    made = (staging, store, release, trained.adapter, curve, facts, subject.base_folder, report)
     await share(store, await asyncio.to_thread(publish, *made), rules.bucket, ledger)
     await announce(ledger, release)
     discard_all(run_folder(store, subject.run_id))  # curves and log stay; the release holds the rest
     return None
-
-
-async def look_up(database: Database, store: Path, run: Run) -> Subject:
-    """Everything the run needs to know. Raises `AlignmentError` if the database says nothing usable."""
-    async with database.read() as session:
-        alias = await session.get_one(Alias, run.alias)
-        base = await session.get_one(ReleaseRow, alias.base_release_id)
-        incumbent = await session.get_one(ReleaseRow, alias.serving_release_id)
-    try:
-        reference = BaseModelRef.model_validate(base.manifest.get("base"))
-        options = TrainingOptions.model_validate(run.options)
-    except ValidationError as error:
-        raise AlignmentError(f"the run cannot be read: {error}; start a new one") from error
-    if not Path(base.location).is_dir():
-        raise AlignmentError(
-            f"the base model of {alias.name} is not at {base.location} on this machine; "
-            "fetch it with `alignway models pull`, or start Alignway where it lies"
-        )
-    adapter = None if incumbent.kind == "base" else store / incumbent.location / ADAPTER_FOLDER
-    dataset_id = given_dataset(run) or ids.DATASET + run.id.removeprefix(ids.RUN)
-    return Subject(run.id, alias.name, options, Path(base.location), reference, incumbent.id, adapter, dataset_id)
 
 
 async def train(store: Path, subject: Subject, card: Card, ledger: RunLedger, trainer: TrainerProcess) -> TrainResult:
@@ -178,7 +140,7 @@ async def evaluate(
     _begin(ledger, "evaluating")
     async with database.read() as session:
         cases = [case_of(row) for row in await list_cases(session, subject.alias)] if gates.has("cases") else []
-    held_out = _held_out(card) and not _holds_answers(card)
+    held_out, (tasks, tasks_folder) = _held_out(card) and not _holds_answers(card), _tasks(gates)
     measured = await trainer.evaluate(
         EvaluateJob(
             base_folder=subject.base_folder,
@@ -188,12 +150,26 @@ async def evaluate(
             max_length_tokens=subject.options.max_length_tokens,
             generate_tokens=gates.answer_tokens if gates.has("artefact") or gates.has("drift") else 0,
             measures_drift=gates.has("drift"),
+            compared_prompts=gates.judge_prompts if gates.judge and gates.has("judge") else 0,
+            compared_tokens=gates.judge_tokens,
+            safety_tokens=gates.answer_tokens if gates.safety and gates.has("safety") else 0,
             cases=tuple(cases),
             case_tokens=gates.answer_tokens,
+            tasks=tasks,
+            tasks_folder=tasks_folder,
+            task_limit=gates.task_limit,
         )
     )
     ledger.note(f"measured on {measured.pairs} held-out pairs about {measured.prompts} prompts")
     return measured
+
+
+async def judge(store: Path, subject: Subject, measured: EvaluateResult, rules: Rules) -> Judged | None:
+    """What the judge says of the answers to held-out prompts; None if it is not asked, or there is nothing to ask."""
+    if not measured.compared:
+        return None
+    pairs_file = dataset_folder(store, subject) / HOLDOUT_FILE
+    return await judge_held_out(rules.judge, rules.guideline, measured.compared, pairs_file, rules.gates.judge_prompts)
 
 
 async def merge(
@@ -225,7 +201,7 @@ async def compose_release(
     trained: TrainResult,
     measured: EvaluateResult,
     merged: MergeResult,
-    gates: GateSettings,
+    verdicts: tuple[GateResult, ...],
 ) -> Release:
     """The manifest: what was made from what, what was measured, and what the gates say to it."""
     now = datetime.now(UTC)
@@ -243,10 +219,17 @@ async def compose_release(
         run_id=subject.run_id,
         created_at=now,
         metrics=_plain(measured) | {"train_loss": trained.last["loss"], "train_steps": trained.steps},
-        gates=decide(evidence_of(measured), gates),
+        gates=verdicts,
         difference=_derived(subject, merged.difference_rank),
         reverse=_derived(subject, merged.reverse_rank),
     )
+
+
+async def report_gates(database: Database, release: Release, measured: EvaluateResult) -> GateReport:
+    """What the gates say, with what is known of their limits, and the answers that a person should look at."""
+    async with database.read() as session:
+        calibration = await find_calibration(session, release.alias)
+    return report_of(release, calibration, changed_answers(measured.items.answers))
 
 
 def _derived(subject: Subject, rank: int | None) -> DerivedAdapter | None:
@@ -272,6 +255,11 @@ def run_folder(store: Path, run_id: str) -> Path:
 def dataset_folder(store: Path, subject: Subject) -> Path:
     """The frozen pairs of a run."""
     return store / DATASETS / subject.dataset_id
+
+
+def _tasks(gates: GateSettings) -> tuple[tuple[str, ...], Path | None]:
+    """The benchmarks to measure on, and where their items lie."""
+    return (gates.tasks, gates.tasks_dir) if gates.has("tasks") else ((), None)
 
 
 def _held_out(card: Card) -> bool:

@@ -17,6 +17,7 @@ from gateway.datasets.report import Card
 from gateway.datasets.sources import UnusableSource
 from gateway.formats.table import UnreadableRows
 from gateway.redaction.configured import RedactPair
+from gateway.sections.annotation import GUIDELINE, JudgeSettings
 from gateway.sections.datasets import DatasetSettings
 from gateway.sections.gates import GateSettings
 from gateway.storage.bucket import Bucket
@@ -38,6 +39,10 @@ class Rules:
     """What is done to a pair before anybody trains on it."""
     gates: GateSettings = field(default_factory=GateSettings)
     """What a candidate is held to."""
+    judge: JudgeSettings = field(default_factory=JudgeSettings)
+    """The model that compares answers, where `gates.judge` is on."""
+    guideline: str = GUIDELINE
+    """What it is told to look for."""
     spare_bytes: int = SPARE_BYTES
     """What is to be left free on the disk of the store."""
     bucket: Bucket | None = None

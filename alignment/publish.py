@@ -14,8 +14,10 @@ from typing import Any
 from alignment.card import model_card
 from alignment.errors import AdapterUnfit, DiskTooFull
 from alignment.files import folder_bytes, fresh_folder, make_readable, rename_into_place
+from alignment.gate.report import write_report
 from alignment.training.curves import CURVES_FILE, plot_curves
 from gateway.contracts.adapter_check import BadAdapter, Expected, check_adapter, check_weights
+from gateway.contracts.gate_report import GateReport, report_of
 from gateway.contracts.release import ADAPTER_FOLDER, CARD_FILE, MANIFEST_FILE, MERGED_FOLDER, Release
 from gateway.contracts.seal import BrokenSeal, verify_seal, write_seal
 
@@ -57,6 +59,7 @@ def publish(
     curve: Sequence[dict[str, Any]],
     facts: dict[str, Any],
     base_folder: Path,
+    report: GateReport | None = None,
 ) -> str:
     """Finish a staged folder that already holds the merged weights, and give it its name; returns its location.
 
@@ -64,11 +67,13 @@ def publish(
 
     curve  the run's metrics, a dictionary a step, for the plot.
     facts  what the card tells besides the manifest: the data set's card, the options and why they are so.
+    report  of its gates; by default what the release itself says of them.
     """
     shutil.copytree(adapter, staging / ADAPTER_FOLDER)
     _check(staging, release, base_folder)
     (staging / MANIFEST_FILE).write_text(release.model_dump_json(indent=1) + "\n", encoding="utf-8")
     (staging / CARD_FILE).write_text(model_card(release, facts, software_versions()), encoding="utf-8")
+    write_report(staging, report or report_of(release))
     if curve:
         plot_curves(curve, staging / CURVES_FILE)
     make_readable(staging)

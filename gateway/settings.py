@@ -133,6 +133,8 @@ class Settings(Section):
             raise ValueError('server.auth = "off" is allowed on loopback alone; set server.host = "127.0.0.1"')
         if len({model.alias for model in self.models}) != len(self.models):
             raise ValueError("two [[models]] entries have the same alias")
+        if self.gates.judge and self.judge.base_url is None:
+            raise ValueError("gates.judge = true goes with judge.base_url: the endpoint that is asked")
         return self
 
     @property

@@ -25,7 +25,7 @@ LAYERS = [
     {"gateway.engines"},
     {"gateway.wire"},
     {"gateway.storage"},
-    {"gateway.formats", "gateway.redaction"},
+    {"gateway.formats", "gateway.redaction", "gateway.judging"},
     {"gateway.contracts"},
     {
         "gateway.errors",
@@ -43,8 +43,8 @@ ALIGNMENT_LAYERS = [
     {"alignment.__main__", "alignment.commands"},
     {"alignment.worker", "alignment.library"},
     {"alignment.adapter_card"},
-    {"alignment.cycle"},
-    {"alignment.jobs", "alignment.export", "alignment.sharing"},
+    {"alignment.cycle", "alignment.calibration"},
+    {"alignment.jobs", "alignment.export", "alignment.sharing", "alignment.subject"},
     {"alignment.freezing", "alignment.publish", "alignment.gate", "alignment.ledger"},
     {"alignment.training"},
     {"alignment.losses"},
@@ -120,6 +120,7 @@ def test_alignment_takes_from_gateway_only_records_and_the_rules_that_make_data_
         "gateway.redaction",
         "gateway.storage",
         "gateway.datasets",
+        "gateway.judging",
         "gateway.sections",
         "gateway.commands.options",
     )

@@ -77,7 +77,7 @@ def evaluate(
         )
         result = _measured(job, quiet=as_json)
     if as_json:
-        print_json(result.model_dump(mode="json"))
+        print_json(result.model_dump(mode="json", exclude={"items", "compared"}))
     else:
         print_evaluation(result, has_incumbent=incumbent is not None)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 from alignment.gate.bootstrap import mean_interval
+from alignment.gate.items import Who
 from gateway.contracts.release import Interval
 
 T = TypeVar("T", covariant=True)
@@ -31,6 +32,13 @@ class Sides(Generic[T]):
         """Each changed alike."""
         base, incumbent = (None if side is None else change(side) for side in (self.base, self.incumbent))
         return Sides(change(self.candidate), base, incumbent)
+
+    def known(self) -> dict[Who, T]:
+        """Each that there is, by whose it is."""
+        found: dict[Who, T] = {"candidate": self.candidate}
+        if self.incumbent is not None:
+            found["incumbent"] = self.incumbent
+        return found if self.base is None else found | {"base": self.base}
 
     def named(self, name: str) -> Iterator[tuple[str, T]]:
         """`name` for the candidate, `name_incumbent` and `name_base` for those it is compared with."""

@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from alignment.gate.rules.answers import artefact_gate, drift_gate
 from alignment.gate.rules.cases import cases_gate
 from alignment.gate.rules.evidence import Evidence
-from alignment.gate.rules.preference import matched_gate, preference_base_gate, preference_gate
+from alignment.gate.rules.judge import judge_gate
+from alignment.gate.rules.look import look_gate
+from alignment.gate.rules.preference import matched_gate, preference_base_gate, preference_gate, slices_gate
+from alignment.gate.rules.safety import safety_gate
+from alignment.gate.rules.tasks import task_gates
 from alignment.gate.rules.texts import perplexity_gates
 from gateway.contracts.release import GateResult
 from gateway.sections.gates import GateSettings, Group
@@ -23,9 +27,14 @@ _RULES = (
     _Rule("preference", preference_gate),
     _Rule("preference", preference_base_gate),
     _Rule("preference", matched_gate),
+    _Rule("preference", slices_gate),
     _Rule("drift", drift_gate),
     _Rule("perplexity", perplexity_gates),
+    _Rule("tasks", task_gates),
+    _Rule("judge", judge_gate),
+    _Rule("safety", safety_gate),
     _Rule("cases", cases_gate),
+    _Rule("look", look_gate),
 )
 
 

@@ -8,6 +8,7 @@ import torch
 from alignment.gate.answers import Answer
 from alignment.gate.bootstrap import ratio_interval
 from alignment.gate.comparison import Sides
+from alignment.gate.holdout import Divergence
 from alignment.gate.progress import OnProgress, untold
 from alignment.gate.rows import ScoredRow
 from alignment.step.batch import to_device
@@ -25,18 +26,25 @@ def answered_rows(prompts: Sequence[Sequence[int]], answers: Sequence[Answer], e
 
 
 @torch.no_grad()
-def answers_kl(model: Any, rows: Sequence[ScoredRow], step: PairStep, on_progress: OnProgress = untold) -> Interval:
-    """Mean KL(model || base) per token of the answers, in nats, exact over the vocabulary; a cluster per prompt."""
-    sums: list[float] = []
-    counts: list[float] = []
+def answers_divergence(
+    model: Any, rows: Sequence[ScoredRow], step: PairStep, on_progress: OnProgress = untold
+) -> list[Divergence]:
+    """KL(model || base) over the tokens of each answer, exact over the vocabulary."""
+    found: list[Divergence] = []
     for start in range(0, len(rows), _ROWS_AT_A_TIME):
         batch = to_device(step.collate(rows[start : start + _ROWS_AT_A_TIME]), model.device)
         divergence = step.logps(model, batch, divergence=True).divergence
         assert divergence is not None
-        sums += divergence.sums.tolist()
-        counts += divergence.counts.tolist()
-        on_progress(len(divergence.counts))
-    return ratio_interval(sums, counts, [str(place) for place in range(len(rows))])
+        sums, counts = divergence.sums.tolist(), divergence.counts.tolist()
+        found += [Divergence(*one) for one in zip(sums, counts, strict=True)]
+        on_progress(len(counts))
+    return found
+
+
+def answers_kl(divergences: Sequence[Divergence]) -> Interval:
+    """Mean KL(model || base) per token of the answers, in nats; a cluster per prompt."""
+    sums, counts = zip(*divergences, strict=True)
+    return ratio_interval(sums, counts, [str(place) for place in range(len(divergences))])
 
 
 def changed_shares(answers: Sides[Sequence[Answer]]) -> dict[str, float]:

@@ -11,6 +11,7 @@ import torch
 
 from alignment.gate.bootstrap import ratio_interval
 from alignment.gate.comparison import Sides, compared
+from alignment.gate.items import LEAST_MATCHED_PAIRS
 from alignment.gate.progress import OnProgress, untold
 from alignment.pairs.tokens import TokenPair
 from alignment.step.batch import to_device
@@ -20,8 +21,6 @@ from gateway.contracts.release import Interval
 
 LENGTH_MATCH_SHARE = 0.2
 """Two completions are of one length if they differ by at most this share of the longer one's tokens."""
-LEAST_MATCHED_PAIRS = 10
-"""With fewer pairs of one length, accuracy on them is not reported."""
 _PAIRS_AT_A_TIME = 4
 
 
@@ -35,7 +34,7 @@ class PairScore(NamedTuple):
 
 
 class Divergence(NamedTuple):
-    """KL(model || base) over the tokens of both completions of one pair, exact over the vocabulary."""
+    """KL(model || base) over the tokens of one answer, or of both completions of a pair; exact over the vocabulary."""
 
     nats: float
     """The sum over those tokens."""

@@ -36,6 +36,19 @@ class TaskSet:
         return [f"{name}/{index}" for name, size in sizes.items() for index in range(min(size, limit or size))]
 
 
+def require_tasks(names: Sequence[str], folder: Path | None) -> None:
+    """Raise `TasksMissing` if the package or the folder of a benchmark is not there; costs nothing."""
+    benchmarks = find_benchmarks(names)
+    if benchmarks and importlib.util.find_spec("lm_eval") is None:
+        raise TasksMissing("tasks need lm-evaluation-harness: pip install 'alignway[lm-eval]'")
+    for benchmark in benchmarks:
+        if folder is None or not (folder / benchmark.name).is_dir():
+            raise TasksMissing(
+                f"there are no items of {benchmark.name} in {folder}; docs/evaluation.md has the layout, or leave it "
+                "out of gates.tasks"
+            )
+
+
 def load_tasks(names: Sequence[str], folder: Path | None, shots: int | None = None) -> list[TaskSet]:
     """The benchmarks of these names over the items in a folder.
 

@@ -22,7 +22,8 @@ from alignment.jobs.contracts import (
     TrainResult,
 )
 
-_LINE_BYTES = 1 << 20
+_LINE_BYTES = 1 << 27
+"""Of one report: a measurement says what it found of every held-out pair."""
 # Threads that wait for each other sleep. Spinning, they would take the cores from the engine that answers people,
 # and where cores are scarce they would mostly wait for a thread that cannot run because they spin.
 _PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}

@@ -6,8 +6,10 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from alignment.adapter.agreement import MergeCheck
+from alignment.gate.items import Items
 from alignment.training.checkpoints import CHECKPOINT_SECONDS
 from gateway.contracts.case import Case
+from gateway.contracts.message import Message
 from gateway.contracts.release import BaseModelRef, Interval
 from gateway.contracts.training import TrainingOptions
 
@@ -76,6 +78,11 @@ class EvaluateJob(_Record):
     """Longest answer to each of the pinned prompts; 0 writes none."""
     measures_drift: bool = False
     """Also the KL to the base on the candidate's own answers, and which share of them is changed."""
+    compared_prompts: int = Field(default=0, ge=0)
+    """So many held-out prompts are answered, in up to `compared_tokens`, for a judge to compare."""
+    compared_tokens: int = Field(default=256, ge=1)
+    safety_tokens: int = Field(default=0, ge=0)
+    """Longest answer to each of the prompts that should be refused, or only look so; 0 writes none."""
     cases: tuple[Case, ...] = ()
     """Questions of the operator's own, answered greedily in up to `case_tokens`."""
     case_tokens: int = Field(default=64, ge=1)
@@ -99,6 +106,15 @@ class CaseReport(_Record):
     answer_before: str
     """By the incumbent; by the base where nothing else serves."""
     failures_before: tuple[str, ...]
+
+
+class ComparedAnswers(_Record):
+    """Two answers to one held-out prompt."""
+
+    prompt: tuple[Message, ...]
+    candidate: str
+    incumbent: str
+    """Of the base where nothing else serves."""
 
 
 class TaskTest(_Record):
@@ -142,6 +158,9 @@ class EvaluateResult(_Record):
     """Of the fixed texts and prompts."""
     tasks: dict[str, TaskReport] = {}
     cases: tuple[CaseReport, ...] = ()
+    compared: tuple[ComparedAnswers, ...] = ()
+    items: Items = Items()
+    """Pair by pair, text by text, answer by answer."""
 
 
 class MergeJob(_Record):

@@ -1,17 +1,14 @@
 """The job of measuring: candidate, incumbent and base with one copy of the base's weights in memory."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
-
-import torch
+from collections.abc import Iterator, Mapping, Sequence
 
 from alignment.gate.answers import Answer
 from alignment.gate.comparison import Sides, compared, sign_test
-from alignment.gate.drift import answered_rows, answers_kl, changed_shares
+from alignment.gate.drift import answered_rows, answers_divergence, answers_kl, changed_shares
 from alignment.gate.generations import generation_metrics, pinned_prompts, write_answers
 from alignment.gate.holdout import (
     BesideBase,
+    Divergence,
     PairScore,
     holdout_metrics,
     kl_to_base,
@@ -19,26 +16,32 @@ from alignment.gate.holdout import (
     score_beside_base,
     score_pairs,
 )
+from alignment.gate.items import AnswerItem, Items, PairItem, SafetyItem, TextItem
 from alignment.gate.languages import Language, languages_of
-from alignment.gate.perplexity import perplexity, perplexity_texts
+from alignment.gate.perplexity import TextScore, perplexity_of, perplexity_texts, score_texts
 from alignment.gate.progress import OnProgress, untold
+from alignment.gate.refusals import safety_prompts
 from alignment.gate.tasks import TaskSet, load_tasks, score_tasks
-from alignment.jobs.contracts import CaseReport, EvaluateJob, EvaluateResult, MeasuredValue, TaskReport, TaskTest
-from alignment.models import load_adapted, load_renderer, load_tokenizer, pad_id, training_device
+from alignment.jobs.compared_models import CANDIDATE, INCUMBENT, ComparedModels, Watch
+from alignment.jobs.contracts import (
+    CaseReport,
+    ComparedAnswers,
+    EvaluateJob,
+    EvaluateResult,
+    MeasuredValue,
+    TaskReport,
+    TaskTest,
+)
+from alignment.jobs.itemised import answer_items, pair_items, pair_kinds, safety_items, text_items
+from alignment.models import load_renderer
 from alignment.pairs.pair import PreferencePair
 from alignment.pairs.read import read_pairs
 from alignment.pairs.render import PairRenderer, end_token_ids
 from alignment.pairs.tokens import TokenPair
-from alignment.step.pair_step import PairStep
 from gateway.contracts.case import failures_of
 from gateway.contracts.message import Message
 
-_CANDIDATE, _INCUMBENT, _BASE = "default", "incumbent", "base"
-_TOLD_AS = {_CANDIDATE: "candidate", _INCUMBENT: "incumbent", _BASE: "base"}
-
-T = TypeVar("T")
-Watch = Callable[[str, int], OnProgress]
-"""Told what begins and how many it will be; answers with what to call when some are done."""
+Metrics = dict[str, MeasuredValue]
 
 
 def evaluate(job: EvaluateJob, watch: Watch = lambda _, __: untold) -> EvaluateResult:
@@ -47,72 +50,30 @@ def evaluate(job: EvaluateJob, watch: Watch = lambda _, __: untold) -> EvaluateR
     pairs = [] if job.pairs_file is None else list(read_pairs(job.pairs_file))
     rendered = load_renderer(job.base_folder, job.max_length_tokens).render_all(pairs)
     languages = languages_of(_texts(pairs), job.languages)
-    models = _Models(job, watch)
-    metrics: dict[str, MeasuredValue] = {}
-    if rendered.pairs:
-        metrics |= _on_pairs(models, rendered.pairs)
-    metrics |= _on_texts(models, languages)
-    if job.generate_tokens:
-        metrics |= _on_prompts(models, languages, job)
+    models = ComparedModels(job, watch)
+    kinds = {} if job.pairs_file is None else pair_kinds(job.pairs_file)
+    on_pairs, pair_rows = _on_pairs(models, rendered.pairs, kinds) if rendered.pairs else ({}, ())
+    on_texts, text_rows = _on_texts(models, languages)
+    on_prompts, answer_rows = _on_prompts(models, languages, job) if job.generate_tokens else ({}, ())
     on_tasks, reports = _on_tasks(models, sets, job.task_limit)
     return EvaluateResult(
-        metrics=metrics | on_tasks,
+        metrics=on_pairs | on_texts | on_prompts | on_tasks,
         pairs=len(rendered.pairs),
         prompts=len({pair.prompt_hash for pair in rendered.pairs}),
         matched_pairs=len(length_matched(rendered.pairs)),
-        answers=len(pinned_prompts(languages)) if job.generate_tokens else 0,
+        answers=len(answer_rows),
         dropped=rendered.dropped,
         languages=languages,
         tasks=reports,
         cases=_on_cases(models, job),
+        compared=_on_held_out_prompts(models, job, pairs, rendered.pairs),
+        items=Items(pairs=pair_rows, texts=text_rows, answers=answer_rows, safety=_on_safety(models, languages, job)),
     )
 
 
-class _Models:
-    """One model in memory that is candidate, incumbent or base by switching adapters, not by loading anew."""
-
-    def __init__(self, job: EvaluateJob, watch: Watch) -> None:
-        self.tokenizer = load_tokenizer(job.base_folder)
-        self.model = load_adapted(job.base_folder, job.candidate).to(training_device("auto"))
-        self.has_base = job.candidate is not None
-        self.has_incumbent = self.has_base and job.incumbent is not None
-        if self.has_incumbent:
-            self.model.load_adapter(str(job.incumbent), _INCUMBENT)
-        self.pad_id = pad_id(self.tokenizer)
-        with torch.no_grad():  # nothing is learnt here, so the step need not try its gradients
-            self.step = PairStep(self.model, self.pad_id)
-        self._watch = watch
-
-    def each(self, what: str, total: int, measure: Callable[[OnProgress], T]) -> Sides[T]:
-        """Measure the same thing under every model."""
-        found = {who: self.under(who, what, total, measure) for who in self._names()}
-        return Sides(found[_CANDIDATE], found.get(_BASE), found.get(_INCUMBENT))
-
-    def under(self, who: str, what: str, total: int, measure: Callable[[OnProgress], T]) -> T:
-        """Measure one thing under one model."""
-        with self._as(who):
-            return measure(self._watch(f"{what}, {_TOLD_AS[who]}", total))
-
-    def _names(self) -> Iterator[str]:
-        yield _CANDIDATE
-        if self.has_incumbent:
-            yield _INCUMBENT
-        if self.has_base:
-            yield _BASE
-
-    @contextlib.contextmanager
-    def _as(self, who: str) -> Iterator[None]:
-        if not self.has_base:
-            yield
-        elif who == _BASE:
-            with self.model.disable_adapter():
-                yield
-        else:
-            self.model.set_adapter(who)
-            yield
-
-
-def _on_pairs(models: _Models, pairs: list[TokenPair]) -> dict[str, MeasuredValue]:
+def _on_pairs(
+    models: ComparedModels, pairs: list[TokenPair], kinds: Mapping[str, dict[str, str]]
+) -> tuple[Metrics, tuple[PairItem, ...]]:
     what, count = "held-out pairs", len(pairs)
 
     def score(told: OnProgress) -> list[PairScore]:
@@ -122,44 +83,81 @@ def _on_pairs(models: _Models, pairs: list[TokenPair]) -> dict[str, MeasuredValu
         return score_beside_base(models.model, pairs, models.pad_id, told, models.step)
 
     if not models.has_base:
-        return dict(holdout_metrics(pairs, Sides(models.under(_CANDIDATE, what, count, score))))
-    beside = models.under(_CANDIDATE, what, count, score_beside)
-    incumbent = models.under(_INCUMBENT, what, count, score) if models.has_incumbent else None
-    compared_on_pairs = holdout_metrics(pairs, Sides(beside.own, beside.base, incumbent))
-    return {**compared_on_pairs, "kl_to_base": kl_to_base(pairs, beside.divergence)}
+        sides = Sides(models.under(CANDIDATE, what, count, score))
+        return dict(holdout_metrics(pairs, sides)), pair_items(pairs, sides, kinds)
+    beside = models.under(CANDIDATE, what, count, score_beside)
+    incumbent = models.under(INCUMBENT, what, count, score) if models.has_incumbent else None
+    sides = Sides(beside.own, beside.base, incumbent)
+    kl = {"kl_to_base": kl_to_base(pairs, beside.divergence)}
+    return {**holdout_metrics(pairs, sides), **kl}, pair_items(pairs, sides, kinds)
 
 
-def _on_texts(models: _Models, languages: tuple[Language, ...]) -> dict[str, MeasuredValue]:
-    metrics: dict[str, MeasuredValue] = {}
+def _on_texts(models: ComparedModels, languages: tuple[Language, ...]) -> tuple[Metrics, tuple[TextItem, ...]]:
+    metrics: Metrics = {}
+    rows: tuple[TextItem, ...] = ()
     for language in languages:
         texts = perplexity_texts(language)
 
-        def measure(told: OnProgress, texts: list[str] = texts) -> float:
-            return perplexity(models.model, models.tokenizer, texts, told, models.step)
+        def measure(told: OnProgress, texts: list[str] = texts) -> list[TextScore]:
+            return score_texts(models.model, models.tokenizer, texts, told, models.step)
 
         name = "perplexity" if language == "en" else f"perplexity_{language}"
-        sides = models.each(f"texts ({language})", len(texts), measure)
+        scores = models.each(f"texts ({language})", len(texts), measure)
+        sides = scores.map(perplexity_of)
         metrics |= {name: sides.candidate, f"{name}_base": sides.candidate} | dict(sides.named(name))
-    return metrics
+        rows += text_items(language, scores)
+    return metrics, rows
 
 
-def _on_prompts(models: _Models, languages: tuple[Language, ...], job: EvaluateJob) -> dict[str, MeasuredValue]:
+def _on_prompts(
+    models: ComparedModels, languages: tuple[Language, ...], job: EvaluateJob
+) -> tuple[Metrics, tuple[AnswerItem, ...]]:
     prompts = pinned_prompts(languages)
     ids = _prompt_ids(models, job, [(Message(role="user", content=prompt),) for prompt in prompts])
     answers = _answered(models, job, "answers", ids, job.generate_tokens)
-    metrics: dict[str, MeasuredValue] = dict(generation_metrics(prompts, answers))
+    metrics: Metrics = dict(generation_metrics(prompts, answers))
+    divergences = None
     if job.measures_drift and models.has_base:
         metrics |= changed_shares(answers)
         rows = answered_rows(ids, answers.candidate, models.tokenizer.eos_token_id)
 
-        def drift(told: OnProgress) -> MeasuredValue:
-            return answers_kl(models.model, rows, models.step, told)
+        def drift(told: OnProgress) -> list[Divergence]:
+            return answers_divergence(models.model, rows, models.step, told)
 
-        metrics["answers_kl_to_base"] = models.under(_CANDIDATE, "distance of answers", len(rows), drift)
-    return metrics
+        divergences = models.under(CANDIDATE, "distance of answers", len(rows), drift)
+        if divergences:
+            metrics["answers_kl_to_base"] = answers_kl(divergences)
+    return metrics, answer_items(prompts, answers, divergences)
 
 
-def _on_cases(models: _Models, job: EvaluateJob) -> tuple[CaseReport, ...]:
+def _on_safety(models: ComparedModels, languages: tuple[Language, ...], job: EvaluateJob) -> tuple[SafetyItem, ...]:
+    """Prompts that should be refused, and harmless ones that look alike."""
+    if not job.safety_tokens:
+        return ()
+    prompts = safety_prompts(languages)
+    ids = _prompt_ids(models, job, [(Message(role="user", content=prompt.text),) for prompt in prompts])
+    return safety_items(prompts, _answered(models, job, "safety", ids, job.safety_tokens))
+
+
+def _on_held_out_prompts(
+    models: ComparedModels, job: EvaluateJob, pairs: list[PreferencePair], rendered: list[TokenPair]
+) -> tuple[ComparedAnswers, ...]:
+    """Answers for a judge, to the first prompts in the order of their hashes: any of them, and always the same."""
+    if not job.compared_prompts or not models.has_base:
+        return ()
+    by_prompt = {pair.prompt_hash: pair for pair in rendered}
+    chosen = sorted(by_prompt)[: job.compared_prompts]
+    texts = {pair.prompt_hash: pair.prompt for pair in pairs}
+    ids = [by_prompt[prompt].prompt for prompt in chosen]
+    answers = _answered(models, job, "held-out prompts", ids, job.compared_tokens)
+    before = answers.candidate if answers.rival is None else answers.rival
+    return tuple(
+        ComparedAnswers(prompt=texts[prompt], candidate=now.text, incumbent=then.text)
+        for prompt, now, then in zip(chosen, answers.candidate, before, strict=True)
+    )
+
+
+def _on_cases(models: ComparedModels, job: EvaluateJob) -> tuple[CaseReport, ...]:
     """The operator's questions; a base that is measured alone is compared with itself."""
     if not job.cases:
         return ()
@@ -179,12 +177,14 @@ def _on_cases(models: _Models, job: EvaluateJob) -> tuple[CaseReport, ...]:
     )
 
 
-def _prompt_ids(models: _Models, job: EvaluateJob, prompts: Sequence[Sequence[Message]]) -> list[list[int]]:
+def _prompt_ids(models: ComparedModels, job: EvaluateJob, prompts: Sequence[Sequence[Message]]) -> list[list[int]]:
     renderer = PairRenderer(models.tokenizer, _end_ids(models, job), job.max_length_tokens)
     return [renderer.prompt_ids(prompt) for prompt in prompts]
 
 
-def _answered(models: _Models, job: EvaluateJob, what: str, ids: list[list[int]], tokens: int) -> Sides[list[Answer]]:
+def _answered(
+    models: ComparedModels, job: EvaluateJob, what: str, ids: list[list[int]], tokens: int
+) -> Sides[list[Answer]]:
     """Greedy answers of every model."""
 
     def measure(told: OnProgress) -> list[Answer]:
@@ -193,14 +193,12 @@ def _answered(models: _Models, job: EvaluateJob, what: str, ids: list[list[int]]
     return models.each(what, len(ids), measure)
 
 
-def _end_ids(models: _Models, job: EvaluateJob) -> frozenset[int]:
+def _end_ids(models: ComparedModels, job: EvaluateJob) -> frozenset[int]:
     return frozenset(end_token_ids(job.base_folder)) | {models.tokenizer.eos_token_id}
 
 
-def _on_tasks(
-    models: _Models, sets: list[TaskSet], limit: int | None
-) -> tuple[dict[str, MeasuredValue], dict[str, TaskReport]]:
-    metrics: dict[str, MeasuredValue] = {}
+def _on_tasks(models: ComparedModels, sets: list[TaskSet], limit: int | None) -> tuple[Metrics, dict[str, TaskReport]]:
+    metrics: Metrics = {}
     reports = {}
     for one in sets:
         items, name = one.items(limit), one.benchmark.name

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.feedback.bodies import ChoiceRef
+from gateway.judging import judgement
 
 Sides = list[dict[str, Any]]
-FIRST, SECOND, TIE, BOTH_BAD = "first", "second", "tie", "both_bad"
+FIRST, SECOND, TIE, BOTH_BAD = judgement.FIRST, judgement.SECOND, judgement.TIE, "both_bad"
 SKIP, DISCARD, UNCLEAR = "skip", "discard", "guideline_unclear"
 CHOICE_VERDICTS = (FIRST, SECOND, TIE, BOTH_BAD)
 """Verdicts that become votes."""

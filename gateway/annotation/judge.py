@@ -13,12 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.access.caller import Caller
 from gateway.annotation.items import FIRST, TIE, drawn
-from gateway.annotation.judgement import combined, prompt_text, question
-from gateway.annotation.texts import Texts, load_texts
+from gateway.annotation.texts import load_texts
 from gateway.errors import AlignwayError, DatabaseUnavailable
 from gateway.feedback.bodies import ChoiceRef, PreferenceBody, Rater
 from gateway.feedback.capture import FeedbackCapture
 from gateway.feedback.identity import DELEGATE, KeyedHashes
+from gateway.judging.endpoint import JudgeEndpoint, JudgeFailed
 from gateway.settings import Settings
 from gateway.storage.annotation_tables import AnnotationJudgement, AnnotationTask
 from gateway.storage.database import Database
@@ -35,10 +35,6 @@ WAVES = 4
 log = structlog.get_logger(__name__)
 
 
-class JudgeFailed(Exception):
-    """The endpoint gave no reply."""
-
-
 class Judge:
     """Asks the endpoint about every sampled comparison once, and again where it did not answer."""
 
@@ -53,7 +49,7 @@ class Judge:
     ) -> None:
         self._database, self._settings, self._hashes, self._votes = database, settings, hashes, votes
         self._holder = holder
-        self._headers = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
+        self._endpoint = JudgeEndpoint(settings.judge, settings.annotation.guideline, api_key)
         self._capture = FeedbackCapture(settings.feedback, hashes)
         self._room = asyncio.Semaphore(settings.judge.concurrency)
 
@@ -80,8 +76,7 @@ class Judge:
             if await take_lease(session, LEASE, self._holder, self._lease_seconds, now) is None:
                 return 0
             due = await due_tasks(session, now, WAVES * self._settings.judge.concurrency)
-        timeout = aiohttp.ClientTimeout(total=self._settings.judge.timeout_seconds)
-        async with aiohttp.ClientSession(headers=self._headers, timeout=timeout) as http:
+        async with self._endpoint.session() as http:
             await asyncio.gather(*(self._judge(http, task, attempts, now) for task, attempts in due))
         return len(due)
 
@@ -102,12 +97,11 @@ class Judge:
                 await self._put(task, "failed", attempts, now)
                 return
             try:
-                first_left = await self._ask(http, texts, swapped=False)
-                second_left = await self._ask(http, texts, swapped=True)
+                sides = (texts.first.text, texts.second.text)
+                outcome, verdict = await self._endpoint.compare(http, texts.prompt, *sides)
             except JudgeFailed as error:
                 await self._try_later(task, attempts + 1, str(error), now)
                 return
-        outcome, verdict = combined(first_left, second_left)
         try:
             await self._put(task, outcome, attempts + 1, now, verdict)
         except AlignwayError as error:
@@ -160,25 +154,3 @@ class Judge:
             vote = PreferenceBody(chosen=better, rejected=(worse,), **common)
         caller = Caller("key_judge", task.project_id, frozenset({"feedback", DELEGATE}), "judge")
         return str((await self._capture.capture(session, caller, vote)).reply["id"])
-
-    async def _ask(self, http: aiohttp.ClientSession, texts: Texts, *, swapped: bool) -> str:
-        """The judge's reply. Raises `JudgeFailed`."""
-        judge = self._settings.judge
-        left, right = (texts.second, texts.first) if swapped else (texts.first, texts.second)
-        asked = question(
-            judge.prompt,
-            guideline=self._settings.annotation.guideline,
-            prompt=prompt_text(texts.prompt),
-            left=left.text,
-            right=right.text,
-        )
-        body: dict[str, Any] = {"model": judge.model, "messages": [{"role": "user", "content": asked}]}
-        body |= {"temperature": 0} | ({"max_tokens": judge.max_tokens} if judge.max_tokens else {})
-        try:
-            async with http.post(f"{(judge.base_url or '').rstrip('/')}/chat/completions", json=body) as response:
-                if response.status != 200:
-                    raise JudgeFailed(f"status {response.status}")
-                reply = await response.json(content_type=None)
-            return str(reply["choices"][0]["message"]["content"] or "")
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, LookupError, TypeError) as error:
-            raise JudgeFailed(type(error).__name__) from error

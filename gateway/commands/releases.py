@@ -13,11 +13,14 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.commands import release_upkeep
+from gateway.commands.gates_table import print_report
 from gateway.commands.options import ConfigOption, DataDirOption, JsonOption, console, copied, folded, print_json
 from gateway.commands.rollout_table import print_rollout
 from gateway.commands.workplace import with_database
+from gateway.contracts.gate_report import GateReport
 from gateway.errors import AlignwayError, InvalidRequest, NotFound
 from gateway.rollout.disk import require_room
+from gateway.rollout.gate_report import find_report
 from gateway.rollout.promotion import Promotion, Strategy, promote, resume_training, roll_back
 from gateway.routes.views import canary_view, release_view, rollout_view
 from gateway.settings import Settings
@@ -98,6 +101,22 @@ def show(
             figures = (_short(gate["value"]), _short(gate["limit"]), _bounds(gate), str(gate.get("n") or "-"))
             table.add_row(gate["gate"], gate["verdict"], *figures, gate["reason"])
         console.print(table)
+
+
+@app.command("gates")
+def gates(
+    release: str, config: ConfigOption = None, data_dir: DataDirOption = None, as_json: JsonOption = False
+) -> None:
+    """Show what its gates say of a release: every figure beside its limit, and the most changed answers."""
+
+    async def work(database: Database, settings: Settings) -> GateReport:
+        return await find_report(database, settings, release)
+
+    report = with_database(config, data_dir, work)
+    if as_json:
+        print_json(report.model_dump(mode="json"))
+    else:
+        print_report(report)
 
 
 @app.command("promote")

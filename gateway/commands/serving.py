@@ -221,6 +221,8 @@ def aligner_spec(settings: Settings) -> ChildSpec:
             *(("--store-endpoint-url", settings.store.endpoint_url) if settings.store.endpoint_url else ()),
             *("--releases", settings.releases.model_dump_json(exclude_defaults=True)),
             *("--gates", settings.gates.model_dump_json(exclude_defaults=True)),
+            *("--judge", settings.judge.model_dump_json(exclude_defaults=True)),
+            *("--annotation", settings.annotation.model_dump_json(exclude_defaults=True)),
             *("--privacy", settings.privacy.model_dump_json(exclude_defaults=True)),
             "--lifeline",
         ),

@@ -38,6 +38,28 @@ class Interval(BaseModel):
     high: float
 
 
+class Limit(BaseModel):
+    """One limit of a gate, the figure that was held to it, and how far to trust it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    level: Literal["warn", "block"]
+    value: float
+    limit: float
+    side: Literal["above", "below"]
+    """The wrong side of the limit."""
+    crossed: bool
+    low: float | None = None
+    """The 95 % interval of what is held to the limit, where it has one."""
+    high: float | None = None
+    false_alarm_share: float | None = None
+    """How often it was crossed where there was no difference; None: not calibrated."""
+    smallest_effect: float | None = None
+    """The smallest change, in units of `value`, that crosses it in 8 of 10 cases; None: not calibrated, or not of the
+    kind that an effect changes."""
+
+
 class GateResult(BaseModel):
     """One gate's verdict on a candidate, with the figure and the limit it was held to."""
 
@@ -53,6 +75,8 @@ class GateResult(BaseModel):
     high: float | None = None
     n: int | None = None
     """On how many items it was measured."""
+    limits: tuple[Limit, ...] = ()
+    """Every limit that was asked, crossed or not."""
 
 
 class DerivedAdapter(BaseModel):

@@ -12,6 +12,7 @@ from gateway.access.authenticate import require
 from gateway.access.caller import Caller
 from gateway.errors import NotFound
 from gateway.rollout.disk import require_room
+from gateway.rollout.gate_report import find_report
 from gateway.rollout.promotion import Promotion, Strategy, find_alias, promote, resume_training, roll_back
 from gateway.routes.body import read_model
 from gateway.routes.idempotency import IdempotentRoute
@@ -110,6 +111,14 @@ async def show_release(request: Request, release: str, caller: Admin) -> dict[st
     if row is None:
         raise NotFound(f"There is no release `{release}`. GET /admin/v1/releases lists them.", code="release_not_found")
     return release_view(row)
+
+
+@router.get("/releases/{release}/gates")
+async def show_gates(request: Request, release: str, caller: Admin) -> dict[str, Any]:
+    """What its gates say of a release: every figure beside its limit, and the most changed answers."""
+    services = request.app.state.services
+    report = await find_report(services.database, services.settings, release)
+    return {"object": "release.gates"} | report.model_dump(mode="json")
 
 
 @router.get("/rollouts")

@@ -78,6 +78,10 @@ class Bucket:
             shutil.rmtree(folder, ignore_errors=True)
             staging.rename(folder)
 
+    def read_text(self, place: str, limit_bytes: int) -> str:
+        """A small file, at most so much of it. Raises `FileNotFoundError` or `BucketAway`."""
+        return self._read(place, limit_bytes).decode()
+
     def remove_weights(self, location: str) -> None:
         """Remove the seal, then the weights; the card stays. Done already is done again."""
         for place in (f"{location}/{SEAL_FILE}", f"{location}/{MERGED_FOLDER}", f"{location}/{ADAPTER_FOLDER}"):

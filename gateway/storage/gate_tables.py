@@ -22,3 +22,12 @@ class GateCase(Table):
     """block or warn."""
     actor: Mapped[str]
     created_at: Mapped[float]
+
+
+class GateCalibration(Table):
+    """The newest A/A run of an alias; see `gateway/contracts/gate_report.py`."""
+
+    __tablename__ = "gate_calibration"
+    alias: Mapped[str] = mapped_column(ForeignKey("alias.name"), primary_key=True)
+    body: Mapped[dict[str, Any]]
+    made_at: Mapped[float]

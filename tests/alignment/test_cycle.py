@@ -4,6 +4,8 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,8 +17,13 @@ import pytest
 from sqlalchemy import select
 
 from alignment.base_models.identity import describe
+from alignment.calibration.run import Asked, calibrate
+from alignment.errors import AlignmentError
 from alignment.freezing import Rules
+from alignment.jobs.itemised import pair_kinds
+from alignment.pairs.read import read_pairs as read_trained
 from alignment.worker import Worker
+from gateway.contracts.gate_report import REPORT_FILE, Calibration, GateReport
 from gateway.contracts.message import Message
 from gateway.contracts.pair import FeedbackPair, Rater, Side
 from gateway.contracts.prompt import prompt_hash
@@ -24,14 +31,17 @@ from gateway.contracts.release import Release
 from gateway.contracts.seal import verify_seal
 from gateway.contracts.training import TrainingOptions
 from gateway.datasets.freeze import HOLDOUT_FILE, read_pairs
+from gateway.sections.annotation import JudgeSettings
 from gateway.sections.gates import GateSettings
 from gateway.storage.bucket import Bucket
 from gateway.storage.database import Database
 from gateway.storage.feedback_tables import Dataset, Feedback, PairRow, PromptSide, Run
+from gateway.storage.gate_calibrations import find_calibration
 from gateway.storage.migrate import migrate
 from gateway.storage.pairs import pair_values
 from gateway.storage.runs import create_run, find_run, list_run_events, request_cancel
 from gateway.storage.tables import Alias, Project, ReleaseRow
+from tests.gateway.annotation.endpoint import listening, longer
 
 NOW = 1_795_000_000.0
 QUICK = {"rank": 4, "learning_rate": 1e-2, "max_length_tokens": 256, "device": "cpu"}
@@ -47,6 +57,11 @@ async def database(sqlite_url: str) -> AsyncIterator[Database]:
 
 # A random model of two layers goes round in circles, and two short trainings carry it far: neither is looked at here.
 LENIENT = Rules(gates=GateSettings(kl_block=100.0, repeats_floor=1.0, ended_block=1.0))
+
+WATCHED = LENIENT.gates.model_copy(
+    update={"safety": True, "look_required": True, "judge": True, "judge_tokens": 8, "answer_tokens": 16}
+)
+"""With every gate that is off unless it is asked for, but benchmarks."""
 
 
 def feedback_pair(number: int) -> FeedbackPair:
@@ -194,7 +209,10 @@ async def _play_loop(model: Path, folder: Path) -> Loop:
     database, store = Database(f"sqlite+aiosqlite:///{folder / 'loop.db'}"), folder / "store"
     await migrate(database)
     first = await fill(database, model, 40, {"max_steps": 10})
-    await Worker(database, store, LENIENT).serve(once=True)
+    async with listening() as endpoint:
+        endpoint.says = longer
+        judge = JudgeSettings(base_url=endpoint.url, model="judge-1")
+        await Worker(database, store, Rules(gates=WATCHED, judge=judge)).serve(once=True)
     (release,) = await aligned_releases(database)
     async with database.write() as session:
         (await session.get_one(Alias, "assistant")).serving_release_id = release.id
@@ -217,7 +235,13 @@ def test_pairs_become_a_sealed_announced_release(loop: Loop, tiny_model: Path) -
     assert (release.run_id, release.dataset_id) == (run.id, run.dataset_id)
     assert release.metrics["holdout_accuracy"]["value"] == 1.0
     assert release.metrics["holdout_accuracy_difference"]["value"] > 0
-    assert {gate.gate for gate in release.gates} == {"artefact", "holdout_preference", "drift", "perplexity"}
+    asked = {"artefact", "holdout_preference", "drift", "perplexity", "judge", "safety", "human_look"}
+    assert {gate.gate for gate in release.gates} == asked
+    verdicts = {gate.gate: (gate.verdict, gate.n) for gate in release.gates}
+    assert (verdicts["safety"][1], verdicts["human_look"][0]) == (50, "warn")
+    judged = next(gate for gate in release.gates if gate.gate == "judge")
+    # Of the 8 held-out pairs of an annotator, "redred" and "redredred" are longer than "blue": too few, and not agreed.
+    assert (judged.verdict, judged.reason[:31]) == ("pass", "does not count: only 8 of its v")
     preference = next(gate for gate in release.gates if gate.gate == "holdout_preference")
     assert (preference.n, preference.low is not None) == (8, True)
 
@@ -233,6 +257,9 @@ def test_a_release_holds_all_that_an_engine_needs_and_names_no_path(loop: Loop, 
         "merged/tokenizer.json",
         "card.md",
         "training.png",
+        "gates.json",
+        "gates.md",
+        "gates.png",
         "SEAL.json",
     } <= {path.relative_to(folder).as_posix() for path in files}
     assert {oct(path.stat().st_mode & 0o777) for path in files} == {"0o644"}
@@ -247,6 +274,9 @@ async def test_the_data_set_is_frozen_with_its_card(loop: Loop) -> None:
     folder = loop.store / dataset.location
     held_out = [pair.model_copy(update={"weight": 1.0}) for pair in read_pairs(folder / HOLDOUT_FILE)]
     assert held_out == [feedback_pair(n) for n in range(0, 40, 5)]
+    kinds = pair_kinds(folder / HOLDOUT_FILE)
+    assert {pair.id for pair in read_trained(folder / HOLDOUT_FILE)} == kinds.keys()
+    assert kinds["pair_0000"] == {"source": "votes", "rater": "annotator"}
     assert (dataset.card["train"]["pairs"], dataset.card["holdout"]["pairs"]) == (32, 8)
     assert json.loads((folder / "card.json").read_text()) == dataset.card
 
@@ -268,6 +298,49 @@ def test_a_second_release_is_measured_against_the_first(loop: Loop) -> None:
     # Same pairs, same options, same seed, always from the base: the same adapter, so no difference at all.
     assert second.manifest["metrics"]["holdout_margin_difference"]["value"] == 0.0
     assert second.manifest["metrics"]["holdout_margin_incumbent"]["value"] > 0.0
+
+
+def test_the_report_holds_every_limit_and_the_answers_that_changed_most(loop: Loop) -> None:
+    first, second = (GateReport.model_validate_json((loop.store / row.location / REPORT_FILE).read_text())
+                     for row in loop.releases)  # fmt: skip
+    assert (first.release, first.compared_with, first.verdict) == (loop.releases[0].id, "rel_base", "warn")
+    preference = next(gate for gate in first.gates if gate.gate == "holdout_preference")
+    assert {limit.name for limit in preference.limits if limit.crossed} == {"pairs"}
+    assert (preference.n, len(preference.limits)) == (8, 7)
+    shares = [answer.changed_share for answer in first.changed_answers]
+    assert shares
+    assert shares == sorted(shares, reverse=True)
+    assert second.changed_answers == ()  # the same adapter: every answer reads as before
+
+
+async def test_limits_are_calibrated_on_what_was_made_and_on_trainings_that_differ_in_their_seed(loop: Loop) -> None:
+    command = [sys.executable, "-m", "alignment.calibration", "--store", str(loop.store), "--alias", "assistant"]
+    environment = os.environ | {"ALIGNWAY_DATABASE_URL": loop.url}
+    done = await asyncio.to_thread(
+        subprocess.run, [*command, "--draws", "20", "--json"], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    found = Calibration.model_validate_json(done.stdout)
+    limits = {
+        (one.gate, one.name): one for one in found.limits if one.level == "block" or one.name in ("gain", "pairs")
+    }
+    # The second release is the first one's twin to the last bit: nothing scatters.
+    drop, gain = limits["holdout_preference", "drop"], limits["holdout_preference", "gain"]
+    assert (drop.false_alarm_share, gain.false_alarm_share) == (0.0, 1.0)
+    assert (drop.smallest_effect, gain.smallest_effect) == (pytest.approx(0.05), 0.0)
+    assert limits["holdout_preference", "pairs"].smallest_effect is None
+    assert (found.how, found.holdout_pairs) == ("exchanged", 8)
+    told: list[str] = []
+    database = Database(loop.url)
+    twins = await calibrate(database, loop.store, Asked("assistant", seeds=2, draws=20), GateSettings(), told.append)
+    assert twins.how == "seeds"
+    assert [line for line in told if line.startswith("training")][1].startswith("training with seed 1 on ds_")
+    assert not list((loop.store / "calibration" / "assistant").glob("seed-*"))
+    async with database.read() as session:
+        assert await find_calibration(session, "assistant") == twins  # the newest
+    with pytest.raises(AlignmentError, match="alignway gates calibrate --seeds 2"):
+        await calibrate(database, loop.store, Asked("nobody", draws=20), GateSettings(), told.append)
+    await database.close()
 
 
 async def test_too_few_pairs_fail_with_what_to_do(database: Database, store: Path, tiny_model: Path) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from alignment.cycle import look_up
 from alignment.errors import AlignmentError
 from alignment.freezing import Rules, freeze_pairs
 from alignment.ledger import RunLedger
+from alignment.subject import look_up
 from alignment.worker import Worker
 from gateway.contracts.seal import verify_seal
 from gateway.datasets.freeze import HOLDOUT_FILE, TRAIN_FILE, freeze, read_pairs

@@ -86,7 +86,7 @@ def test_the_card_tells_lineage_data_metrics_gates_and_versions(
         assert told in card
 
 
-@pytest.mark.parametrize("step", ["copytree", "model_card", "plot_curves", "write_seal", "rename_into_place"])
+@pytest.mark.parametrize("step", ["copytree", "model_card", "write_report", "write_seal", "rename_into_place"])
 def test_a_crash_at_any_step_leaves_nothing_that_could_be_served(
     tmp_path: Path, base: Path, adapter: Path, release: Release, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,6 +95,7 @@ WHO_MAY = {
     "POST /admin/v1/aliases/{alias}/resume-training": "promote",
     "GET /admin/v1/releases": "admin",
     "GET /admin/v1/releases/{release}": "admin",
+    "GET /admin/v1/releases/{release}/gates": "admin",
     "GET /admin/v1/rollouts": "admin",
     "GET /admin/v1/rollouts/{rollout_id}": "admin",
     "GET /admin/v1/replicas": "admin",

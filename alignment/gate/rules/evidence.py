@@ -55,6 +55,61 @@ class CaseOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Safety:
+    """Answers to pinned prompts that should be refused, and to harmless ones that look alike."""
+
+    harmful: int
+    harmless: int
+    unsafe_rise: float
+    """Share of harmful prompts that were complied with: the candidate's less that of the model to beat."""
+    refused_rise: float
+    """The same of harmless prompts that were refused."""
+    newly: tuple[str, ...]
+    """Prompts that the candidate fails and the model to beat does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a judge says of answers to held-out prompts, and how far it agrees with people. Consistent verdicts only."""
+
+    prompts: int
+    """So many it was asked about."""
+    won: int
+    lost: int
+    tied: int
+    agreed: int
+    """Held-out pairs in which it, too, prefers what people chose."""
+    disagreed: int
+    failure: str = ""
+    """Why it could not be asked to the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOutcome:
+    """A benchmark answered by the candidate and by another model, item by item."""
+
+    name: str
+    against: Literal["incumbent", "base"]
+    items: int
+    won: int
+    """Items that only the candidate got right."""
+    lost: int
+    """Items that only the other got right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Held-out pairs of one kind."""
+
+    name: str
+    pairs: int
+    difference: Interval
+    """Candidate minus incumbent on them, as a share."""
+    chance: float
+    """How often the lowest of all slices is as low where there is no difference (`alignment/gate/slices.py`)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """Everything that was measured; what is None or empty was not."""
 
@@ -71,6 +126,12 @@ class Evidence:
     matched_pairs: int = 0
     matched_difference: Interval | None = None
     """As `accuracy_difference`, on the pairs whose sides are of one length."""
+    slices: tuple[Slice, ...] = ()
     answers: Answers | None = None
     drift: Drift | None = None
     cases: tuple[CaseOutcome, ...] = ()
+    tasks: tuple[TaskOutcome, ...] = ()
+    safety: Safety | None = None
+    judged: Judged | None = None
+    changed_answers: int | None = None
+    """Pinned prompts that the candidate answers otherwise than the model to beat; None: nothing was answered."""

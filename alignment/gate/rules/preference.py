@@ -1,28 +1,35 @@
 """Gate 1: does the candidate prefer what people chose, more than the incumbent and the base do?"""
 
-from alignment.gate.rules.evidence import Evidence
-from alignment.gate.rules.finding import Finding, between, points, result
+from alignment.gate.rules.evidence import Evidence, Slice
+from alignment.gate.rules.finding import Check, Good, between, points, result
 from gateway.contracts.release import PREFERENCE_GATE, GateResult, Interval
 from gateway.sections.gates import GateSettings
 
 PREFERENCE_BASE_GATE = "holdout_preference_base"
 MATCHED_GATE = "holdout_length_matched"
+SLICES_GATE = "holdout_slices"
+PAIRS_LIMIT, CHANCE_LIMIT = "pairs", "loss_by_chance"
+"""Limits that are no measure of the model: how many pairs there are, and how often chance would do the same."""
 
 
 def preference_gate(evidence: Evidence, limits: GateSettings) -> list[GateResult]:
     """Against the incumbent."""
     accuracy, difference, pairs = evidence.accuracy, evidence.accuracy_difference, evidence.holdout_pairs
     if accuracy is None or difference is None:
-        nothing = Finding("warn", 0.0, limits.holdout_pairs_warn, "no pair was held out to measure on")
-        return [result(PREFERENCE_GATE, [nothing], n=0)]
-    findings = _worse(difference, "the incumbent")
-    if accuracy.value < limits.accuracy_block:
-        reason = f"prefers the rejected side too often: accuracy {accuracy.value:.3f}, least {limits.accuracy_block:g}"
-        findings.append(Finding("block", accuracy.value, limits.accuracy_block, reason))
-    findings += _dropped(difference, limits.accuracy_drop_block)
-    findings += _preference_warnings(evidence, difference, limits)
-    good = f"{points(difference.value)} against the incumbent, {between(difference)}"
-    return [result(PREFERENCE_GATE, findings or [Finding("pass", difference.value, 0.0, good)], difference, pairs)]
+        reason = "no pair was held out to measure on"
+        nothing = Check(PAIRS_LIMIT, "warn", 0.0, limits.holdout_pairs_warn, "below", reason, at_limit=True)
+        return [result(PREFERENCE_GATE, [nothing], Good(0.0, limits.holdout_pairs_warn, reason), n=0)]
+    least = limits.accuracy_block
+    too_often = f"prefers the rejected side too often: accuracy {accuracy.value:.3f}, least {least:g}"
+    checks = [
+        _worse(difference, "the incumbent"),
+        Check("accuracy", "block", accuracy.value, least, "below", too_often, accuracy),
+        _dropped(difference, limits.accuracy_drop_block),
+        _may_be_worse(difference, limits, "the incumbent"),
+        *_warnings(evidence, difference, limits),
+    ]
+    good = Good(difference.value, 0.0, f"{points(difference.value)} against the incumbent, {between(difference)}")
+    return [result(PREFERENCE_GATE, checks, good, difference, pairs)]
 
 
 def preference_base_gate(evidence: Evidence, limits: GateSettings) -> list[GateResult]:
@@ -30,12 +37,14 @@ def preference_base_gate(evidence: Evidence, limits: GateSettings) -> list[GateR
     difference = evidence.accuracy_difference_base
     if difference is None:
         return []
-    findings = _worse(difference, "the base") + _dropped(difference, limits.accuracy_drop_block)
-    if difference.low < limits.accuracy_low_warn:
-        findings.append(_may_be_worse(difference, limits, "the base"))
-    good = f"{points(difference.value)} against the base, {between(difference)}"
-    findings = findings or [Finding("pass", difference.value, limits.accuracy_low_warn, good)]
-    return [result(PREFERENCE_BASE_GATE, findings, difference, evidence.holdout_pairs)]
+    checks = [
+        _worse(difference, "the base"),
+        _dropped(difference, limits.accuracy_drop_block),
+        _may_be_worse(difference, limits, "the base"),
+    ]
+    told = f"{points(difference.value)} against the base, {between(difference)}"
+    good = Good(difference.value, limits.accuracy_low_warn, told)
+    return [result(PREFERENCE_BASE_GATE, checks, good, difference, evidence.holdout_pairs)]
 
 
 def matched_gate(evidence: Evidence, limits: GateSettings) -> list[GateResult]:
@@ -43,47 +52,61 @@ def matched_gate(evidence: Evidence, limits: GateSettings) -> list[GateResult]:
     matched, overall, pairs = evidence.matched_difference, evidence.accuracy_difference, evidence.matched_pairs
     if matched is None or overall is None or pairs < limits.matched_pairs_least:
         return []
-    told = f"{points(matched.value)} on {pairs} pairs of one length, {points(overall.value)} on all"
-    if matched.value < 0 < overall.value:
-        finding = Finding("block", matched.value, 0.0, f"the gain is one for length alone: {told}")
-    elif matched.value < -limits.matched_drop_warn:
-        finding = Finding("warn", matched.value, -limits.matched_drop_warn, told)
-    else:
-        finding = Finding("pass", matched.value, -limits.matched_drop_warn, told)
-    return [result(MATCHED_GATE, [finding], matched, pairs)]
+    told, drop = (
+        f"{points(matched.value)} on {pairs} pairs of one length, {points(overall.value)} on all",
+        matched.value,
+    )
+    checks = [Check("drop", "warn", drop, -limits.matched_drop_warn, "below", told, matched)]
+    if overall.value > 0:
+        only = f"the gain is one for length alone: {told}"
+        checks.insert(0, Check("drop", "block", drop, 0.0, "below", only, matched))
+    return [result(MATCHED_GATE, checks, Good(drop, -limits.matched_drop_warn, told), matched, pairs)]
 
 
-def _worse(difference: Interval, than: str) -> list[Finding]:
-    if not difference.high < 0:
+def slices_gate(evidence: Evidence, limits: GateSettings) -> list[GateResult]:
+    """By source, rater and length, so that a gain for most is not a loss for some."""
+    overall, slices = evidence.accuracy_difference, evidence.slices
+    if overall is None or not slices:
         return []
+    lowest = min(slices, key=lambda one: one.difference.value)
+    surest = min(slices, key=lambda one: (one.chance, one.difference.value))
+    count = f"of {len(slices)} slices one is that low by chance in"
+    told = f"lowest among {_slice(lowest)}; {count} {100 * lowest.chance:.0f} %"
+    drop = lowest.difference
+    checks = [Check("drop", "warn", drop.value, -limits.slice_drop_warn, "below", told, drop)]
+    if overall.value > 0 > surest.difference.value:
+        flips = f"a gain on all pairs ({points(overall.value)}), but a loss among {_slice(surest)}"
+        reason = f"{flips}; {count} {100 * surest.chance:.1f} %"
+        checks.append(Check(CHANCE_LIMIT, "block", surest.chance, limits.slice_chance_block, "below", reason))
+    return [result(SLICES_GATE, checks, Good(drop.value, -limits.slice_drop_warn, told), drop, lowest.pairs)]
+
+
+def _slice(one: Slice) -> str:
+    return f"{one.name}: {points(one.difference.value)} on {one.pairs} pairs"
+
+
+def _worse(difference: Interval, than: str) -> Check:
     reason = f"surely worse than {than}: {points(difference.value)}, {between(difference)}"
-    return [Finding("block", difference.high, 0.0, reason)]
+    return Check("surely_worse", "block", difference.high, 0.0, "below", reason, difference)
 
 
-def _dropped(difference: Interval, most: float) -> list[Finding]:
-    if not difference.value < -most:
-        return []
+def _dropped(difference: Interval, most: float) -> Check:
     reason = f"accuracy fell by more than {100 * most:g} points: {points(difference.value)}"
-    return [Finding("block", difference.value, -most, reason)]
+    return Check("drop", "block", difference.value, -most, "below", reason, difference)
 
 
-def _may_be_worse(difference: Interval, limits: GateSettings, than: str) -> Finding:
+def _may_be_worse(difference: Interval, limits: GateSettings, than: str) -> Check:
     limit = limits.accuracy_low_warn
     reason = f"may be worse than {than} by more than {-100 * limit:g} points: {between(difference)}"
-    return Finding("warn", difference.low, limit, reason)
+    return Check("lower_bound", "warn", difference.low, limit, "below", reason, difference)
 
 
-def _preference_warnings(evidence: Evidence, difference: Interval, limits: GateSettings) -> list[Finding]:
-    findings, margin = [], evidence.margin_difference
-    if difference.low < limits.accuracy_low_warn:
-        findings.append(_may_be_worse(difference, limits, "the incumbent"))
-    if difference.value <= 0:
-        reason = f"no gain over the incumbent: {points(difference.value)}"
-        findings.append(Finding("warn", difference.value, 0.0, reason))
-    if margin is not None and margin.high < 0:
-        reason = f"the margin surely shrank: {margin.value:+.3f} nats a token"
-        findings.append(Finding("warn", margin.high, 0.0, reason))
-    if evidence.holdout_pairs < limits.holdout_pairs_warn:
-        reason = f"measured on {evidence.holdout_pairs} pairs only, fewer than {limits.holdout_pairs_warn}"
-        findings.append(Finding("warn", float(evidence.holdout_pairs), float(limits.holdout_pairs_warn), reason))
-    return findings
+def _warnings(evidence: Evidence, difference: Interval, limits: GateSettings) -> list[Check]:
+    no_gain = f"no gain over the incumbent: {points(difference.value)}"
+    checks = [Check("gain", "warn", difference.value, 0.0, "below", no_gain, difference, at_limit=True)]
+    if (margin := evidence.margin_difference) is not None:
+        shrank = f"the margin surely shrank: {margin.value:+.3f} nats a token"
+        checks.append(Check("margin", "warn", margin.high, 0.0, "below", shrank, margin))
+    least = limits.holdout_pairs_warn
+    few = f"measured on {evidence.holdout_pairs} pairs only, fewer than {least}"
+    return [*checks, Check(PAIRS_LIMIT, "warn", float(evidence.holdout_pairs), float(least), "below", few)]

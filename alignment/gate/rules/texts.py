@@ -1,7 +1,7 @@
 """Gate 3: general text must not become unlikely, against the base and against the incumbent."""
 
 from alignment.gate.rules.evidence import Evidence
-from alignment.gate.rules.finding import Finding, result
+from alignment.gate.rules.finding import Check, Good, result
 from gateway.contracts.release import GateResult
 from gateway.sections.gates import GateSettings
 
@@ -13,19 +13,19 @@ def perplexity_gates(evidence: Evidence, limits: GateSettings) -> list[GateResul
     found = []
     for one in evidence.perplexity:
         name = PERPLEXITY_GATE if one.language == "en" else f"{PERPLEXITY_GATE}_{one.language}"
-        found.append(result(name, [_finding(one.candidate, one.base, "the base", limits)]))
+        found.append(_gate(name, one.candidate, one.base, "the base", limits))
         if one.incumbent != one.base:
-            finding = _finding(one.candidate, one.incumbent, "the incumbent", limits)
-            found.append(result(f"{name}_incumbent", [finding]))
+            found.append(_gate(f"{name}_incumbent", one.candidate, one.incumbent, "the incumbent", limits))
     return found
 
 
-def _finding(candidate: float, other: float, who: str, limits: GateSettings) -> Finding:
+def _gate(name: str, candidate: float, other: float, who: str, limits: GateSettings) -> GateResult:
     rise = candidate / other - 1
     figures = f"{100 * rise:+.2f} % against {who} ({candidate:.2f} against {other:.2f})"
-    # Not `rise > limit`: a perplexity that is not a number must block.
-    if not rise <= limits.perplexity_block:
-        return Finding("block", rise, limits.perplexity_block, f"general text got much less likely: {figures}")
-    if rise > limits.perplexity_warn:
-        return Finding("warn", rise, limits.perplexity_warn, f"general text got less likely: {figures}")
-    return Finding("pass", rise, limits.perplexity_block, f"general text is as likely as before: {figures}")
+    much, less = (f"general text got {how} likely: {figures}" for how in ("much less", "less"))
+    checks = [
+        Check("rise", "block", rise, limits.perplexity_block, "above", much),
+        Check("rise", "warn", rise, limits.perplexity_warn, "above", less),
+    ]
+    good = Good(rise, limits.perplexity_block, f"general text is as likely as before: {figures}")
+    return result(name, checks, good)

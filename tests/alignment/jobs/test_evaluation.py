@@ -71,6 +71,20 @@ def test_three_models_measure_as_each_does_alone(job: Callable[..., EvaluateJob]
             apart = value(together, name) - value(together, name + other)
             assert value(together, name + suffix) == pytest.approx(apart, abs=1e-9)
     assert len({round(value(together, "perplexity" + suffix), 3) for suffix in alone}) == 3
+    seen = evidence_of(together)
+    for found, name in (
+        (seen.accuracy, "holdout_accuracy"), (seen.accuracy_difference, "holdout_accuracy_difference"),
+        (seen.accuracy_difference_base, "holdout_accuracy_difference_base"),
+        (seen.margin_difference, "holdout_margin_difference"),
+        (seen.matched_difference, "holdout_matched_accuracy_difference"),
+    ):  # fmt: skip
+        assert found is not None
+        assert found.model_dump() == pytest.approx(together.metrics[name].model_dump(), abs=1e-9)  # type: ignore[union-attr]
+    (texts,) = seen.perplexity
+    told = (value(together, "perplexity"), value(together, "perplexity_base"), value(together, "perplexity_incumbent"))
+    assert (texts.candidate, texts.base, texts.incumbent) == pytest.approx(told)
+    assert seen.answers is not None
+    assert seen.answers.repetition_base == pytest.approx(value(together, "generation_repetition_base"))
 
 
 def test_without_an_incumbent_the_base_stands_in(job: Callable[..., EvaluateJob], adapters: dict[str, Path]) -> None:

@@ -1,9 +1,10 @@
 """An endpoint that judges, and an engine that answers twice, both as a test says."""
 
 import asyncio
+import contextlib
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
@@ -38,6 +39,27 @@ class Endpoint:
         if isinstance(said, int):
             return web.json_response({"error": {"message": "no"}}, status=said)
         return web.json_response({"choices": [{"index": 0, "message": {"role": "assistant", "content": said}}]})
+
+
+@contextlib.asynccontextmanager
+async def listening() -> AsyncIterator[Endpoint]:
+    """A judge that listens."""
+    endpoint = Endpoint()
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", endpoint.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    endpoint.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+    yield endpoint
+    await runner.cleanup()
+
+
+def longer(left: str, right: str) -> str:
+    """Prefers the longer answer, wherever it stands."""
+    if len(left) == len(right):
+        return "tie"
+    return "left" if len(left) > len(right) else "right"
 
 
 def says(text: str, finish: str = "stop") -> bytes:

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import select
 
 from gateway.annotation.judge import Judge
-from gateway.annotation.judgement import combined, question, read_verdict
 from gateway.app import comparing
+from gateway.judging.judgement import combined, question, read_verdict
 from gateway.settings import Settings
 from gateway.storage.annotation_tables import AnnotationJudgement
 from gateway.storage.feedback_tables import Completion, Feedback

@@ -1,12 +1,12 @@
-"""What a judge is asked and what its replies come to. Pure; `judge.py` does the asking."""
+"""What a judge is asked and what its replies come to. Pure; `endpoint.py` does the asking."""
 
 import re
 from collections.abc import Sequence
 from typing import Literal
 
-from gateway.annotation.items import FIRST, SECOND, TIE
 from gateway.contracts.message import Message
 
+FIRST, SECOND, TIE = "first", "second", "tie"
 Outcome = Literal["consistent", "inconsistent", "unreadable"]
 WORDS = ("left", "right", "tie")
 _PLACES = re.compile(r"\{(guideline|prompt|left|right)\}")
