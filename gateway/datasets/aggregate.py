@@ -11,6 +11,7 @@ from gateway.datasets.votes import PairVote
 
 CONFLICT, MINORITY, DUPLICATE = "conflict", "minority", "duplicate"
 MARGIN, MAJORITY = 2.0, 2 / 3
+NOTHING: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ def agree(votes: Sequence[PairVote], gold: Mapping[str, float]) -> Agreed | Mapp
 
     gold   by rater, the share of gold items that were judged right; 1 where nothing is known
     """
+    if len(votes) == 1:
+        return Agreed(votes[0], 1, (votes[0].feedback_id,), NOTHING)
     own: dict[str, PairVote] = {}
     for vote in votes:
         if vote.rater not in own or _rank(vote) > _rank(own[vote.rater]):

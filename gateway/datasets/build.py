@@ -41,7 +41,7 @@ async def alias_to_build(database: Database, wanted: str | None) -> str:
 
 async def preview(database: Database, alias: str, settings: DatasetSettings, redact: Redact | None = None) -> Card:
     """What a data set frozen now would hold, what each rule drops, and what its holdout could show."""
-    card = described(await collect(database, alias, settings, redact=redact))
+    card = await asyncio.to_thread(described, await collect(database, alias, settings, redact=redact))
     return {"object": "dataset.dry_run", "would_start": card["pairs"] >= MINIMUM_PAIRS_BY_HAND} | card
 
 

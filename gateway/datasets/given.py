@@ -15,7 +15,8 @@ from pathlib import Path
 
 from gateway.contracts import ids
 from gateway.contracts.pair import FeedbackPair
-from gateway.datasets.collect import Collected, as_trained, benchmarks_of, chosen_of, texts_of
+from gateway.datasets.bodies import body_of, texts_of
+from gateway.datasets.collect import Collected, as_trained, benchmarks_of, chosen_of
 from gateway.datasets.freeze import HOLDOUT_FILE, TRAIN_FILE, PairFile, sealed
 from gateway.datasets.plan import BRIDGES, Lying, Plan
 from gateway.datasets.report import Card
@@ -167,7 +168,7 @@ def _write(
         opened = [files.enter_context(PairFile(folder / name, answers=given.answers)) for name in names]
         parts = dict(zip(("train", "holdout"), opened, strict=True))
         for pair, lies in _divided(given, lying, dropped):
-            kept = as_trained(pair, benchmarks, redact, collected, sides_differ=not given.answers)
+            kept = as_trained(body_of(pair), benchmarks, redact, collected, sides_differ=not given.answers)
             if kept is None:
                 continue
             chosen = chosen_of(kept, lies, raters=1)

@@ -9,8 +9,8 @@ from functools import partial
 from itertools import groupby
 
 from gateway.datasets import caps
-from gateway.datasets.aggregate import Agreed, agree
-from gateway.datasets.votes import PairVote
+from gateway.datasets.aggregate import NOTHING, Agreed, agree
+from gateway.datasets.votes import PairVote, compact
 from gateway.datasets.weights import EXEMPT, off_policy, recency
 from gateway.settings import DatasetSettings
 
@@ -21,7 +21,7 @@ BRIDGES, CLUSTER, CAP, DAILY, PROBATION, JUDGE_HELD_OUT = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Lying:
     """Where a prompt lies."""
 
@@ -155,7 +155,7 @@ def _agreed(votes: Iterable[PairVote], known: Circumstances, dropped: Counter[st
             found = agree(own, known.gold)
             dropped.update(found.struck if isinstance(found, Agreed) else found)
             if isinstance(found, Agreed):
-                yield found
+                yield Agreed(compact(found.vote), found.raters, found.feedback_ids, NOTHING, found.merged)
 
 
 def _not_for_holdout(pairs: Sequence[Agreed], known: Circumstances) -> set[str]:

@@ -120,7 +120,9 @@ class Newcomers:
             candidates.settle(number, _BRIDGING if bridges else group)
             self._settle(cluster, _BRIDGING if bridges else group)
             at = number * SIGNATURE_BYTES
-            yield Placed(prompt_hash, SIDES[group], cluster, bridges, bytes(self._signatures[at : at + SIGNATURE_BYTES]))
+            yield Placed(
+                prompt_hash, SIDES[group], cluster, bridges, bytes(self._signatures[at : at + SIGNATURE_BYTES])
+            )
         del candidates
         self._candidates, self._shingles, self._ends = None, array("q"), array("q", [0])
         self._searches.clear()
@@ -148,6 +150,9 @@ class Newcomers:
             if overlap(own, self._said(index)) >= NEAR:
                 yield index
                 return
+
+    def _signature(self, number: int) -> bytes:
+        return bytes(self._signatures[number * SIGNATURE_BYTES : (number + 1) * SIGNATURE_BYTES])
 
     def _said(self, number: int) -> set[int]:
         """The hashes of a newcomer's shingles."""

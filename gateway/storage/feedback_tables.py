@@ -115,8 +115,51 @@ class PairRow(Table):
 
     __table_args__ = (
         Index(None, "alias", "state", "created_at"),
-        Index(None, "alias", "prompt_hash"),
-    )
+        Index(
+            "ix_feedback_pair_rules", "alias", "prompt_hash", "created_at", "id", "state", "reason", "project_id",
+            "feedback_id", "chosen_digest", "rejected_digest", "rater_hash", "rater_kind", "rater_trusted", "basis",
+            "source", "weight", "chosen_release", "rejected_release",
+        ),
+    )  # fmt: skip
+
+
+class VoteTally(Table):
+    """How many votes there are of a kind, a day. Triggers of the database keep the tallies (migration 0017)."""
+
+    __tablename__ = "vote_tally"
+    alias: Mapped[str] = mapped_column(primary_key=True)
+    """Empty for a vote without one, as whatever else a tally knows nothing of."""
+    day: Mapped[str] = mapped_column(primary_key=True)
+    """As `2026-11-27`, in UTC."""
+    type: Mapped[str] = mapped_column(primary_key=True)
+    status: Mapped[str] = mapped_column(primary_key=True)
+    slot: Mapped[int] = mapped_column(primary_key=True)
+    """Of PostgreSQL's connection, so that none waits for another one; a count is the sum over slots."""
+    count: Mapped[int]
+
+
+class PairTally(Table):
+    """How many pairs there are of a kind; as `VoteTally`."""
+
+    __tablename__ = "pair_tally"
+    alias: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(primary_key=True)
+    reason: Mapped[str] = mapped_column(primary_key=True)
+    source: Mapped[str] = mapped_column(primary_key=True)
+    licence: Mapped[str] = mapped_column(primary_key=True)
+    slot: Mapped[int] = mapped_column(primary_key=True)
+    count: Mapped[int]
+
+
+class RaterTally(Table):
+    """How many active votes a rater has; as `VoteTally`."""
+
+    __tablename__ = "rater_tally"
+    alias: Mapped[str] = mapped_column(primary_key=True)
+    rater_kind: Mapped[str] = mapped_column(primary_key=True)
+    rater_hash: Mapped[str] = mapped_column(primary_key=True, index=True)
+    slot: Mapped[int] = mapped_column(primary_key=True)
+    count: Mapped[int]
 
 
 class PromptSide(Table):
