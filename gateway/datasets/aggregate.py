@@ -1,6 +1,7 @@
 """Several votes on the same two answers become one pair, or none. Pure.
 
-One rater is believed. Two must agree. Three and more need a margin of two, or two thirds. Of one rater's several words
+One rater is believed. Two must agree. Three and more need a margin of two, or two thirds: two against one are two
+thirds, and count; two against two, or three against two, do not. Of one rater's several words
 (a vote and an import of it, say) the weightiest counts. A rater whose score on gold items is known counts by it.
 """
 
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 from gateway.datasets.votes import PairVote
 
 CONFLICT, MINORITY, DUPLICATE = "conflict", "minority", "duplicate"
-MARGIN, MAJORITY = 2.0, 2 / 3
+MARGIN = 2.0
+_ROUNDING = 1e-9
 NOTHING: Mapping[str, int] = {}
 
 
@@ -63,7 +65,7 @@ def _decided(ahead: float, behind: float, raters: int, disputed: bool) -> bool:
         return True
     if raters < 3:
         return False
-    return ahead - behind >= MARGIN or ahead >= MAJORITY * (ahead + behind)
+    return ahead - behind >= MARGIN - _ROUNDING or ahead >= 2 * behind - _ROUNDING  # two thirds of all
 
 
 def _sum(votes: Sequence[PairVote], gold: Mapping[str, float]) -> float:

@@ -117,6 +117,17 @@ async def collect(
     return collected
 
 
+async def count_usable(
+    database: Database, alias: str, settings: DatasetSettings, redact: Redact | None = None
+) -> Counter[str]:
+    """How many pairs a data set frozen now would hold, by side; texts are read only where a rule looks at them."""
+    if settings.benchmarks or redact is not None:
+        return Counter(one.side for one in (await collect(database, alias, settings, redact=redact)).chosen)
+    await settle(database, alias, settings)
+    collected, lying = await _planned(database, alias, settings, time.time())
+    return Counter(lying[pair.vote.prompt_hash].side for pair in collected.plan.pairs)
+
+
 @dataclass(frozen=True)
 class _Handing:
     """Hands out what is planned, pair after pair."""
@@ -175,7 +186,7 @@ async def _planned(
 
 
 async def _length_factors(database: Database, plan: Plan) -> dict[str, float]:
-    texts = {}
+    texts: dict[str, Texts] = {}
     for begin in range(0, len(plan.pairs), ROWS_AT_A_TIME):
         ids = [pair.vote.id for pair in plan.pairs[begin : begin + ROWS_AT_A_TIME]]
         async with database.read() as session:

@@ -1,7 +1,7 @@
 """Frozen data sets as rows, and what they are made from: narrow rows first, texts only of what is left."""
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, TypeVarTuple
 
 from sqlalchemy import Select, Text, cast, func, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -14,6 +14,7 @@ from gateway.storage.notifications import note
 from gateway.storage.tables import Alias
 
 ROWS_AT_A_TIME = 1000
+Columns = TypeVarTuple("Columns")
 NARROW = (
     PairRow.id,
     PairRow.feedback_id,
@@ -69,7 +70,7 @@ async def unsettled_prompts(session: AsyncSession, alias: str) -> list[tuple[str
     return [(row[0], row[1]) for row in await session.execute(statement)]
 
 
-def _unsettled(wanted: Select[Any], alias: str) -> Select[Any]:
+def _unsettled(wanted: Select[*Columns], alias: str) -> Select[*Columns]:
     known = (
         select(PromptSide.prompt_hash)
         .where(PromptSide.alias == PairRow.alias, PromptSide.prompt_hash == PairRow.prompt_hash)

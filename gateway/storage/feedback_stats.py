@@ -5,7 +5,7 @@ Counts are read from where the database keeps them: a million votes are counted 
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVarTuple
 
 from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,6 +15,7 @@ from gateway.storage.feedback_tables import PairRow, PairTally, RaterTally, Vote
 
 PAGE = 1000
 Counts = Sequence[Any]
+Columns = TypeVarTuple("Columns")
 Tallied = VoteTally | PairTally
 
 
@@ -74,6 +75,6 @@ async def _counts(
 
 
 def _of_alias(
-    statement: Select[Any], table: type[PairRow | VoteTally | PairTally | RaterTally], alias: str | None
-) -> Select[Any]:
+    statement: Select[*Columns], table: type[PairRow | VoteTally | PairTally | RaterTally], alias: str | None
+) -> Select[*Columns]:
     return statement if alias is None else statement.where(table.alias == alias)

@@ -69,7 +69,7 @@ class Feedback(Table):
 
     __table_args__ = (
         UniqueConstraint("project_id", "natural_key"),
-        Index(None, "project_id", "created_at"),
+        Index("ix_feedback_page", "project_id", "created_at", "id", "type", "status"),
         Index(None, "rater_hash"),
         Index(None, "project_id", "prompt_hash", "rater_hash"),
     )

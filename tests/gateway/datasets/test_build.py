@@ -129,9 +129,11 @@ async def test_a_damaged_data_set_is_not_read(desk: Desk, tmp_path: Path) -> Non
     await by_one_key(desk)
     card, _ = await frozen(desk, tmp_path)
     folder = tmp_path / "datasets" / card["id"]
+    assert (await show(desk.database, tmp_path, card["id"]))["damaged"] is None
     (folder / TRAIN_FILE).write_bytes(b"PAR1" + (folder / TRAIN_FILE).read_bytes()[4:-1])
     with pytest.raises(DatasetDamaged, match=r"train\.parquet is not what was frozen"):
         read_card(folder)
+    assert "train.parquet is not what was frozen" in (await show(desk.database, tmp_path, card["id"]))["damaged"]
 
 
 async def test_nothing_is_frozen_where_there_is_nothing(desk: Desk, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""An index that data sets are made from, and counts of votes and pairs that triggers keep"""
+"""Indexes that lists and data sets are read from, and counts of votes and pairs that triggers keep"""
 
 from collections.abc import Iterator
 
@@ -36,6 +36,8 @@ WATCHED = {
 
 def upgrade() -> None:
     """Exact at every moment: a count changes in the transaction that changes what is counted."""
+    op.drop_index("ix_feedback_project_id_created_at", table_name="feedback")
+    op.create_index("ix_feedback_page", "feedback", ["project_id", "created_at", "id", "type", "status"], unique=False)
     op.drop_index("ix_feedback_pair_alias_prompt_hash", table_name="feedback_pair")
     op.create_index("ix_feedback_pair_rules", "feedback_pair", RULES, unique=False)
     for tally, key in KEYS.items():
@@ -89,7 +91,7 @@ def counted(dialect: str, tally: str, rows: list[tuple[str, int]], slot: str) ->
 def sqlite_triggers(table: str) -> Iterator[str]:
     """A row at a time; a count of 0 is no row."""
     for event, when in (("INSERT", "INSERT"), ("DELETE", "DELETE"), ("UPDATE", f"UPDATE OF {WATCHED[table]}")):
-        lines = []
+        lines: list[str] = []
         for tally in COUNTED[table]:
             if event != "INSERT":
                 lines += _one_row(tally, "OLD", -1)
