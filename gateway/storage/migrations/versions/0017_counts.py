@@ -47,6 +47,7 @@ def upgrade() -> None:
             sa.Column("slot", sa.BigInteger(), nullable=False),
             sa.Column("count", sa.BigInteger(), nullable=False),
             sa.PrimaryKeyConstraint(*key, "slot", name=op.f(f"pk_{tally}")),
+            sqlite_with_rowid=False,
         )
     op.create_index(op.f("ix_rater_tally_rater_hash"), "rater_tally", ["rater_hash"], unique=False)
     dialect = op.get_bind().dialect.name
