@@ -6,7 +6,7 @@ Dirichlet prior (Monroe, Colaresi and Quinn 2008, eq. 16 and 22); a |z| above `Z
 
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, pairwise
 from math import log, sqrt
 from typing import Any
@@ -73,16 +73,17 @@ def log_odds(
     return scores
 
 
-def bursts(pace: Mapping[tuple[str, int], int], most: int = BURST_PER_HOUR) -> dict[str, int]:
+def bursts(pace: Mapping[str, Iterable[int]], most: int = BURST_PER_HOUR) -> dict[str, int]:
     """By rater, the most votes within two half hours in a row, where that is more than `most`.
 
-    pace   votes by rater and number of the half hour
+    pace   by rater, the number of the half hour of each vote
     """
     worst: dict[str, int] = {}
-    for (rater, half), count in pace.items():
-        hour = count + pace.get((rater, half + 1), 0)
+    for rater, halves in pace.items():
+        votes = Counter(halves)
+        hour = max(count + votes.get(half + 1, 0) for half, count in votes.items())
         if hour > most:
-            worst[rater] = max(worst.get(rater, 0), hour)
+            worst[rater] = hour
     return dict(sorted(worst.items()))
 
 

@@ -6,13 +6,15 @@ Texts are read a thousand pairs at a time and let go again: a data set of a mill
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
 from sys import intern
 
 from gateway.contracts.pair import FeedbackPair
 from gateway.datasets.aggregate import Agreed
+from gateway.datasets.ahead import one_ahead
 from gateway.datasets.bias import Texts, length_weights
 from gateway.datasets.bodies import Body, body_of, read_body, said, texts_of
 from gateway.datasets.contamination import Benchmarks, read_items
@@ -105,16 +107,28 @@ async def collect(
     plan = collected.plan
     factors = await _length_factors(database, plan) if settings.balance_length else {}
     handing = _Handing(collected, lying, factors, benchmarks, redact, sink)
-    for begin in range(0, len(plan.pairs), ROWS_AT_A_TIME):
-        piece = plan.pairs[begin : begin + ROWS_AT_A_TIME]
-        async with database.read() as session:
-            found = await bodies_of(session, [pair.vote.id for pair in piece])
-            further = await further_votes(session, [merged for agreed in piece for merged in agreed.merged])
-        await asyncio.to_thread(handing.out, piece, found, further)
+    waiting = deque(plan.pairs)
+    plan.pairs.clear()  # what was handed out is let go
+    async with aclosing(one_ahead(_read(database, waiting))) as pieces:
+        async for piece in pieces:
+            await asyncio.to_thread(handing.out, *piece)
     async with database.read() as session:
         struck = await bodies_of(session, [vote.id for vote in plan.guarded[-TEXTS_KEPT:]])
     collected.guarded += [texts_of(read_body(text)) for text in struck.values()]
     return collected
+
+
+Piece = tuple[list[Agreed], dict[str, str], dict[str, list[str]]]
+"""Some pairs, their texts, and the further votes behind those merged into them."""
+
+
+async def _read(database: Database, waiting: deque[Agreed]) -> AsyncGenerator[Piece, None]:
+    """All of them, a piece after the other."""
+    while piece := [waiting.popleft() for _ in range(min(ROWS_AT_A_TIME, len(waiting)))]:
+        async with database.read() as session:
+            found = await bodies_of(session, [pair.vote.id for pair in piece])
+            further = await further_votes(session, [merged for agreed in piece for merged in agreed.merged])
+        yield piece, found, further
 
 
 async def count_usable(
@@ -140,15 +154,14 @@ class _Handing:
     sink: Sink
 
     def out(self, piece: Sequence[Agreed], found: Mapping[str, str], further: Mapping[str, Sequence[str]]) -> None:
-        """Some pairs, with their texts and the further votes behind those merged into them. One that was erased
-        meanwhile is left out."""
+        """A `Piece`. A pair that was erased meanwhile is left out."""
         for agreed in piece:
             if agreed.vote.id not in found:
                 continue
             body = read_body(found[agreed.vote.id])
             more = (vote for merged in agreed.merged for vote in further.get(merged, ()))
             body["feedback_ids"] = list(dict.fromkeys((*body["feedback_ids"], *agreed.feedback_ids, *more)))
-            body["weight"] = self.collected.plan.weights[agreed.vote.id] * self.factors.get(agreed.vote.id, 1.0)
+            body["weight"] = self.collected.plan.weights.pop(agreed.vote.id) * self.factors.get(agreed.vote.id, 1.0)
             kept = as_trained(body, self.benchmarks, self.redact, self.collected)
             if kept is not None:
                 chosen = chosen_of(kept, self.lying[agreed.vote.prompt_hash], agreed.raters)

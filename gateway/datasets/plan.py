@@ -2,6 +2,7 @@
 text is read.
 """
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -57,8 +58,14 @@ class Plan:
     warnings: list[str] = field(default_factory=list)
     guarded: list[PairVote] = field(default_factory=list)
     """Votes struck because of whom they are from: no part of the data set, but its alarms look at them."""
-    pace: Counter[tuple[str, int]] = field(default_factory=Counter)
-    """By rater and half hour, all votes but imports, whatever became of them."""
+    pace: "dict[str, array[int]]" = field(default_factory=dict)
+    """By rater, the half hours of all votes but imports, whatever became of them."""
+
+    def note_pace(self, votes: Iterable[PairVote]) -> None:
+        """Note when votes were given."""
+        for vote in votes:
+            if vote.basis != "import":
+                self.pace.setdefault(vote.rater, array("i")).append(int(vote.judged_at // HALF_HOUR_SECONDS))
 
 
 class Planner:
@@ -86,7 +93,7 @@ class Planner:
             plan.dropped.update({rule: len(over)} if over else {})
             plan.guarded += [vote for vote in left if vote.id in over]
             left = [vote for vote in left if vote.id not in over]
-        plan.pace.update(_paces(plan.guarded))
+        plan.note_pace(plan.guarded)
         return left
 
     def _over_shares(self, votes: Sequence[PairVote]) -> set[str]:
@@ -98,7 +105,7 @@ class Planner:
 
     def take(self, votes: Sequence[PairVote]) -> None:
         """Some more votes."""
-        self._plan.pace.update(_paces(votes))
+        self._plan.note_pace(votes)
         waiting = [*self._open, *votes]
         cut = len(waiting)
         while cut and waiting[cut - 1].prompt_hash == waiting[-1].prompt_hash:
@@ -110,10 +117,6 @@ class Planner:
         """Apply every rule to what was taken in."""
         self._agreed += _agreed(self._open, self._known, self._plan.dropped)
         return _ruled(self._agreed, self._known, self._plan)
-
-
-def _paces(votes: Iterable[PairVote]) -> Iterator[tuple[str, int]]:
-    return ((vote.rater, int(vote.judged_at // HALF_HOUR_SECONDS)) for vote in votes if vote.basis != "import")
 
 
 def _ruled(agreed: list[Agreed], known: Circumstances, plan: Plan) -> Plan:

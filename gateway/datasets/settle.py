@@ -6,8 +6,8 @@ import hmac
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.ids import ulid
 from gateway.contracts.message import content_text
+from gateway.datasets.ahead import one_ahead
 from gateway.datasets.shingles import prompt_text
 from gateway.datasets.sides import Newcomers, Placed
 from gateway.datasets.split import SplitSide, holdout_share, split_side
@@ -79,7 +80,9 @@ async def settle(database: Database, alias: str, settings: DatasetSettings) -> i
         work = await _begin(database, alias, settings, lease)
         settled = 0
         while work.wanted:
-            await _take_some(work)
+            async with aclosing(one_ahead(_read_some(work))) as read:
+                async for new in read:
+                    await asyncio.to_thread(work.newcomers.take, new)
             await learn_all(database, alias, work.newcomers)
             settled += await _place_all(work, settled)
     return settled
@@ -124,16 +127,20 @@ async def beside_settled(database: Database, alias: str) -> Newcomers:
     return newcomers
 
 
-async def _take_some(work: _Work) -> None:
-    """Take wanted prompts until there are many shingles. One that was erased meanwhile waits for the next time."""
+async def _read_some(work: _Work) -> AsyncGenerator[Iterator[tuple[str, str]], None]:
+    """Wanted prompts with their texts, until there are many shingles. One that was erased meanwhile waits for the next
+    time."""
     while work.wanted and work.newcomers.count_shingles < SHINGLES:
         async with work.database.write() as session:
             await work.keep_lease(session)
         wanted = [work.wanted.popleft() for _ in range(min(ROWS, len(work.wanted)))]
         async with work.database.read() as session:
             bodies = await bodies_of(session, [pair_id for _, pair_id in wanted])
-        new = ((prompt_hash, _text_of(bodies[pair_id])) for prompt_hash, pair_id in wanted if pair_id in bodies)
-        await asyncio.to_thread(work.newcomers.take, new)
+        yield _texts_of(wanted, bodies)
+
+
+def _texts_of(wanted: Iterable[tuple[str, str]], bodies: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    return ((prompt_hash, _text_of(bodies[pair_id])) for prompt_hash, pair_id in wanted if pair_id in bodies)
 
 
 async def learn_all(

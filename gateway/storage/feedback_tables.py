@@ -11,7 +11,6 @@ from sqlalchemy.orm import Mapped, mapped_column
 from gateway.storage.privacy_tables import OF_SOMEBODY
 from gateway.storage.tables import Table
 
-
 WITHOUT_ROWID = {"sqlite_with_rowid": False}
 """SQLite keeps the rows in their key's own tree: one is found and counted up in half the time."""
 

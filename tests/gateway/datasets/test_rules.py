@@ -205,7 +205,7 @@ class TestAlarms:
         assert alarms.phrases([("we sell acme", "we sell acme too")] * 500) == []
 
     def test_more_than_sixty_votes_in_an_hour_are_a_burst_also_around_the_full_hour(self) -> None:
-        assert alarms.bursts({("ana", 3): 31, ("ana", 4): 30, ("ben", 3): 30, ("ben", 4): 30, ("cy", 3): 61}) == {
+        assert alarms.bursts({"ana": [3] * 31 + [4] * 30, "ben": [3, 4] * 30, "cy": [3] * 61}) == {
             "ana": 61,
             "cy": 61,
         }
