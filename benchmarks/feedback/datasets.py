@@ -20,14 +20,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import insert
+from sqlalchemy import func, insert, select
 
 from benchmarks.record import record
 from gateway.contracts.message import Message
 from gateway.contracts.pair import FeedbackPair, Rater, Side
 from gateway.datasets.build import build, preview, show
+from gateway.feedback.reading import feedback_page
+from gateway.feedback.stats import feedback_stats
 from gateway.settings import DatasetSettings
 from gateway.storage.database import Database
+from gateway.storage.feedback import Wanted
 from gateway.storage.feedback_tables import Feedback, PairRow
 from gateway.storage.migrate import migrate
 from gateway.storage.pairs import pair_values
@@ -45,7 +48,7 @@ def run(sizes: list[int], databases: list[str]) -> int:
     runs: dict[str, Any] = {}
     for kind in databases:
         figures = [_alone(votes, kind) for votes in sizes]
-        growth = {name: exponent(figures, name) for name in ("build_seconds", "dry_run_seconds")}
+        growth = {name: exponent(figures, name) for name in ("build_cpu_seconds", "dry_run_cpu_seconds")}
         runs[kind] = {"sizes": figures, "growth_exponents": growth, "met": all(map(_is_met, figures))}
     print(record("feedback-datasets", runs))
     return 0 if all(one["met"] for one in runs.values()) else 1
@@ -62,7 +65,9 @@ def _alone(votes: int, kind: str) -> dict[str, Any]:
 
 
 def _is_met(figures: dict[str, Any]) -> bool:
-    return bool(figures["build_seconds"] < 60 and figures["memory_mib"] < 1024)
+    pages = ("stats_seconds", "list_seconds", "list_of_a_rare_status_seconds")
+    small = figures["build_seconds"] < 60 and figures["memory_mib"] < 1024
+    return bool(small and all(figures[page] < 0.2 for page in pages))
 
 
 @contextmanager
@@ -88,34 +93,58 @@ def exponent(figures: list[dict[str, Any]], name: str) -> float | None:
 
 
 async def measure(votes: int, folder: Path, url: str) -> dict[str, Any]:
-    """Fill a database, then build."""
-    database = Database(url)
+    """Fill a database, unless it is filled, then look at what there is, and build."""
+    database = Database(url, wait_seconds=600.0)
     await migrate(database)
-    await _fill(database, votes)
+    async with database.read() as session:
+        is_empty = not await session.scalar(select(func.count()).select_from(Project))
+    if is_empty:
+        await _fill(database, votes)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    settings = DatasetSettings()
-    began = time.perf_counter()
-    card = await build(database, folder, "assistant", settings)
-    first = time.perf_counter() - began
-    began = time.perf_counter()
-    await preview(database, "assistant", settings)
-    again = time.perf_counter() - began
-    began = time.perf_counter()
-    await show(database, folder, card["id"])
-    shown = time.perf_counter() - began
+    settings, took = DatasetSettings(), _Took()
+    with took.of("stats"):
+        async with database.read() as session:
+            await feedback_stats(session, None, time.time() - 30 * 86400)
+    with took.of("list"):
+        await _page(database, Wanted())
+    with took.of("list_of_a_rare_status"):
+        await _page(database, Wanted(status="held"))
+    with took.of("build"):
+        card = await build(database, folder, "assistant", settings)
+    with took.of("dry_run"):
+        await preview(database, "assistant", settings)
+    with took.of("show"):
+        await show(database, folder, card["id"])
     await database.close()
     return {
         "votes": votes,
         "database": url.split("+")[0],
         "prompts": int(votes * PROMPTS_SHARE),
         "pairs": card["pairs"],
-        "build_seconds": round(first, 2),
-        "dry_run_seconds": round(again, 2),
-        "show_seconds": round(shown, 3),
+        **took.seconds,
         "memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "memory_before_mib": before // 1024,
         "counts": card["counts"],
     }
+
+
+class _Took:
+    """Seconds by the clock and of the processor; a busy machine shows in their difference."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def of(self, name: str) -> Iterator[None]:
+        began, used = time.perf_counter(), time.process_time()
+        yield
+        self.seconds[f"{name}_seconds"] = round(time.perf_counter() - began, 3)
+        self.seconds[f"{name}_cpu_seconds"] = round(time.process_time() - used, 3)
+
+
+async def _page(database: Database, wanted: Wanted) -> None:
+    async with database.read() as session:
+        await feedback_page(session, "proj_1", limit=100, after=None, order="desc", wanted=wanted)
 
 
 async def _fill(database: Database, votes: int) -> None:

@@ -85,7 +85,7 @@ def show_(
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the card of a data set."""
+    """Show the card of a data set, and check its files against it: the exit status is 1 if they were changed."""
 
     async def work(database: Database, settings: Settings) -> dict[str, Any]:
         return await show(database, settings.store_path, dataset_id)
@@ -93,10 +93,14 @@ def show_(
     card = with_database(config, data_dir, work)
     if as_json:
         print_json(card)
-        return
-    console.print(card_markdown(card), markup=False)
-    if card.get("retracted_since"):
-        console.print(f"{card['retracted_since']} of its votes were taken back or changed since; build a new one.")
+    else:
+        console.print(card_markdown(card), markup=False)
+        if card.get("retracted_since"):
+            console.print(f"{card['retracted_since']} of its votes were taken back or changed since; build a new one.")
+        if card["damaged"]:
+            console.print(f"Do not train on it: {card['damaged']}.", markup=False)
+    if card["damaged"]:
+        raise typer.Exit(1)
 
 
 def _tell(card: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """One message of a chat, as stored and as trained on. Knows nothing about HTTP."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -23,13 +24,18 @@ class Message(BaseModel):
     @property
     def text(self) -> str:
         """The text of the message; text parts are joined, other parts left out."""
-        if self.content is None:
-            return ""
-        if isinstance(self.content, str):
-            return self.content
-        return "".join(str(part.get("text", "")) for part in self.content if part.get("type") == "text")
+        return content_text(self.content)
 
     def template_dict(self) -> dict[str, Any]:
         """The message as a chat template takes it: `role`, `content` and whatever else is set, without reasoning."""
         shown = self.model_dump(exclude_none=True, exclude={"reasoning"})
         return shown | {"content": self.text}
+
+
+def content_text(content: str | Sequence[ContentPart] | None) -> str:
+    """The text of a message's `content`; text parts are joined, other parts left out."""
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    return "".join(str(part.get("text", "")) for part in content if part.get("type") == "text")

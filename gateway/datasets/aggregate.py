@@ -1,6 +1,7 @@
 """Several votes on the same two answers become one pair, or none. Pure.
 
-One rater is believed. Two must agree. Three and more need a margin of two, or two thirds. Of one rater's several words
+One rater is believed. Two must agree. Three and more need a margin of two, or two thirds: two against one are two
+thirds, and count; two against two, or three against two, do not. Of one rater's several words
 (a vote and an import of it, say) the weightiest counts. A rater whose score on gold items is known counts by it.
 """
 
@@ -10,7 +11,9 @@ from dataclasses import dataclass
 from gateway.datasets.votes import PairVote
 
 CONFLICT, MINORITY, DUPLICATE = "conflict", "minority", "duplicate"
-MARGIN, MAJORITY = 2.0, 2 / 3
+MARGIN = 2.0
+_ROUNDING = 1e-9
+NOTHING: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,8 @@ def agree(votes: Sequence[PairVote], gold: Mapping[str, float]) -> Agreed | Mapp
 
     gold   by rater, the share of gold items that were judged right; 1 where nothing is known
     """
+    if len(votes) == 1:
+        return Agreed(votes[0], 1, (votes[0].feedback_id,), NOTHING)
     own: dict[str, PairVote] = {}
     for vote in votes:
         if vote.rater not in own or _rank(vote) > _rank(own[vote.rater]):
@@ -60,7 +65,7 @@ def _decided(ahead: float, behind: float, raters: int, disputed: bool) -> bool:
         return True
     if raters < 3:
         return False
-    return ahead - behind >= MARGIN or ahead >= MAJORITY * (ahead + behind)
+    return ahead - behind >= MARGIN - _ROUNDING or ahead >= 2 * behind - _ROUNDING  # two thirds of all
 
 
 def _sum(votes: Sequence[PairVote], gold: Mapping[str, float]) -> float:

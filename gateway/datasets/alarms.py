@@ -6,9 +6,12 @@ Dirichlet prior (Monroe, Colaresi and Quinn 2008, eq. 16 and 22); a |z| above `Z
 
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, pairwise
 from math import log, sqrt
+from typing import Any
+
+import numpy
 
 from gateway.datasets.shingles import tokens
 
@@ -19,6 +22,12 @@ PRIOR_SCALE = 0.1
 LEAST_PAIRS = 8
 """A phrase in fewer pairs than this raises no alarm, whatever its z."""
 SLOTS = 1 << 22
+WORD_BITS = 31
+TEXTS_AT_ONCE = 500
+KEPT = 8_000_000
+"""So many phrases are kept between counting and naming them, 64 MB; the others are looked for again."""
+_ONE = numpy.int32(1)
+_GOLDEN, _SHIFT = numpy.uint64(0x9E3779B97F4A7C15), numpy.uint64(64 - 22)
 BURST_PER_HOUR = 60
 ONE_RATER_CLUSTERS = 0.5
 
@@ -28,19 +37,21 @@ def phrases(texts: Sequence[tuple[str, str]]) -> list[dict[str, float | int | st
 
     texts   chosen and rejected. A phrase counts once a text, so that a long answer is not many.
     """
-    often, totals = _seen_often(texts)
-    chosen: Counter[str] = Counter()
-    rejected: Counter[str] = Counter()
-    for one, other in texts:
-        mine, theirs = _apart(one, other)
-        chosen.update(gram for gram in mine if often[hash(gram) & SLOTS - 1] >= LEAST_PAIRS)
-        rejected.update(gram for gram in theirs if often[hash(gram) & SLOTS - 1] >= LEAST_PAIRS)
+    words = _Numbers()
+    often, totals, kept = _seen_often(texts, words)
+    found = [Counter[int](), Counter[int]()]
+    for sides in chain(kept, _apart(texts[len(kept) * TEXTS_AT_ONCE :], words)):
+        for count, side in zip(found, sides, strict=True):
+            numbers, counts = numpy.unique(side[often[_slots(side)] >= LEAST_PAIRS], return_counts=True)
+            count.update(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
+    said = list(words)
+    chosen, rejected = ({_phrase(number, said): n for number, n in count.items()} for count in found)
     alarms: list[dict[str, float | int | str]] = []
     for phrase, z in log_odds(chosen, rejected, totals).items():
-        if abs(z) > Z_ALARM and chosen[phrase] + rejected[phrase] >= LEAST_PAIRS:
-            counts = {"chosen": chosen[phrase], "rejected": rejected[phrase]}
-            alarms.append({"phrase": phrase, "z": round(z, 2), **counts})
-    return sorted(alarms, key=lambda alarm: -abs(float(alarm["z"])))[:PHRASES_TOLD]
+        counts_of = {"chosen": chosen.get(phrase, 0), "rejected": rejected.get(phrase, 0)}
+        if abs(z) > Z_ALARM and sum(counts_of.values()) >= LEAST_PAIRS:
+            alarms.append({"phrase": phrase, "z": round(z, 2), **counts_of})
+    return sorted(alarms, key=lambda alarm: (-abs(float(alarm["z"])), alarm["phrase"]))[:PHRASES_TOLD]
 
 
 def log_odds(
@@ -62,16 +73,17 @@ def log_odds(
     return scores
 
 
-def bursts(pace: Mapping[tuple[str, int], int], most: int = BURST_PER_HOUR) -> dict[str, int]:
+def bursts(pace: Mapping[str, Iterable[int]], most: int = BURST_PER_HOUR) -> dict[str, int]:
     """By rater, the most votes within two half hours in a row, where that is more than `most`.
 
-    pace   votes by rater and number of the half hour
+    pace   by rater, the number of the half hour of each vote
     """
     worst: dict[str, int] = {}
-    for (rater, half), count in pace.items():
-        hour = count + pace.get((rater, half + 1), 0)
+    for rater, halves in pace.items():
+        votes = Counter(halves)
+        hour = max(count + votes.get(half + 1, 0) for half, count in votes.items())
         if hour > most:
-            worst[rater] = max(worst.get(rater, 0), hour)
+            worst[rater] = hour
     return dict(sorted(worst.items()))
 
 
@@ -84,27 +96,57 @@ def one_rater_clusters(pairs: Sequence[tuple[str, str]]) -> dict[str, int]:
     return dict(sorted(alone.items()))
 
 
-def _seen_often(texts: Sequence[tuple[str, str]]) -> "tuple[array[int], tuple[int, int]]":
-    """An upper bound of how often each phrase stands on one side alone, by its hash, and how many there are on either.
+class _Numbers(dict[str, int]):
+    """Words, numbered from 1 as they are met."""
+
+    def __missing__(self, word: str) -> int:
+        number = self[word] = len(self) + 1
+        return number
+
+
+Sides = tuple[Any, Any]
+"""The numbers of phrases that the chosen texts, and that the rejected texts, of some pairs have alone."""
+
+
+def _seen_often(texts: Sequence[tuple[str, str]], words: _Numbers) -> tuple[Any, tuple[int, int], list[Sides]]:
+    """An upper bound of how often each phrase stands on one side alone, by its slot; how many there are on either side;
+    and the first of them.
 
     Most pairs of words are met once: counting them by their hashes first takes 16 MiB, and not a gigabyte.
     """
-    counts = array("i", bytes(4 * SLOTS))
-    totals = [0, 0]
-    for pair in texts:
-        for side, grams in enumerate(_apart(*pair)):
-            totals[side] += len(grams)
-            for gram in grams:
-                counts[hash(gram) & SLOTS - 1] += 1
-    return counts, (totals[0], totals[1])
+    often = numpy.zeros(SLOTS, numpy.int32)
+    totals, kept = [0, 0], list[Sides]()
+    for sides in _apart(texts, words):
+        for place, side in enumerate(sides):
+            totals[place] += len(side)
+            numpy.add.at(often, _slots(side), _ONE)
+        if sum(totals) <= KEPT:
+            kept.append(sides)
+    return often, (totals[0], totals[1]), kept
 
 
-def _apart(one: str, other: str) -> tuple[set[str], set[str]]:
-    """The phrases of either text that the other has not: what both say tells nothing."""
-    mine, theirs = _grams(one), _grams(other)
-    return mine - theirs, theirs - mine
+def _apart(texts: Sequence[tuple[str, str]], words: _Numbers) -> Iterator[Sides]:
+    """The phrases of either text that the other has not, many pairs at a time: what both say tells nothing."""
+    for begin in range(0, len(texts), TEXTS_AT_ONCE):
+        sides = array("q"), array("q")
+        for one, other in texts[begin : begin + TEXTS_AT_ONCE]:
+            mine, theirs = _phrases(one, words), _phrases(other, words)
+            sides[0].extend(mine - theirs)
+            sides[1].extend(theirs - mine)
+        yield numpy.array(sides[0], numpy.int64), numpy.array(sides[1], numpy.int64)
 
 
-def _grams(text: str) -> set[str]:
-    words = tokens(text)
-    return {*words, *(f"{a} {b}" for a, b in pairwise(words))}
+def _phrases(text: str, words: _Numbers) -> set[int]:
+    """A word as its number; two in a row as that of the first, shifted, and that of the second."""
+    numbers = [words[word] for word in tokens(text)]
+    return {*numbers, *(a << WORD_BITS | b for a, b in pairwise(numbers))}
+
+
+def _phrase(number: int, said: Sequence[str]) -> str:
+    first, second = number >> WORD_BITS, number & (1 << WORD_BITS) - 1
+    return f"{said[first - 1]} {said[second - 1]}" if first else said[second - 1]
+
+
+def _slots(side: Any) -> Any:
+    """By multiplicative hashing (Knuth)."""
+    return ((side.astype(numpy.uint64) * _GOLDEN) >> _SHIFT).astype(numpy.intp)

@@ -8,7 +8,7 @@ from typing import Any
 from gateway.contracts import ids
 from gateway.contracts.training import MINIMUM_PAIRS_BY_HAND
 from gateway.datasets.collect import collect
-from gateway.datasets.freeze import freeze, read_lineage
+from gateway.datasets.freeze import DatasetDamaged, freeze, read_card, read_lineage
 from gateway.datasets.report import Card, described
 from gateway.errors import InvalidRequest, NotFound
 from gateway.redaction.configured import RedactPair as Redact
@@ -41,7 +41,7 @@ async def alias_to_build(database: Database, wanted: str | None) -> str:
 
 async def preview(database: Database, alias: str, settings: DatasetSettings, redact: Redact | None = None) -> Card:
     """What a data set frozen now would hold, what each rule drops, and what its holdout could show."""
-    card = described(await collect(database, alias, settings, redact=redact))
+    card = await asyncio.to_thread(described, await collect(database, alias, settings, redact=redact))
     return {"object": "dataset.dry_run", "would_start": card["pairs"] >= MINIMUM_PAIRS_BY_HAND} | card
 
 
@@ -67,15 +67,25 @@ async def build(
 
 
 async def show(database: Database, store: Path, dataset_id: str) -> Card:
-    """The card of a data set, and how many of its votes were taken back or changed since. Raises `DatasetNotFound`."""
+    """The card of a data set, how many of its votes were taken back or changed since, and whether its files are still
+    what was frozen: `damaged` says what is wrong with them, None if nothing is. Raises `DatasetNotFound`."""
     async with database.read() as session:
         row = await find_dataset(session, dataset_id)
     if row is None:
         raise DatasetNotFound(f"There is no data set {dataset_id!r}. `alignway dataset list` shows what there is.")
     card: dict[str, Any] = dict(row.card)
     folder = store / row.location
-    if folder.is_dir():
+    card["damaged"] = await asyncio.to_thread(_damage, folder) if row.removed_at is None else None
+    if card["damaged"] is None and folder.is_dir():
         votes = await asyncio.to_thread(lambda: {vote for _, votes in read_lineage(folder) for vote in votes})
         async with database.read() as session:
             card["retracted_since"] = await taken_back(session, sorted(votes), row.created_at)
     return card
+
+
+def _damage(folder: Path) -> str | None:
+    try:
+        read_card(folder)
+    except DatasetDamaged as error:
+        return error.message
+    return None

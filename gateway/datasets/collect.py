@@ -3,20 +3,24 @@
 Texts are read a thousand pairs at a time and let go again: a data set of a million votes fits into little memory.
 """
 
+import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
-
-import msgspec
+from datetime import datetime
+from sys import intern
 
 from gateway.contracts.pair import FeedbackPair
 from gateway.datasets.aggregate import Agreed
+from gateway.datasets.ahead import one_ahead
 from gateway.datasets.bias import Texts, length_weights
+from gateway.datasets.bodies import Body, body_of, read_body, said, texts_of
 from gateway.datasets.contamination import Benchmarks, read_items
 from gateway.datasets.plan import Circumstances, Lying, Plan, Planner
 from gateway.datasets.settle import settle
-from gateway.datasets.votes import PairVote
+from gateway.datasets.votes import PairVote, compact
 from gateway.errors import InvalidRequest
 from gateway.redaction.configured import RedactPair as Redact
 from gateway.redaction.pair import flaw_after_redaction
@@ -32,14 +36,12 @@ from gateway.storage.tables import Alias
 CONTAMINATED = "contamination"
 TEXTS_KEPT = 20_000
 """Figures over texts are taken from the newest so many pairs."""
-_fields_of = msgspec.json.Decoder(dict[str, object]).decode
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
     """A pair of the data set without its texts."""
 
-    id: str
     side: str
     cluster: str
     raters: int
@@ -56,7 +58,7 @@ class Chosen:
     judged_at: float
 
 
-Sink = Callable[[FeedbackPair, Chosen], None]
+Sink = Callable[[Body, Chosen], None]
 
 
 @dataclass
@@ -82,7 +84,7 @@ class Collected:
         return [one for one in self.chosen if one.side == side]
 
 
-def ignore(pair: FeedbackPair, chosen: Chosen) -> None:
+def ignore(body: Body, chosen: Chosen) -> None:
     """The sink of a dry run."""
 
 
@@ -104,28 +106,68 @@ async def collect(
     collected, lying = await _planned(database, alias, settings, time.time() if now is None else now)
     plan = collected.plan
     factors = await _length_factors(database, plan) if settings.balance_length else {}
-    further = await _further_votes(database, plan)
-    async for agreed, text in _texts(database, plan.pairs):
-        weight = plan.weights[agreed.vote.id] * factors.get(agreed.vote.id, 1.0)
-        pair = FeedbackPair.model_validate(_fields_of(text) | {"weight": weight})
-        more = (vote for merged in agreed.merged for vote in further.get(merged, ()))
-        votes = tuple(dict.fromkeys((*pair.feedback_ids, *agreed.feedback_ids, *more)))
-        pair = pair.model_copy(update={"feedback_ids": votes})
-        kept = as_trained(pair, benchmarks, redact, collected)
-        if kept is not None:
-            chosen = chosen_of(kept, lying[kept.prompt_hash], agreed.raters)
-            collected.chosen.append(chosen)
-            collected.newest.append(texts_of(kept))
-            sink(kept, chosen)
-    struck = [Agreed(vote, 1, (vote.feedback_id,), {}) for vote in plan.guarded[-TEXTS_KEPT:]]
-    async for _, text in _texts(database, struck):
-        collected.guarded.append(texts_of(FeedbackPair.model_validate_json(text)))
+    handing = _Handing(collected, lying, factors, benchmarks, redact, sink)
+    waiting = deque(plan.pairs)
+    plan.pairs.clear()  # what was handed out is let go
+    async with aclosing(one_ahead(_read(database, waiting))) as pieces:
+        async for piece in pieces:
+            await asyncio.to_thread(handing.out, *piece)
+    async with database.read() as session:
+        struck = await bodies_of(session, [vote.id for vote in plan.guarded[-TEXTS_KEPT:]])
+    collected.guarded += [texts_of(read_body(text)) for text in struck.values()]
     return collected
 
 
-def texts_of(pair: FeedbackPair) -> Texts:
-    """The two sides as the reports on bias look at them."""
-    return Texts(pair.chosen.message.text, pair.rejected.message.text, pair.basis == "correction")
+Piece = tuple[list[Agreed], dict[str, str], dict[str, list[str]]]
+"""Some pairs, their texts, and the further votes behind those merged into them."""
+
+
+async def _read(database: Database, waiting: deque[Agreed]) -> AsyncGenerator[Piece, None]:
+    """All of them, a piece after the other."""
+    while piece := [waiting.popleft() for _ in range(min(ROWS_AT_A_TIME, len(waiting)))]:
+        async with database.read() as session:
+            found = await bodies_of(session, [pair.vote.id for pair in piece])
+            further = await further_votes(session, [merged for agreed in piece for merged in agreed.merged])
+        yield piece, found, further
+
+
+async def count_usable(
+    database: Database, alias: str, settings: DatasetSettings, redact: Redact | None = None
+) -> Counter[str]:
+    """How many pairs a data set frozen now would hold, by side; texts are read only where a rule looks at them."""
+    if settings.benchmarks or redact is not None:
+        return Counter(one.side for one in (await collect(database, alias, settings, redact=redact)).chosen)
+    await settle(database, alias, settings)
+    collected, lying = await _planned(database, alias, settings, time.time())
+    return Counter(lying[pair.vote.prompt_hash].side for pair in collected.plan.pairs)
+
+
+@dataclass(frozen=True)
+class _Handing:
+    """Hands out what is planned, pair after pair."""
+
+    collected: Collected
+    lying: Mapping[str, Lying]
+    factors: Mapping[str, float]
+    benchmarks: Benchmarks
+    redact: Redact | None
+    sink: Sink
+
+    def out(self, piece: Sequence[Agreed], found: Mapping[str, str], further: Mapping[str, Sequence[str]]) -> None:
+        """A `Piece`. A pair that was erased meanwhile is left out."""
+        for agreed in piece:
+            if agreed.vote.id not in found:
+                continue
+            body = read_body(found[agreed.vote.id])
+            more = (vote for merged in agreed.merged for vote in further.get(merged, ()))
+            body["feedback_ids"] = list(dict.fromkeys((*body["feedback_ids"], *agreed.feedback_ids, *more)))
+            body["weight"] = self.collected.plan.weights.pop(agreed.vote.id) * self.factors.get(agreed.vote.id, 1.0)
+            kept = as_trained(body, self.benchmarks, self.redact, self.collected)
+            if kept is not None:
+                chosen = chosen_of(kept, self.lying[agreed.vote.prompt_hash], agreed.raters)
+                self.collected.chosen.append(chosen)
+                self.collected.newest.append(texts_of(kept))
+                self.sink(kept, chosen)
 
 
 async def _planned(
@@ -134,7 +176,10 @@ async def _planned(
     async with database.read() as session:
         project = (await session.get_one(Alias, alias)).project_id
         counted = await count_pairs(session, alias)
-        lying = {row.prompt_hash: Lying(row.side, row.cluster, row.bridges) for row in await sides_of(session, alias)}
+        lying = {
+            intern(row.prompt_hash): Lying(intern(row.side), intern(row.cluster), row.bridges)
+            async for row in sides_of(session, alias)
+        }
         gold = {rater: score.share for rater, score in (await gold_scores(session, project)).items()}
         behind = await releases_behind(session, alias)
         shown = await shown_first(session, alias)
@@ -143,84 +188,68 @@ async def _planned(
         async for rows in narrow_pairs(session, alias):
             votes = [PairVote(*row) for row in rows]
             if settings.profile == "public":  # whom a vote is from is judged over all of them
-                everything += votes
+                everything += map(compact, votes)
             else:
-                planner.take(votes)
+                await asyncio.to_thread(planner.take, votes)
         if everything:
             planner.take(planner.guard(everything))
-    plan = planner.finish()
+    plan = await asyncio.to_thread(planner.finish)
     plan.pairs.sort(key=lambda pair: (pair.vote.judged_at, pair.vote.id))
     return Collected(alias, now, counted, plan, shown), lying
 
 
-async def _texts(database: Database, pairs: Sequence[Agreed]) -> AsyncIterator[tuple[Agreed, str]]:
-    """Every pair with its text, in their order. One that was erased meanwhile is left out."""
-    for begin in range(0, len(pairs), ROWS_AT_A_TIME):
-        piece = pairs[begin : begin + ROWS_AT_A_TIME]
-        async with database.read() as session:
-            found = await bodies_of(session, [pair.vote.id for pair in piece])
-        for pair in piece:
-            if pair.vote.id in found:
-                yield pair, found[pair.vote.id]
-
-
-async def _further_votes(database: Database, plan: Plan) -> dict[str, list[str]]:
-    """The votes that merged pairs follow from besides those they belong to: who is erased is looked for by them."""
-    merged = [pair_id for agreed in plan.pairs for pair_id in agreed.merged]
-    async with database.read() as session:
-        return await further_votes(session, merged)
-
-
 async def _length_factors(database: Database, plan: Plan) -> dict[str, float]:
-    texts = {}
-    async for agreed, text in _texts(database, plan.pairs):
-        texts[agreed.vote.id] = texts_of(FeedbackPair.model_validate_json(text))
+    texts: dict[str, Texts] = {}
+    for begin in range(0, len(plan.pairs), ROWS_AT_A_TIME):
+        ids = [pair.vote.id for pair in plan.pairs[begin : begin + ROWS_AT_A_TIME]]
+        async with database.read() as session:
+            found = await bodies_of(session, ids)
+        texts.update((pair_id, texts_of(read_body(text))) for pair_id, text in found.items())
     return length_weights(texts)
 
 
 def as_trained(
-    pair: FeedbackPair,
+    body: Body,
     benchmarks: Benchmarks,
     redact: Redact | None,
     collected: Collected,
     *,
     sides_differ: bool = True,
-) -> FeedbackPair | None:
+) -> Body | None:
     """The pair as it is trained on; None where its text rules it out, which is counted.
 
     `sides_differ`: a pair whose sides are the same once redacted is left out.
     """
-    said = [message.text for message in pair.prompt] + [pair.chosen.message.text]
-    if benchmarks and any(benchmarks.holds(text) for text in said):
+    if benchmarks and any(benchmarks.holds(said(one)) for one in (*body["prompt"], body["chosen"]["message"])):
         collected.plan.dropped[CONTAMINATED] += 1
         return None
     if redact is None:
-        return pair
-    redacted, counts = redact(pair)
+        return body
+    redacted, counts = redact(FeedbackPair.model_validate(body))
     collected.redacted.update(counts)
     if counts and sides_differ and (flaw := flaw_after_redaction(redacted)):
         collected.plan.dropped[flaw] += 1
         return None
-    return redacted
+    return body_of(redacted)
 
 
-def chosen_of(pair: FeedbackPair, lies: Lying, raters: int) -> Chosen:
+def chosen_of(body: Body, lies: Lying, raters: int) -> Chosen:
     """What is kept of a pair when its texts are let go."""
+    chosen, rejected = body["chosen"], body["rejected"]
     return Chosen(
-        id=pair.id,
         side=lies.side,
         cluster=lies.cluster,
         raters=raters,
-        weight=pair.weight,
-        prompt_hash=pair.prompt_hash,
-        rater=pair.rater.id_hash,
-        rater_kind=pair.rater.kind,
-        basis=pair.basis,
-        source=pair.source,
-        licence=pair.licence,
-        origins=(pair.chosen.origin, pair.rejected.origin),
-        lengths=(len(pair.chosen.message.text), len(pair.rejected.message.text)),
-        judged_at=pair.judged_at.timestamp(),
+        weight=body["weight"],
+        prompt_hash=intern(body["prompt_hash"]),
+        rater=intern(body["rater"]["id_hash"]),
+        rater_kind=intern(body["rater"]["kind"]),
+        basis=intern(body.get("basis", "preference")),
+        source=body.get("source"),
+        licence=body.get("licence"),
+        origins=(intern(chosen["origin"]), intern(rejected["origin"])),
+        lengths=(len(said(chosen["message"])), len(said(rejected["message"]))),
+        judged_at=datetime.fromisoformat(body["judged_at"]).timestamp(),
     )
 
 

@@ -6,7 +6,7 @@ on their side, others by the same keyed draw. With it, whatever resembles what i
 
 import asyncio
 import shutil
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,20 +15,21 @@ from pathlib import Path
 
 from gateway.contracts import ids
 from gateway.contracts.pair import FeedbackPair
-from gateway.datasets.collect import Collected, as_trained, benchmarks_of, chosen_of, texts_of
+from gateway.datasets.bodies import body_of, texts_of
+from gateway.datasets.collect import Collected, as_trained, benchmarks_of, chosen_of
 from gateway.datasets.freeze import HOLDOUT_FILE, TRAIN_FILE, PairFile, sealed
 from gateway.datasets.plan import BRIDGES, Lying, Plan
 from gateway.datasets.report import Card
-from gateway.datasets.settle import BATCH, draw, placed_of, split_key, texts_of_prompts
+from gateway.datasets.settle import SHINGLES, beside_settled, draw, learn_all, split_key
 from gateway.datasets.shingles import prompt_text
-from gateway.datasets.sides import Newcomers, Placed
+from gateway.datasets.sides import Newcomers
 from gateway.datasets.sources import ANSWERS, Source, UnusableSource, find_source, rows_of
 from gateway.datasets.split import SplitSide
 from gateway.redaction.configured import RedactPair as Redact
 from gateway.settings import DatasetSettings
 from gateway.storage.database import Database
 from gateway.storage.feedback_tables import Run
-from gateway.storage.pairs import SIGNATURE, digest_of, sides_of
+from gateway.storage.pairs import digest_of, sides_of
 from gateway.storage.tables import Alias
 
 REPEATED, MEASURED_ON = "repeated", "near_validation"
@@ -102,27 +103,31 @@ async def _given(database: Database, store: Path, run: Run) -> Given:
 async def _lie(database: Database, given: Given, settings: DatasetSettings) -> dict[str, Lying]:
     """Where every prompt lies."""
     new = await asyncio.to_thread(_prompts, given)
-    placed: list[Placed] = []
-    told: dict[str, str] = {}
     async with database.write() as session:
         key = await split_key(session)
     drawn = partial(draw, key, given.alias, settings, [0])
+    newcomers, lying = Newcomers(), dict[str, Lying]()
     if given.validation is not None:
         held_out = await asyncio.to_thread(lambda: {one.prompt_hash for one in _held(given)})
         drawn = partial(_given_side, held_out)
     else:
+        newcomers = await beside_settled(database, given.alias)
         async with database.read() as session:
-            placed = placed_of(await sides_of(session, given.alias, SIGNATURE))
-    settled = {one.prompt_hash for one in placed}
-    coming = [(prompt_hash, text) for prompt_hash, text in new.items() if prompt_hash not in settled]
-    for begin in range(0, len(coming), BATCH):
-        newcomers = await asyncio.to_thread(Newcomers, placed, coming[begin : begin + BATCH])
-        wanted = newcomers.resembled()
-        async with database.read() as session:
-            told |= await texts_of_prompts(session, given.alias, wanted - new.keys())
-        near = {one: new.get(one) or told.get(one, "") for one in wanted}
-        placed += await asyncio.to_thread(newcomers.place, {k: v for k, v in near.items() if v}, drawn)
-    return {one.prompt_hash: Lying(one.side, one.cluster, one.bridges) for one in placed if one.prompt_hash in new}
+            async for one in sides_of(session, given.alias):
+                if one.prompt_hash in new:
+                    lying[one.prompt_hash] = Lying(one.side, one.cluster, one.bridges)
+    coming = deque((prompt_hash, text) for prompt_hash, text in new.items() if prompt_hash not in lying)
+    while coming:
+        await asyncio.to_thread(_take_some, newcomers, coming)
+        await learn_all(database, given.alias, newcomers, new)
+        for placed in await asyncio.to_thread(lambda: list(newcomers.place(drawn))):
+            lying[placed.prompt_hash] = Lying(placed.side, placed.cluster, placed.bridges)
+    return lying
+
+
+def _take_some(newcomers: Newcomers, coming: deque[tuple[str, str]]) -> None:
+    while coming and newcomers.count_shingles < SHINGLES:
+        newcomers.take([coming.popleft()])
 
 
 def _given_side(held_out: set[str], prompt_hash: str) -> SplitSide:
@@ -163,7 +168,7 @@ def _write(
         opened = [files.enter_context(PairFile(folder / name, answers=given.answers)) for name in names]
         parts = dict(zip(("train", "holdout"), opened, strict=True))
         for pair, lies in _divided(given, lying, dropped):
-            kept = as_trained(pair, benchmarks, redact, collected, sides_differ=not given.answers)
+            kept = as_trained(body_of(pair), benchmarks, redact, collected, sides_differ=not given.answers)
             if kept is None:
                 continue
             chosen = chosen_of(kept, lies, raters=1)

@@ -2,6 +2,7 @@
 text is read.
 """
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,8 +10,8 @@ from functools import partial
 from itertools import groupby
 
 from gateway.datasets import caps
-from gateway.datasets.aggregate import Agreed, agree
-from gateway.datasets.votes import PairVote
+from gateway.datasets.aggregate import NOTHING, Agreed, agree
+from gateway.datasets.votes import PairVote, compact
 from gateway.datasets.weights import EXEMPT, off_policy, recency
 from gateway.settings import DatasetSettings
 
@@ -21,7 +22,7 @@ BRIDGES, CLUSTER, CAP, DAILY, PROBATION, JUDGE_HELD_OUT = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Lying:
     """Where a prompt lies."""
 
@@ -57,8 +58,14 @@ class Plan:
     warnings: list[str] = field(default_factory=list)
     guarded: list[PairVote] = field(default_factory=list)
     """Votes struck because of whom they are from: no part of the data set, but its alarms look at them."""
-    pace: Counter[tuple[str, int]] = field(default_factory=Counter)
-    """By rater and half hour, all votes but imports, whatever became of them."""
+    pace: "dict[str, array[int]]" = field(default_factory=dict)
+    """By rater, the half hours of all votes but imports, whatever became of them."""
+
+    def note_pace(self, votes: Iterable[PairVote]) -> None:
+        """Note when votes were given."""
+        for vote in votes:
+            if vote.basis != "import":
+                self.pace.setdefault(vote.rater, array("i")).append(int(vote.judged_at // HALF_HOUR_SECONDS))
 
 
 class Planner:
@@ -86,7 +93,7 @@ class Planner:
             plan.dropped.update({rule: len(over)} if over else {})
             plan.guarded += [vote for vote in left if vote.id in over]
             left = [vote for vote in left if vote.id not in over]
-        plan.pace.update(_paces(plan.guarded))
+        plan.note_pace(plan.guarded)
         return left
 
     def _over_shares(self, votes: Sequence[PairVote]) -> set[str]:
@@ -98,7 +105,7 @@ class Planner:
 
     def take(self, votes: Sequence[PairVote]) -> None:
         """Some more votes."""
-        self._plan.pace.update(_paces(votes))
+        self._plan.note_pace(votes)
         waiting = [*self._open, *votes]
         cut = len(waiting)
         while cut and waiting[cut - 1].prompt_hash == waiting[-1].prompt_hash:
@@ -110,10 +117,6 @@ class Planner:
         """Apply every rule to what was taken in."""
         self._agreed += _agreed(self._open, self._known, self._plan.dropped)
         return _ruled(self._agreed, self._known, self._plan)
-
-
-def _paces(votes: Iterable[PairVote]) -> Iterator[tuple[str, int]]:
-    return ((vote.rater, int(vote.judged_at // HALF_HOUR_SECONDS)) for vote in votes if vote.basis != "import")
 
 
 def _ruled(agreed: list[Agreed], known: Circumstances, plan: Plan) -> Plan:
@@ -155,7 +158,7 @@ def _agreed(votes: Iterable[PairVote], known: Circumstances, dropped: Counter[st
             found = agree(own, known.gold)
             dropped.update(found.struck if isinstance(found, Agreed) else found)
             if isinstance(found, Agreed):
-                yield found
+                yield Agreed(compact(found.vote), found.raters, found.feedback_ids, NOTHING, found.merged)
 
 
 def _not_for_holdout(pairs: Sequence[Agreed], known: Circumstances) -> set[str]:

@@ -5,38 +5,58 @@ import hashlib
 import hmac
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.ids import ulid
-from gateway.contracts.message import Message
+from gateway.contracts.message import content_text
+from gateway.datasets.ahead import one_ahead
 from gateway.datasets.shingles import prompt_text
 from gateway.datasets.sides import Newcomers, Placed
 from gateway.datasets.split import SplitSide, holdout_share, split_side
 from gateway.errors import Unavailable
 from gateway.settings import DatasetSettings
 from gateway.storage.database import Database
-from gateway.storage.datasets import bodies_of, pair_of_prompt, settle_prompts, unsettled_prompts
+from gateway.storage.datasets import (
+    bodies_of,
+    bodies_of_prompts,
+    has_unsettled,
+    settle_prompts,
+    unsettled_prompts,
+)
 from gateway.storage.keys import ensure_root_secret
 from gateway.storage.leases import check_lease, release_lease, take_lease
-from gateway.storage.pairs import SIGNATURE, count_sides, sides_of
+from gateway.storage.pairs import SIGNATURE, count_sides, next_number, sides_of
 
-BATCH = 20_000
-"""Prompts that are placed at once."""
+SHINGLES = 8_000_000
+"""Prompts are placed together until they have so many: 64 MB, and some more."""
+ROWS = 5000
+"""Written at once, so that no vote waits for long."""
 LEASE_SECONDS = 120.0
 PATIENCE_SECONDS = 300.0
+
+
+class _Said(msgspec.Struct):
+    role: str
+    content: str | list[dict[str, Any]] | None = None
+
+    @property
+    def text(self) -> str:
+        return content_text(self.content)
 
 
 class _Prompt(msgspec.Struct):
     """What is read of a pair: its prompt."""
 
-    prompt: list[dict[str, Any]]
+    prompt: list[_Said]
 
 
 class _Held(NamedTuple):
@@ -45,67 +65,109 @@ class _Held(NamedTuple):
     epoch: int
 
 
+_prompt_of = msgspec.json.Decoder(_Prompt).decode
+
+
 async def settle(database: Database, alias: str, settings: DatasetSettings) -> int:
     """Settle every prompt of the alias that has an eligible pair and no side; returns how many there were.
 
     Raises `Unavailable` if somebody else is at it for too long.
     """
     async with database.read() as session:
-        if not await unsettled_prompts(session, alias):
+        if not await has_unsettled(session, alias):
             return 0
     async with _alone(database, alias) as lease:
-        work = await _begin(database, alias, settings)
-        for begin in range(0, len(work.wanted), BATCH):
-            await _settle_some(database, work, work.wanted[begin : begin + BATCH], lease)
-    return len(work.settled) - work.known
+        work = await _begin(database, alias, settings, lease)
+        settled = 0
+        while work.wanted:
+            async with aclosing(one_ahead(_read_some(work))) as read:
+                async for new in read:
+                    await asyncio.to_thread(work.newcomers.take, new)
+            await learn_all(database, alias, work.newcomers)
+            settled += await _place_all(work, settled)
+    return settled
 
 
 @dataclass
 class _Work:
     """What is read once: nobody else settles prompts of the alias meanwhile."""
 
+    database: Database
     alias: str
-    wanted: list[tuple[str, str]]
+    lease: _Held
+    wanted: deque[tuple[str, str]]
     """Prompts without a side, and a pair of each."""
-    settled: list[Placed]
-    known: int
-    """How many were settled before."""
+    newcomers: Newcomers
     first_number: int
     draw: Callable[[str], SplitSide]
 
+    async def keep_lease(self, session: AsyncSession) -> None:
+        """Raise `LeaseLost` if the lease is lost; else hold it for longer."""
+        await check_lease(session, *self.lease)
+        await take_lease(session, self.lease.name, self.lease.holder, LEASE_SECONDS, time.time())
 
-async def _begin(database: Database, alias: str, settings: DatasetSettings) -> _Work:
+
+async def _begin(database: Database, alias: str, settings: DatasetSettings, lease: _Held) -> _Work:
     async with database.write() as session:
         key = await split_key(session)
+    newcomers = await beside_settled(database, alias)
     async with database.read() as session:
-        known = await sides_of(session, alias, SIGNATURE)
         held_out = [(await count_sides(session, alias)).get("holdout", 0)]
-        return _Work(
-            alias=alias,
-            wanted=await unsettled_prompts(session, alias),
-            settled=placed_of(known),
-            known=len(known),
-            first_number=known[-1].number + 1 if known else 0,
-            draw=partial(draw, key, alias, settings, held_out),
-        )
+        wanted = deque(await unsettled_prompts(session, alias))
+        first = await next_number(session, alias)
+    return _Work(database, alias, lease, wanted, newcomers, first, partial(draw, key, alias, settings, held_out))
 
 
-async def _settle_some(database: Database, work: _Work, wanted: Sequence[tuple[str, str]], lease: _Held) -> None:
-    async with database.write() as session:
-        await take_lease(session, lease.name, lease.holder, LEASE_SECONDS, time.time())
+async def beside_settled(database: Database, alias: str) -> Newcomers:
+    """Newcomers beside the settled prompts of an alias; none so far."""
+    newcomers = Newcomers()
     async with database.read() as session:
-        texts = await bodies_of(session, [pair_id for _, pair_id in wanted])
-        # One that was erased meanwhile waits for the next time, if its prompt has other pairs.
-        new = [(prompt_hash, _text_of(texts.pop(pair_id))) for prompt_hash, pair_id in wanted if pair_id in texts]
-        newcomers = await asyncio.to_thread(Newcomers, work.settled, new)
-        near = await texts_of_prompts(session, work.alias, newcomers.resembled())
-    placed = await asyncio.to_thread(newcomers.place, near, work.draw)
-    first = work.first_number + len(work.settled) - work.known
-    rows = [_row(work.alias, first + number, one) for number, one in enumerate(placed)]
-    async with database.write() as session:
-        await check_lease(session, lease.name, lease.holder, lease.epoch)
-        await settle_prompts(session, rows)
-    work.settled += placed
+        async for one in sides_of(session, alias, SIGNATURE):
+            newcomers.know(Placed(one.prompt_hash, _side(one.side), one.cluster, one.bridges, one.signature))
+    return newcomers
+
+
+async def _read_some(work: _Work) -> AsyncGenerator[Iterator[tuple[str, str]], None]:
+    """Wanted prompts with their texts, until there are many shingles. One that was erased meanwhile waits for the next
+    time."""
+    while work.wanted and work.newcomers.count_shingles < SHINGLES:
+        async with work.database.write() as session:
+            await work.keep_lease(session)
+        wanted = [work.wanted.popleft() for _ in range(min(ROWS, len(work.wanted)))]
+        async with work.database.read() as session:
+            bodies = await bodies_of(session, [pair_id for _, pair_id in wanted])
+        yield _texts_of(wanted, bodies)
+
+
+def _texts_of(wanted: Iterable[tuple[str, str]], bodies: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    return ((prompt_hash, _text_of(bodies[pair_id])) for prompt_hash, pair_id in wanted if pair_id in bodies)
+
+
+async def learn_all(
+    database: Database, alias: str, newcomers: Newcomers, known: Mapping[str, str] | None = None
+) -> None:
+    """Read what those settled prompts say that newcomers may resemble. `known`: texts that need not be read."""
+    told = known or {}
+    while wanted := await asyncio.to_thread(newcomers.resembled):
+        async with database.read() as session:
+            bodies = await bodies_of_prompts(session, alias, sorted(wanted - told.keys()))
+        texts = {prompt_hash: _text_of(body) for prompt_hash, body in bodies.items()}
+        texts |= {prompt_hash: told[prompt_hash] for prompt_hash in wanted & told.keys()}
+        await asyncio.to_thread(newcomers.learn, texts)
+
+
+async def _place_all(work: _Work, settled: int) -> int:
+    """Write where they lie; returns how many they were."""
+    placed = work.newcomers.place(work.draw)
+    count = 0
+    while some := await asyncio.to_thread(lambda: list(islice(placed, ROWS))):
+        first = work.first_number + settled + count
+        rows = [_row(work.alias, first + number, one) for number, one in enumerate(some)]
+        async with work.database.write() as session:
+            await work.keep_lease(session)
+            await settle_prompts(session, rows)
+        count += len(some)
+    return count
 
 
 def draw(key: bytes, alias: str, settings: DatasetSettings, held_out: list[int], prompt_hash: str) -> SplitSide:
@@ -121,24 +183,13 @@ def draw(key: bytes, alias: str, settings: DatasetSettings, held_out: list[int],
     return side
 
 
-async def texts_of_prompts(session: AsyncSession, alias: str, hashes: Iterable[str]) -> dict[str, str]:
-    """What settled prompts say, as far as a pair still has their text."""
-    found = {prompt_hash: await pair_of_prompt(session, alias, prompt_hash) for prompt_hash in sorted(hashes)}
-    return {prompt_hash: _text_of(body) for prompt_hash, body in found.items() if body is not None}
-
-
 async def split_key(session: AsyncSession) -> bytes:
     """The key without which nobody can tell on which side a prompt will lie."""
     return hmac.digest((await ensure_root_secret(session)).encode(), b"holdout", hashlib.sha256)
 
 
-def placed_of(rows: Iterable[Any]) -> list[Placed]:
-    """Settled prompts (`sides_of`, with signatures) as the rules take them."""
-    return [Placed(row.prompt_hash, _side(row.side), row.cluster, row.bridges, row.signature) for row in rows]
-
-
 def _text_of(body: str) -> str:
-    return prompt_text([Message.model_validate(one) for one in msgspec.json.decode(body, type=_Prompt).prompt])
+    return prompt_text(_prompt_of(body).prompt)
 
 
 def _side(text: str) -> SplitSide:

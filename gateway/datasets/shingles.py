@@ -6,9 +6,8 @@ them would be near-duplicates.
 
 import re
 import unicodedata
-from collections.abc import Sequence
-
-from gateway.contracts.message import Message
+from collections.abc import Hashable, Sequence, Set
+from typing import Protocol
 
 WORDS = 5
 """Length of a shingle, in words; in characters where a text is written without spaces."""
@@ -18,7 +17,17 @@ _CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _TOKEN = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")
 
 
-def prompt_text(messages: Sequence[Message]) -> str:
+class Said(Protocol):
+    """Some message."""
+
+    @property
+    def role(self) -> str: ...
+
+    @property
+    def text(self) -> str: ...
+
+
+def prompt_text(messages: Sequence[Said]) -> str:
     """What people and tools said in a prompt, turn by turn; all of it where nobody else spoke."""
     said = [message.text for message in messages if message.role not in ("system", "developer")]
     return "\n".join(said or [message.text for message in messages])
@@ -37,7 +46,7 @@ def shingles(text: str) -> set[str]:
     return {" ".join(found[at : at + WORDS]) for at in range(len(found) - WORDS + 1)}
 
 
-def overlap(one: set[str], other: set[str]) -> float:
+def overlap(one: Set[Hashable], other: Set[Hashable]) -> float:
     """Jaccard's index, 0 to 1."""
     shared = len(one & other)
     return shared / (len(one) + len(other) - shared)

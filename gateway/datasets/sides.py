@@ -4,12 +4,20 @@ What is settled stays. A prompt that resembles prompts of both sides is used on 
 resembles one to measure on, whatever the order in which they come.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
+from itertools import islice
 
 from gateway.datasets.shingles import NEAR, overlap, shingles
-from gateway.datasets.signatures import Candidates, signature
+from gateway.datasets.signatures import SIGNATURE_BYTES, Candidates, signature
 from gateway.datasets.split import SplitSide
+
+SIDES: tuple[SplitSide, SplitSide] = ("train", "holdout")
+_BRIDGING = len(SIDES)
+"""The group of prompts that are used on neither side."""
+TEXTS_AT_ONCE = 8
+"""Of the settled prompts that a newcomer may resemble, so many are asked for at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,50 +33,128 @@ class Placed:
     signature: bytes
 
 
-class Newcomers:
-    """Prompts to be placed, beside all that are placed already, each in the order in which they came."""
+@dataclass(slots=True)
+class _Search:
+    """For the oldest settled near-duplicate of one newcomer on one side."""
 
-    def __init__(self, settled: Sequence[Placed], new: Sequence[tuple[str, str]]) -> None:
-        """`new`: the hash and the text of each."""
-        self._settled = settled
-        self._hashes = [prompt_hash for prompt_hash, _ in new]
-        self._shingles = [shingles(text) for _, text in new]
-        own = [signature(one) for one in self._shingles]
-        candidates = Candidates([one.signature for one in settled] + own, len(settled))
-        self._signatures = own
-        self._candidates = [candidates.of(len(settled) + number) for number in range(len(new))]
+    number: int
+    side: int
+    left: Iterator[int]
+    asked: list[int]
+
+
+class Newcomers:
+    """Prompts to be placed, beside all that are placed already, each in the order in which they came.
+
+    `take` them, `learn` what those say that are `resembled` until nothing is asked for, and `place` them; then more
+    can be taken. A settled prompt is half a kilobyte here, a newcomer that and eight bytes a shingle.
+    """
+
+    def __init__(self, settled: Iterable[Placed] = (), new: Iterable[tuple[str, str]] = ()) -> None:
+        self._hashes: list[str] = []
+        self._clusters: list[str] = []
+        self._groups = bytearray()
+        self._signatures = bytearray()
+        self._shingles, self._ends = array("q"), array("q", [0])
+        self._candidates: Candidates | None = None
+        self._searches: list[_Search] = []
+        self._near: dict[tuple[int, int], int] = {}
+        """The oldest settled near-duplicate by newcomer and side."""
+        for one in settled:
+            self.know(one)
+        self.take(new)
+
+    def know(self, settled: Placed) -> None:
+        """A prompt that is settled, after all that were settled before; to be called before any newcomer is taken."""
+        own = settled.cluster == settled.prompt_hash
+        self._hashes.append(settled.prompt_hash)
+        self._signatures += settled.signature
+        group = _BRIDGING if settled.bridges else SIDES.index(settled.side)
+        self._settle(settled.prompt_hash if own else settled.cluster, group)
+
+    @property
+    def count_shingles(self) -> int:
+        """Of the newcomers that wait to be placed."""
+        return len(self._shingles)
+
+    def take(self, new: Iterable[tuple[str, str]]) -> None:
+        """Some more newcomers: the hash and the text of each. Not between `resembled` and the end of `place`."""
+        for prompt_hash, text in new:
+            found = shingles(text)
+            self._hashes.append(prompt_hash)
+            self._signatures += signature(found)
+            self._shingles.extend(map(hash, found))
+            self._ends.append(len(self._shingles))
 
     def resembled(self) -> set[str]:
-        """The hashes of the settled prompts whose texts are needed: those that some newcomer may resemble."""
-        settled = len(self._settled)
-        return {self._settled[one].prompt_hash for found in self._candidates for one in found if one < settled}
+        """The hashes of settled prompts whose texts are needed next; none once enough is known to place them all."""
+        if self._candidates is None:
+            self._candidates = Candidates(self._signatures, self._groups)
+            self._searches = list(self._begin_searches(self._candidates))
+        for search in self._searches:
+            search.asked = list(islice(search.left, TEXTS_AT_ONCE))
+        self._searches = [search for search in self._searches if search.asked]
+        return {self._hashes[one] for search in self._searches for one in search.asked}
 
-    def place(self, texts: Mapping[str, str], draw: Callable[[str], SplitSide]) -> list[Placed]:
-        """Where each newcomer lies.
+    def learn(self, texts: Mapping[str, str]) -> None:
+        """What the `resembled` say; one whose text is gone is resembled by nobody."""
+        theirs = {prompt_hash: set(map(hash, shingles(text))) for prompt_hash, text in texts.items()}
+        for search in self._searches:
+            own = self._said(search.number)
+            for index in search.asked:
+                if self._hashes[index] in theirs and overlap(own, theirs[self._hashes[index]]) >= NEAR:
+                    self._near[search.number, search.side] = index
+                    break
+        self._searches = [one for one in self._searches if (one.number, one.side) not in self._near]
 
-        texts   of the `resembled`; one whose text is gone is resembled by nobody
-        draw    the side of a prompt that resembles none, by its hash
-        """
-        theirs = {prompt_hash: shingles(text) for prompt_hash, text in texts.items()}
-        placed = list(self._settled)
-        for number, prompt_hash in enumerate(self._hashes):
-            near = self._near(number, placed, theirs)
-            own = self._signatures[number]
-            if near:
-                placed.append(Placed(prompt_hash, near[0].side, near[0].cluster, len(near) > 1, own))
-            else:
-                placed.append(Placed(prompt_hash, draw(prompt_hash), prompt_hash, False, own))
-        return placed[len(self._settled) :]
+    def place(self, draw: Callable[[str], SplitSide]) -> Iterator[Placed]:
+        """Where each newcomer lies. `draw`: the side of a prompt that resembles none, by its hash."""
+        candidates = self._candidates or Candidates(self._signatures, self._groups)
+        first = len(self._groups)
+        for number in range(first, len(self._hashes)):
+            near = sorted(one for side in range(len(SIDES)) for one in self._oldest_near(candidates, number, side))
+            prompt_hash = self._hashes[number]
+            group = self._groups[near[0]] if near else SIDES.index(draw(prompt_hash))
+            cluster = self._clusters[near[0]] if near else prompt_hash
+            bridges = len(near) > 1
+            candidates.settle(number, _BRIDGING if bridges else group)
+            self._settle(cluster, _BRIDGING if bridges else group)
+            at = number * SIGNATURE_BYTES
+            yield Placed(
+                prompt_hash, SIDES[group], cluster, bridges, bytes(self._signatures[at : at + SIGNATURE_BYTES])
+            )
+        del candidates
+        self._candidates, self._shingles, self._ends = None, array("q"), array("q", [0])
+        self._searches.clear()
+        self._near.clear()
 
-    def _near(self, number: int, placed: Sequence[Placed], theirs: Mapping[str, set[str]]) -> list[Placed]:
-        """The oldest near-duplicate on each side, the older first."""
-        near: dict[SplitSide, Placed] = {}
-        settled = len(self._settled)
-        for index in self._candidates[number]:
-            other = placed[index]
-            if other.bridges or other.side in near:
-                continue
-            said = self._shingles[index - settled] if index >= settled else theirs.get(other.prompt_hash)
-            if said is not None and overlap(self._shingles[number], said) >= NEAR:
-                near[other.side] = other
-        return list(near.values())
+    def _settle(self, cluster: str, group: int) -> None:
+        self._clusters.append(cluster)
+        self._groups.append(group)
+
+    def _begin_searches(self, candidates: Candidates) -> Iterator[_Search]:
+        settled = len(self._groups)
+        for number in candidates.asked:
+            for side in range(len(SIDES)):
+                yield _Search(number, side, candidates.before(number, side, 0, settled), [])
+
+    def _oldest_near(self, candidates: Candidates, number: int, side: int) -> Iterator[int]:
+        """The oldest near-duplicate on a side, if there is one: what was settled before is older."""
+        if (number, side) in self._near:
+            yield self._near[number, side]
+            return
+        first = len(self._hashes) - len(self._ends) + 1
+        own: Set[int] | None = None
+        for index in candidates.before(number, side, first, number):
+            own = self._said(number) if own is None else own
+            if overlap(own, self._said(index)) >= NEAR:
+                yield index
+                return
+
+    def _signature(self, number: int) -> bytes:
+        return bytes(self._signatures[number * SIGNATURE_BYTES : (number + 1) * SIGNATURE_BYTES])
+
+    def _said(self, number: int) -> set[int]:
+        """The hashes of a newcomer's shingles."""
+        place = number - (len(self._hashes) - len(self._ends) + 1)
+        return set(self._shingles[self._ends[place] : self._ends[place + 1]])

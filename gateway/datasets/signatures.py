@@ -4,7 +4,7 @@ A signature has 128 values in 32 bands of 4. Two texts whose overlap is 0.8 shar
 1 - (1 - 0.8^4)^32, which misses five in a hundred million; whatever shares one is then compared exactly.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Set
 from typing import Any
 
 import numpy
@@ -15,10 +15,12 @@ SIGNATURE_BYTES = VALUES * 4
 SEED = 1
 ESTIMATE_FROM = 0.55
 """Candidates whose signatures agree less than this are not looked at: 7 standard errors below 0.8."""
+LOOK_AHEAD = 32
+"""Of each band, so many candidates are looked at together."""
 _MIX = numpy.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5], numpy.uint64)
 
 
-def signature(found: set[str]) -> bytes:
+def signature(found: Set[str]) -> bytes:
     """The signature of a set of shingles, 512 bytes."""
     minhash = RMinHash(num_perm=VALUES, seed=SEED)
     minhash.update(sorted(found))
@@ -26,25 +28,58 @@ def signature(found: set[str]) -> bytes:
 
 
 class Candidates:
-    """Signatures in the order in which their prompts are settled, and what each has in common with earlier ones."""
+    """Signatures in the order in which their prompts are settled, and what each may have in common with earlier ones.
 
-    def __init__(self, signatures: Sequence[bytes], settled: int) -> None:
-        """The first `settled` are known; only the others are asked about."""
-        self._matrix = numpy.frombuffer(b"".join(signatures), numpy.uint32).reshape(-1, VALUES)
-        self._runs: dict[int, list[Any]] = {}
+    They are looked up by group, a number from 0 to 7 that each is given when it is settled: of a thousand prompts that
+    resemble each other, those that are wanted are found without a look at the others.
+    """
+
+    def __init__(self, signatures: bytes | bytearray, groups: bytes | bytearray) -> None:
+        """`groups`: of those that are settled; only the others are asked about."""
+        self._matrix = numpy.frombuffer(signatures, numpy.uint32).reshape(-1, VALUES)
+        self._groups = numpy.zeros(len(self._matrix), numpy.uint8)
+        settled = len(groups)
+        self._groups[:settled] = numpy.frombuffer(groups, numpy.uint8)
+        self._runs: list[Any] = []
+        self._held: list[int] = []
+        """Which groups each run has members of, as bits."""
+        self._runs_of: dict[int, list[int]] = {}
         for number in range(BANDS):
-            for run in self._runs_with_news(self._band(number), settled):
-                for place in range(max(1, int(numpy.searchsorted(run, settled))), len(run)):
-                    self._runs.setdefault(int(run[place]), []).append(run[:place])
+            for run in _runs_with_news(self._band(number), settled):
+                self._add(run, int(numpy.searchsorted(run, settled)))
 
-    def of(self, index: int) -> list[int]:
-        """Those before `index` that may be its near-duplicates, oldest first."""
-        runs = self._runs.get(index)
-        if runs is None:
-            return []
-        earlier = numpy.unique(numpy.concatenate(runs))
-        agreement = (self._matrix[earlier] == self._matrix[index]).mean(axis=1)
-        return [int(one) for one in earlier[agreement >= ESTIMATE_FROM]]
+    @property
+    def asked(self) -> Iterable[int]:
+        """Those that were not settled and share a band with another one."""
+        return self._runs_of.keys()
+
+    def settle(self, index: int, group: int) -> None:
+        """Say of which group one is that was asked about."""
+        self._groups[index] = group
+        for run in self._runs_of.get(index, ()):
+            self._held[run] |= 1 << group
+
+    def before(self, index: int, group: int, begin: int, end: int) -> Iterator[int]:
+        """Those of the group from `begin` to `end` that may be near-duplicates of `index`, oldest first."""
+        runs = [self._runs[run] for run in self._runs_of.get(index, ()) if self._held[run] >> group & 1]
+        rest = [run[slice(*numpy.searchsorted(run, (begin, end)))] for run in runs]
+        while rest := [run for run in rest if len(run)]:
+            bound = min(run[:LOOK_AHEAD][-1] for run in rest)
+            cuts = [int(numpy.searchsorted(run, bound, "right")) for run in rest]
+            found = numpy.unique(numpy.concatenate([run[:cut] for run, cut in zip(rest, cuts, strict=True)]))
+            found = found[self._groups[found] == group]
+            agreement = (self._matrix[found] == self._matrix[index]).mean(axis=1)
+            yield from found[agreement >= ESTIMATE_FROM].tolist()
+            rest = [run[cut:] for run, cut in zip(rest, cuts, strict=True)]
+
+    def _add(self, run: Any, settled: int) -> None:
+        held = 0
+        for group in set(self._groups[run[:settled]].tolist()):
+            held |= 1 << group
+        for index in run[settled:].tolist():
+            self._runs_of.setdefault(index, []).append(len(self._runs))
+        self._runs.append(run)
+        self._held.append(held)
 
     def _band(self, number: int) -> Any:
         """One band as a 64-bit value a signature."""
@@ -53,13 +88,17 @@ class Candidates:
         with numpy.errstate(over="ignore"):
             return (rows * _MIX).sum(axis=1, dtype=numpy.uint64)
 
-    @staticmethod
-    def _runs_with_news(band: Any, settled: int) -> Iterator[Any]:
-        """Those that share a value, at least one of them new: their numbers, ascending."""
-        if not len(band):
-            return
-        order = numpy.argsort(band, kind="stable")
-        ends = numpy.append(numpy.flatnonzero(numpy.diff(band[order])) + 1, len(order))
-        begins = numpy.concatenate(([0], ends[:-1]))
-        shared = (ends - begins > 1) & (order[ends - 1] >= settled)
-        yield from (order[begin:end] for begin, end in zip(begins[shared], ends[shared], strict=True))
+
+def _runs_with_news(band: Any, settled: int) -> Iterator[Any]:
+    """Those that share a value, at least one of them new: their numbers, ascending."""
+    values = numpy.unique(band[settled:])
+    if not len(values):
+        return
+    places = numpy.searchsorted(values, band[:settled]).clip(max=len(values) - 1)
+    known = numpy.flatnonzero(values[places] == band[:settled])
+    numbers = numpy.concatenate((known, numpy.arange(settled, len(band))))
+    order = numbers[numpy.argsort(band[numbers], kind="stable")]
+    ends = numpy.append(numpy.flatnonzero(numpy.diff(band[order])) + 1, len(order))
+    begins = numpy.concatenate(([0], ends[:-1]))
+    shared = ends - begins > 1
+    yield from (order[begin:end] for begin, end in zip(begins[shared].tolist(), ends[shared].tolist(), strict=True))

@@ -1,8 +1,11 @@
 """One pair of one vote, as the rules see it: narrow, because there may be a million. Pure."""
 
-from typing import NamedTuple
+from sys import intern
+from typing import NamedTuple, get_args
 
 from gateway.contracts.pair import Basis
+
+_BASES: dict[Basis, Basis] = {basis: basis for basis in get_args(Basis)}
 
 
 class PairVote(NamedTuple):
@@ -28,3 +31,23 @@ class PairVote(NamedTuple):
     def item(self) -> tuple[int, int]:
         """The two texts, whoever of them is preferred."""
         return (self.chosen, self.rejected) if self.chosen < self.rejected else (self.rejected, self.chosen)
+
+
+def compact(vote: PairVote) -> PairVote:
+    """The same vote; what it has in common with others is in memory once."""
+    return PairVote(
+        vote.id,
+        vote.feedback_id,
+        intern(vote.prompt_hash),
+        vote.chosen,
+        vote.rejected,
+        intern(vote.rater),
+        intern(vote.rater_kind),
+        vote.trusted,
+        _BASES[vote.basis],
+        vote.source and intern(vote.source),
+        vote.weight,
+        vote.judged_at,
+        vote.chosen_release and intern(vote.chosen_release),
+        vote.rejected_release and intern(vote.rejected_release),
+    )

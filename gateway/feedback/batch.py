@@ -6,7 +6,7 @@ same rows; this one only asks the database less often.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,27 +91,28 @@ class VoteBatch:
 
     async def _first_words(self, session: AsyncSession, ballots: Sequence[Ballot]) -> dict[int, Captured | Exception]:
         """What became of the votes that could be taken in together, by their places."""
-        judged, outcomes = await self._judge(session, ballots)
+        wanted = {ref.completion_id for b in ballots if isinstance(b.body, BodyOnChoices) for ref in b.body.targets}
+        answered = await rows.answered_by_id(session, wanted)
+        judged, outcomes = self._judge(ballots, answered)
         judged = await self._standing(session, await self._without_earlier_words(session, judged))
         if not judged:
             return outcomes
         created = await rows.insert_feedbacks(session, [one.values for one in judged.values()])
         made = {place: one for place, one in judged.items() if one.values["id"] in created}
         stored = {place: plain_row(Feedback, one.values) for place, one in made.items()}
-        await self.capture.keep_history(session, list(stored.values()))
+        users = {id_: one.end_user_hash for id_, one in answered.items()}
+        await self.capture.keep_history(session, list(stored.values()), users)
         pairs = {place: self._pairs(stored[place], one) for place, one in made.items()}
         await pair_rows.add_pairs(session, [row for derived in pairs.values() for row in derived])
         for place, feedback in stored.items():
             outcomes[place] = Captured(feedback_reply(feedback, pairs[place]), created=True)
         return outcomes
 
-    async def _judge(
-        self, session: AsyncSession, ballots: Sequence[Ballot]
+    def _judge(
+        self, ballots: Sequence[Ballot], answered: Mapping[str, rows.Answered]
     ) -> tuple[dict[int, _Judged], dict[int, Captured | Exception]]:
         """The votes whose completions are stored, one for each natural key and each rater and prompt; and refusals."""
-        wanted = {ref.completion_id for b in ballots if isinstance(b.body, BodyOnChoices) for ref in b.body.targets}
-        found = (await rows.answered_by_id(session, wanted)).items()
-        completions = {id_: (one, prompt_of(one, self.capture.settings)) for id_, one in found}
+        completions = {id_: (one, prompt_of(one, self.capture.settings)) for id_, one in answered.items()}
         judged: dict[int, _Judged] = {}
         refused: dict[int, Captured | Exception] = {}
         taken: set[tuple[str, ...]] = set()

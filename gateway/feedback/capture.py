@@ -5,7 +5,7 @@ one on the same thing is a new revision whose pairs replace the old ones.
 """
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,9 +125,14 @@ class FeedbackCapture:
             raise FeedbackNotFound(feedback_id)
         return feedback
 
-    async def keep_history(self, session: AsyncSession, votes: Sequence[Feedback]) -> None:
-        """Note what votes say now, and have people told of those that say that an answer does harm."""
-        await rows.add_revisions(session, votes)
+    async def keep_history(
+        self, session: AsyncSession, votes: Sequence[Feedback], users: Mapping[str, str | None] | None = None
+    ) -> None:
+        """Note what votes say now, and have people told of those that say that an answer does harm.
+
+        `users`: by completion, whom it answered, where that is known of all that are stored.
+        """
+        await rows.add_revisions(session, votes, users)
         await tell_harm(session, votes, self._harmful_tags)
 
     async def _import(

@@ -17,6 +17,7 @@ from gateway.rollout import plan as planning
 from gateway.rollout.snapshot import snapshot_of
 from gateway.rollout.triggers import start_due_runs
 from gateway.rollout.unattended_canary import begin_canaries
+from gateway.rollout.usable import UsableCounts
 from gateway.rollout.watch import candidates, give_back, look_at
 from gateway.settings import Settings
 from gateway.storage import routing_state
@@ -34,6 +35,8 @@ GLANCE_SECONDS = 0.5
 REST_SECONDS = 2.0
 """If nothing has, it looks only this often: what was put off may be due."""
 TRIGGER_SECONDS = 1.0
+TRIGGER_SHARE = 0.05
+"""Of the time, no more goes to counting the pairs of triggers: of a million, that takes a second."""
 SWEEP_SECONDS = 60.0
 DEAD_WORKER_SECONDS = 3600.0
 """Rows of workers that ended without signing off are kept this long; clocks of hosts differ by less."""
@@ -66,6 +69,7 @@ class Reconciler:
         self._renew_at = float("-inf")
         self._epoch: int | None = None
         self._to_look_at: list[str] = []
+        self._usable = UsableCounts(database, settings)
         self._triggers_at = self._sweep_at = self._watch_at = float("-inf")
 
     async def run(self) -> None:
@@ -75,6 +79,7 @@ class Reconciler:
                 await self._step_safely()
                 await asyncio.sleep(POLL_SECONDS)
         finally:
+            await self._usable.close()
             await self._give_lease_back()
 
     async def step(self) -> None:
@@ -95,12 +100,18 @@ class Reconciler:
         for name in names:
             await self._reconcile_safely(name)
         if now >= self._triggers_at:
-            self._triggers_at = now + TRIGGER_SECONDS
-            await start_due_runs(self._database, self._settings, time.time(), self._check_lease)
-            await begin_canaries(self._database, self._settings.canary, time.time(), self._check_lease)
+            try:
+                await self._pull_triggers()
+            finally:
+                self._triggers_at = now + max(TRIGGER_SECONDS, (time.monotonic() - now) / TRIGGER_SHARE)
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_SECONDS
             await self._sweep()
+
+    async def _pull_triggers(self) -> None:
+        enough = self._usable.is_enough
+        await start_due_runs(self._database, self._settings, time.time(), self._check_lease, enough)
+        await begin_canaries(self._database, self._settings.canary, time.time(), self._check_lease)
 
     async def _look_safely(self, now: float) -> None:
         """Look at one candidate whose turn it is: no step waits for more."""

@@ -3,6 +3,7 @@
 What was last done is read from the runs themselves, so a restart neither misses a run nor doubles one.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -31,12 +32,16 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class PairCounts:
-    """The eligible pairs of an alias."""
+    """The eligible pairs of an alias, before the rules of data sets."""
 
     train: int
     holdout: int
     new: int
     """Became eligible since the last run began."""
+
+
+IsEnough = Callable[[str, PairCounts], bool]
+"""By alias and its eligible pairs."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +76,14 @@ def interval_seconds(every: str) -> float:
     return float(every[:-1]) * UNIT_SECONDS[every[-1]]
 
 
-async def start_due_runs(database: Database, all_settings: Settings, now: float, fence: Fence) -> None:
-    """Queue a run for every alias whose trigger fires. `fence` raises if the caller was deposed, before each write."""
+async def start_due_runs(
+    database: Database, all_settings: Settings, now: float, fence: Fence, enough: IsEnough
+) -> None:
+    """Queue a run for every alias whose trigger fires and whose data set would be large enough.
+
+    fence   raises if the caller was deposed, before each write
+    enough  whether a data set of the alias would be
+    """
     settings = all_settings.aligner
     if settings.every is None and settings.min_new_pairs is None:
         return
@@ -87,7 +98,7 @@ async def start_due_runs(database: Database, all_settings: Settings, now: float,
             await lock_alias(session, name)
             await fence(session)
             trigger = await _due_for(session, name, settings, now)
-            if trigger is not None:
+            if trigger is not None and enough(name, await count_pairs(session, name)):
                 run = await create_run(
                     session, alias=name, trigger=trigger, actor="trigger", options=TrainingOptions(), now=now
                 )

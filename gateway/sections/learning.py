@@ -85,8 +85,8 @@ class AlignerSettings(Section):
     min_new_pairs: PositiveInt | None = None
     """Train when this many pairs became eligible since the last run; default: only when asked."""
     auto_min_train_pairs: PositiveInt = 200
-    """An automatic run waits for this many pairs to train on."""
+    """An automatic run waits until a data set would hold this many pairs to train on (`dataset build --dry-run`)."""
     auto_min_holdout_pairs: PositiveInt = 50
-    """An automatic run waits for this many pairs to measure on."""
+    """An automatic run waits until a data set would hold this many pairs to measure on."""
     threads: NonNegativeInt = 0
     """CPU threads of a training run; 0: all cores."""

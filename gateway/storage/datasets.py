@@ -1,9 +1,9 @@
 """Frozen data sets as rows, and what they are made from: narrow rows first, texts only of what is left."""
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, TypeVarTuple
 
-from sqlalchemy import Text, cast, func, select
+from sqlalchemy import Select, Text, cast, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.elements import ColumnElement
@@ -14,6 +14,7 @@ from gateway.storage.notifications import note
 from gateway.storage.tables import Alias
 
 ROWS_AT_A_TIME = 1000
+Columns = TypeVarTuple("Columns")
 NARROW = (
     PairRow.id,
     PairRow.feedback_id,
@@ -57,28 +58,36 @@ async def narrow_pairs(session: AsyncSession, alias: str) -> AsyncIterator[Seque
         yield rows
 
 
+async def has_unsettled(session: AsyncSession, alias: str) -> bool:
+    """Whether there is a prompt with eligible pairs and no side yet."""
+    return await session.scalar(_unsettled(select(PairRow.id), alias).limit(1)) is not None
+
+
 async def unsettled_prompts(session: AsyncSession, alias: str) -> list[tuple[str, str]]:
     """Prompts with eligible pairs and no side yet, oldest first: the hash, and the id of a pair that has its text."""
+    wanted = _unsettled(select(PairRow.prompt_hash, func.min(PairRow.id)), alias)
+    statement = wanted.group_by(PairRow.prompt_hash).order_by(func.min(PairRow.created_at), PairRow.prompt_hash)
+    return [(row[0], row[1]) for row in await session.execute(statement)]
+
+
+def _unsettled(wanted: Select[*Columns], alias: str) -> Select[*Columns]:
     known = (
         select(PromptSide.prompt_hash)
         .where(PromptSide.alias == PairRow.alias, PromptSide.prompt_hash == PairRow.prompt_hash)
         .exists()
     )
-    first = func.min(PairRow.created_at)
-    statement = (
-        select(PairRow.prompt_hash, func.min(PairRow.id))
-        .join(Alias, own_project())
-        .where(PairRow.alias == alias, PairRow.state == "eligible", ~known)
-        .group_by(PairRow.prompt_hash)
-        .order_by(first, PairRow.prompt_hash)
-    )
-    return [(row[0], row[1]) for row in await session.execute(statement)]
+    return wanted.join(Alias, own_project()).where(PairRow.alias == alias, PairRow.state == "eligible", ~known)
 
 
-async def pair_of_prompt(session: AsyncSession, alias: str, prompt_hash: str) -> str | None:
-    """The text of some pair about this prompt."""
-    statement = select(_text_of_body()).where(PairRow.alias == alias, PairRow.prompt_hash == prompt_hash).limit(1)
-    return await session.scalar(statement)
+async def bodies_of_prompts(session: AsyncSession, alias: str, hashes: Sequence[str]) -> dict[str, str]:
+    """Some pair about each of these prompts as JSON, by prompt; those that no pair is about any more are left out."""
+    some: dict[str, str] = {}
+    for begin in range(0, len(hashes), ROWS_AT_A_TIME):
+        about = PairRow.prompt_hash.in_(hashes[begin : begin + ROWS_AT_A_TIME])
+        statement = select(PairRow.prompt_hash, func.min(PairRow.id)).where(PairRow.alias == alias, about)
+        some.update((row[0], row[1]) for row in await session.execute(statement.group_by(PairRow.prompt_hash)))
+    bodies = await bodies_of(session, list(some.values()))
+    return {prompt_hash: bodies[pair_id] for prompt_hash, pair_id in some.items()}
 
 
 async def bodies_of(session: AsyncSession, ids: Sequence[str]) -> dict[str, str]:

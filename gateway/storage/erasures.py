@@ -83,7 +83,8 @@ async def delete_by_rater(session: AsyncSession, raters: dict[str, Any]) -> Coun
     counts: Counts = Counter()
     for table in _naming("rater_hash"):
         if table.name != "feedback":
-            counts[table.name] += await _delete(session, table, "rater_hash", list(raters.values()))
+            deleted = await _delete(session, table, "rater_hash", list(raters.values()))
+            counts[table.name] += deleted if table is not Table.metadata.tables["rater_tally"] else 0
     for project_id, id_hash in raters.items():
         found = await session.get(RaterRow, (project_id, id_hash))
         if found is not None:

@@ -44,6 +44,7 @@ class Answered:
     parameters: dict[str, Any]
     choices: list[Any]
     call_metadata: dict[str, Any]
+    end_user_hash: str | None
 
 
 _ANSWERED = tuple(getattr(Completion, name) for name in Answered.__slots__)
@@ -104,12 +105,14 @@ class Wanted:
     created_before: float | None = None
 
 
-async def add_revisions(session: AsyncSession, many: Sequence[Feedback]) -> None:
-    """Append the present bodies of votes to their histories."""
+async def add_revisions(
+    session: AsyncSession, many: Sequence[Feedback], users: Mapping[str, str | None] | None = None
+) -> None:
+    """Append the present bodies of votes to their histories. `users`: as in `link_completions`."""
     values = [{"feedback_id": f.id, "revision": f.revision, "body": f.body, "at": f.updated_at} for f in many]
     if values:
         await session.execute(insert(plain_table(FeedbackRevision)), values)
-        await link_completions(session, [(one.id, one.body) for one in many])
+        await link_completions(session, [(one.id, one.body) for one in many], users)
 
 
 async def list_feedback(

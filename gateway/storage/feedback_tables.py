@@ -11,6 +11,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 from gateway.storage.privacy_tables import OF_SOMEBODY
 from gateway.storage.tables import Table
 
+WITHOUT_ROWID = {"sqlite_with_rowid": False}
+"""SQLite keeps the rows in their key's own tree: one is found and counted up in half the time."""
+
 
 class Completion(Table):
     """What a release wrote for a prompt."""
@@ -69,7 +72,7 @@ class Feedback(Table):
 
     __table_args__ = (
         UniqueConstraint("project_id", "natural_key"),
-        Index(None, "project_id", "created_at"),
+        Index("ix_feedback_page", "project_id", "created_at", "id", "type", "status"),
         Index(None, "rater_hash"),
         Index(None, "project_id", "prompt_hash", "rater_hash"),
     )
@@ -115,8 +118,54 @@ class PairRow(Table):
 
     __table_args__ = (
         Index(None, "alias", "state", "created_at"),
-        Index(None, "alias", "prompt_hash"),
-    )
+        Index(
+            "ix_feedback_pair_rules", "alias", "prompt_hash", "created_at", "id", "state", "reason", "project_id",
+            "feedback_id", "chosen_digest", "rejected_digest", "rater_hash", "rater_kind", "rater_trusted", "basis",
+            "source", "weight", "chosen_release", "rejected_release",
+        ),
+    )  # fmt: skip
+
+
+class VoteTally(Table):
+    """How many votes there are of a kind, a day. Triggers of the database keep the tallies (migration 0017)."""
+
+    __tablename__ = "vote_tally"
+    __table_args__ = WITHOUT_ROWID
+    alias: Mapped[str] = mapped_column(primary_key=True)
+    """Empty for a vote without one, as whatever else a tally knows nothing of."""
+    day: Mapped[str] = mapped_column(primary_key=True)
+    """As `2026-11-27`, in UTC."""
+    type: Mapped[str] = mapped_column(primary_key=True)
+    status: Mapped[str] = mapped_column(primary_key=True)
+    slot: Mapped[int] = mapped_column(primary_key=True)
+    """Of PostgreSQL's connection, so that none waits for another one; a count is the sum over slots."""
+    count: Mapped[int]
+
+
+class PairTally(Table):
+    """How many pairs there are of a kind; as `VoteTally`."""
+
+    __tablename__ = "pair_tally"
+    __table_args__ = WITHOUT_ROWID
+    alias: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(primary_key=True)
+    reason: Mapped[str] = mapped_column(primary_key=True)
+    source: Mapped[str] = mapped_column(primary_key=True)
+    licence: Mapped[str] = mapped_column(primary_key=True)
+    slot: Mapped[int] = mapped_column(primary_key=True)
+    count: Mapped[int]
+
+
+class RaterTally(Table):
+    """How many active votes a rater has; as `VoteTally`."""
+
+    __tablename__ = "rater_tally"
+    __table_args__ = WITHOUT_ROWID
+    alias: Mapped[str] = mapped_column(primary_key=True)
+    rater_kind: Mapped[str] = mapped_column(primary_key=True)
+    rater_hash: Mapped[str] = mapped_column(primary_key=True, index=True)
+    slot: Mapped[int] = mapped_column(primary_key=True)
+    count: Mapped[int]
 
 
 class PromptSide(Table):

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, func, insert, or_, select, update
@@ -17,6 +17,7 @@ from gateway.storage.votes_of import link_pairs
 
 SIGNATURE: ColumnElement[Any] = PromptSide.__table__.c.signature
 """For `sides_of`."""
+SIDES_AT_A_TIME = 5000
 
 
 async def add_pair(session: AsyncSession, pair: FeedbackPair, alias: str, state: str, reason: str | None) -> PairRow:
@@ -109,14 +110,23 @@ async def count_sides(session: AsyncSession, alias: str) -> dict[str, int]:
     return {row[0]: row[1] for row in await session.execute(statement)}
 
 
-async def sides_of(session: AsyncSession, alias: str, *more: ColumnElement[Any]) -> Sequence[Row[Any]]:
+async def sides_of(session: AsyncSession, alias: str, *more: ColumnElement[Any]) -> AsyncIterator[Row[Any]]:
     """Every settled prompt of the alias (prompt_hash, side, number, cluster, bridges), in the order of settling.
 
-    `more`: further columns. A signature is half a kilobyte, and there may be a million.
+    `more`: further columns. A signature is half a kilobyte, and there may be a million: rows are read as they are used.
     """
     columns = (PromptSide.prompt_hash, PromptSide.side, PromptSide.number, PromptSide.cluster, PromptSide.bridges)
     statement = select(*columns, *more).where(PromptSide.alias == alias).order_by(PromptSide.number)
-    return (await session.execute(statement)).all()
+    result = await session.stream(statement.execution_options(yield_per=SIDES_AT_A_TIME))
+    async for rows in result.partitions():
+        for row in rows:
+            yield row
+
+
+async def next_number(session: AsyncSession, alias: str) -> int:
+    """Of the prompt of the alias that is settled next."""
+    last: int | None = await session.scalar(select(func.max(PromptSide.number)).where(PromptSide.alias == alias))
+    return 0 if last is None else last + 1
 
 
 def same_prompt() -> ColumnElement[bool]:

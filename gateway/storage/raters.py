@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import exists, func, literal, null, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.storage.feedback_tables import Completion, Feedback, PairRow
@@ -62,12 +62,19 @@ class Standings:
 async def load_standings(
     session: AsyncSession, raters: Collection[tuple[str, str]], completion_ids: Collection[str]
 ) -> Standings:
-    """What bears on votes by these raters (project id and hash) about these completions: two statements, however many
-    votes; a third if there are keys that allow no training."""
+    """What bears on votes by these raters (project id and hash) about these completions: one statement, however many
+    votes; a second if there are keys that allow no training."""
     projects, hashes = {project for project, _ in raters}, {id_hash for _, id_hash in raters}
     named = (RaterRow.project_id.in_(projects), RaterRow.id_hash.in_(hashes))
-    decided = (await session.scalars(select(RaterRow).where(*named))).all()
-    forbidding = frozenset(await session.scalars(select(ApiKey.id).where(ApiKey.train.is_(False))))
+    nobody = literal(False)
+    found = await session.execute(
+        select(RaterRow.project_id, RaterRow.id_hash, RaterRow.blocked, RaterRow.trusted)
+        .where(*named)
+        .union_all(select(ApiKey.id, null(), nobody, nobody).where(ApiKey.train.is_(False)))
+    )
+    rows = found.all()
+    decided = [row for row in rows if row.id_hash is not None]
+    forbidding = frozenset(row.project_id for row in rows if row.id_hash is None)
     keys: dict[str, str] = {}
     if forbidding and completion_ids:
         asked = select(Completion.id, Completion.key_id).where(Completion.id.in_(set(completion_ids)))

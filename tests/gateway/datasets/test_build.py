@@ -94,7 +94,7 @@ async def test_an_ordinary_start_has_enough_for_a_first_run(
 
 async def rows_of(desk: Desk) -> list[dict[str, Any]]:
     async with desk.database.read() as session:
-        return [{"prompt_hash": row.prompt_hash, "side": row.side} for row in await sides_of(session, "assistant")]
+        return [{"prompt_hash": row.prompt_hash, "side": row.side} async for row in sides_of(session, "assistant")]
 
 
 async def test_a_frozen_data_set_says_what_it_holds_and_where_it_comes_from(desk: Desk, tmp_path: Path) -> None:
@@ -129,9 +129,11 @@ async def test_a_damaged_data_set_is_not_read(desk: Desk, tmp_path: Path) -> Non
     await by_one_key(desk)
     card, _ = await frozen(desk, tmp_path)
     folder = tmp_path / "datasets" / card["id"]
+    assert (await show(desk.database, tmp_path, card["id"]))["damaged"] is None
     (folder / TRAIN_FILE).write_bytes(b"PAR1" + (folder / TRAIN_FILE).read_bytes()[4:-1])
     with pytest.raises(DatasetDamaged, match=r"train\.parquet is not what was frozen"):
         read_card(folder)
+    assert "train.parquet is not what was frozen" in (await show(desk.database, tmp_path, card["id"]))["damaged"]
 
 
 async def test_nothing_is_frozen_where_there_is_nothing(desk: Desk, tmp_path: Path) -> None:

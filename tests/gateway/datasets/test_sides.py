@@ -19,15 +19,26 @@ def draw(prompt_hash: str) -> SplitSide:
     return split_side(b"key", "assistant", prompt_hash, 0.5)
 
 
-def settle(batches: Sequence[Sequence[str]]) -> list[Placed]:
-    """The prompts of each batch, settled batch after batch; a prompt's hash is its text here."""
+def settle(batches: Sequence[Sequence[str]], *, anew: bool = True) -> list[Placed]:
+    """The prompts of each batch, settled batch after batch; a prompt's hash is its text here.
+
+    `anew`: what was settled before is told again, as after a restart.
+    """
     settled: list[Placed] = []
+    newcomers = Newcomers()
     for batch in batches:
-        newcomers = Newcomers(settled, [(text, text) for text in batch])
-        texts = {prompt: prompt for prompt in newcomers.resembled()}
-        placed = newcomers.place(texts, draw)
-        settled = [*settled, *placed]
+        if anew:
+            newcomers = Newcomers(settled)
+        newcomers.take((text, text) for text in batch)
+        settled += place(newcomers)
     return settled
+
+
+def place(newcomers: Newcomers) -> list[Placed]:
+    """Their places, where every hash is a text."""
+    while wanted := newcomers.resembled():
+        newcomers.learn({prompt: prompt for prompt in wanted})
+    return list(newcomers.place(draw))
 
 
 @st.composite
@@ -63,7 +74,8 @@ def test_no_two_near_duplicates_lie_on_different_sides_in_any_order(
 @given(families(), st.integers(0, 30))
 @settings(max_examples=50, deadline=None)
 def test_where_a_batch_ends_changes_nothing(texts: list[str], cut: int) -> None:
-    assert settle([texts[:cut], texts[cut:]]) == settle([texts])
+    parts = [texts[:cut], texts[cut:]]
+    assert settle(parts) == settle(parts, anew=False) == settle([texts])
 
 
 def test_a_near_duplicate_joins_the_side_and_the_cluster_of_the_oldest() -> None:
@@ -85,10 +97,10 @@ def test_a_prompt_that_resembles_both_sides_is_used_on_neither() -> None:
     assert not are_near(texts[0], texts[1])
     newcomers = Newcomers(settled, [(texts[2], texts[2])])
     assert newcomers.resembled() == {texts[0], texts[1]}
-    (placed,) = newcomers.place({text: text for text in texts[:2]}, draw)
+    newcomers.learn({text: text for text in texts[:2]})
+    (placed,) = newcomers.place(draw)
     assert placed.bridges
-    later = Newcomers([*settled, placed], [("again", texts[2])])
-    (again,) = later.place({text: text for text in texts}, draw)
+    (again,) = place(Newcomers([*settled, placed], [("again", texts[2])]))
     assert again.bridges
 
 

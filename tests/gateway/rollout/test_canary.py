@@ -140,7 +140,9 @@ async def test_an_alias_whose_release_was_rolled_back_starts_no_training_by_itse
     monkeypatch.setattr("gateway.rollout.triggers._due_for", is_due)
     async with tried.database.write() as session:
         (await session.get_one(Alias, ALIAS)).auto_training_paused_reason = "rolled back"
-    await start_due_runs(tried.database, Settings(aligner=AlignerSettings(every="1h")), time.time(), unfenced)
+    await start_due_runs(
+        tried.database, Settings(aligner=AlignerSettings(every="1h")), time.time(), unfenced, lambda *_: True
+    )
     async with tried.database.read() as session:
         assert await list_runs(session) == []
 

@@ -63,7 +63,7 @@ async def test_a_reconciler_that_was_deposed_starts_no_run(served: Served, monke
         await check_lease(session, "reconciler", "gw_1", epoch or 0)
 
     with pytest.raises(LeaseLost):
-        await start_due_runs(served.database, settings, time.time(), fence)
+        await start_due_runs(served.database, settings, time.time(), fence, lambda *_: True)
     async with served.database.read() as session:
         assert await list_runs(session) == []
 

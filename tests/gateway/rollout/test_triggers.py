@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from gateway.contracts.message import Message
 from gateway.contracts.pair import FeedbackPair, Rater, Side
 from gateway.rollout.triggers import PairCounts, count_pairs
+from gateway.rollout.usable import UsableCounts
+from gateway.settings import AlignerSettings, Settings
 from gateway.storage import pairs
 from gateway.storage.datasets import settle_prompts
 from gateway.storage.feedback import insert_feedback
@@ -49,3 +51,30 @@ async def test_an_alias_counts_the_pairs_of_its_own_project_only(served: Served)
             await settle_prompts(session, [side | {"number": 1, "cluster": prompt, "bridges": False, "signature": b""}])
     async with served.database.read() as session:
         assert await count_pairs(session, ALIAS) == PairCounts(train=2, holdout=1, new=3)
+
+
+async def test_a_run_by_itself_waits_for_pairs_that_a_data_set_would_hold_not_for_votes(served: Served) -> None:
+    """Twenty prompts of which eight nearly say the same: these make three pairs at most, so 15 of 20 are used."""
+    near = "please tell me in a few words why the sky is blue today and not green at all"
+    alike = [f"{near} {number}" for number in range(8)]
+    others = [f"a question about number {number}" for number in range(12)]
+    await store(served, "proj_1", *alike, *others)
+    everything = Settings(aligner=AlignerSettings(auto_min_train_pairs=1, auto_min_holdout_pairs=1))
+    eligible = PairCounts(train=20, holdout=20, new=20)
+
+    async def is_enough(train: int) -> bool:
+        aligner = AlignerSettings(auto_min_train_pairs=train, auto_min_holdout_pairs=1)
+        counts = UsableCounts(served.database, everything.model_copy(update={"aligner": aligner}))
+        assert not counts.is_enough(ALIAS, eligible)  # nobody waits for the count
+        await counts.settled()
+        return counts.is_enough(ALIAS, eligible)
+
+    async with served.database.write() as session:
+        numbered = enumerate([*alike, *others])
+        rows = [
+            {"alias": ALIAS, "prompt_hash": text, "side": "holdout" if text == others[0] else "train", "number": number}
+            | {"cluster": near if text in alike else text, "bridges": False, "signature": b""}
+            for number, text in numbered
+        ]
+        await settle_prompts(session, rows)
+    assert [await is_enough(train) for train in (14, 15)] == [True, False]
