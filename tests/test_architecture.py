@@ -28,6 +28,7 @@ LAYERS = [
     {"gateway.formats", "gateway.redaction"},
     {"gateway.contracts"},
     {
+        "gateway.calendar",
         "gateway.errors",
         "gateway.settings",
         "gateway.sections",
@@ -115,6 +116,7 @@ def test_gateway_never_imports_alignment_nor_an_engine() -> None:
 
 def test_alignment_takes_from_gateway_only_records_and_the_rules_that_make_data_sets() -> None:
     allowed = (
+        "gateway.calendar",
         "gateway.contracts",
         "gateway.formats",
         "gateway.redaction",
