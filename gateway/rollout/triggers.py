@@ -5,6 +5,7 @@ What was last done is read from the runs and from the alias itself, so a restart
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import structlog
 from sqlalchemy import func, select
@@ -98,6 +99,29 @@ async def plan_of(session: AsyncSession, alias: Alias, settings: AlignerSettings
         return None
     begun_at = await last_run_at(session, alias.name, now) or alias.created_at
     return planned(calendar, text, Stored(alias.schedule, alias.scheduled_until, begun_at), now)
+
+
+async def automatic_views(
+    session: AsyncSession, settings: AlignerSettings, now: float, alias: str | None = None
+) -> list[dict[str, Any]]:
+    """For operators: whether and when each alias, or one, is trained without being asked."""
+    wanted = select(Alias).where(Alias.task == "chat").order_by(Alias.name)
+    found = await session.scalars(wanted if alias is None else wanted.where(Alias.name == alias))
+    return [await _automatic_view(session, one, settings, now) for one in found.all()]
+
+
+async def _automatic_view(session: AsyncSession, alias: Alias, settings: AlignerSettings, now: float) -> dict[str, Any]:
+    plan = await plan_of(session, alias, settings, now)
+    paused = alias.auto_training_paused_reason
+    return {
+        "object": "alias.automatic_training",
+        "alias": alias.name,
+        "schedule": settings.calendar_text,
+        "min_new_pairs": settings.min_new_pairs,
+        "paused_reason": paused,
+        "next_planned_at": None if plan is None or paused else int(max(plan.next_at, now)),
+        "left_out": alias.schedule_remark,
+    }
 
 
 async def _carry_out(session: AsyncSession, name: str, settings: AlignerSettings, now: float, fence: Fence) -> None:

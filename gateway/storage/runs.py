@@ -15,6 +15,7 @@ from gateway.contracts.training import RunState, TrainingOptions, TriggerKind
 from gateway.errors import Conflict
 from gateway.storage.feedback_tables import Run, RunEvent
 from gateway.storage.notifications import note
+from gateway.storage.tables import ReleaseRow
 from gateway.storage.webhooks import tell_of_end
 
 MAX_ATTEMPTS = 5
@@ -65,9 +66,9 @@ async def create_run(
     return run
 
 
-async def find_run(session: AsyncSession, run_id: str) -> Run | None:
-    """The run with this id."""
-    return await session.get(Run, run_id)
+async def find_run(session: AsyncSession, run_id: str, *, locked: bool = False) -> Run | None:
+    """The run with this id. `locked`: nobody else changes it in this transaction."""
+    return await session.get(Run, run_id, with_for_update=locked or None)
 
 
 async def list_runs(session: AsyncSession, alias: str | None = None, limit: int = 100) -> Sequence[Run]:
@@ -76,6 +77,22 @@ async def list_runs(session: AsyncSession, alias: str | None = None, limit: int 
     if alias is not None:
         statement = statement.where(Run.alias == alias)
     return (await session.scalars(statement)).all()
+
+
+async def earlier_runs(session: AsyncSession, alias: str, base_release_id: str, limit: int) -> Sequence[Run]:
+    """Runs of the alias that made a release on that base and say what it took, newest first."""
+    statement = (
+        select(Run)
+        .join(ReleaseRow, ReleaseRow.id == Run.release_id)
+        .where(Run.alias == alias, Run.state == "succeeded", Run.effort.is_not(None))
+        .where(ReleaseRow.base_release_id == base_release_id)
+    )
+    return (await session.scalars(statement.order_by(Run.finished_at.desc()).limit(limit))).all()
+
+
+async def open_runs(session: AsyncSession, alias: str) -> int:
+    """How many runs of the alias wait or are at work."""
+    return await session.scalar(select(func.count()).where(Run.alias == alias, Run.state.in_(OPEN_STATES))) or 0
 
 
 async def queue_position(session: AsyncSession, run: Run) -> int:
