@@ -5,6 +5,7 @@ and ends in exactly one release, whose id follows from the run's.
 """
 
 import asyncio
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +33,7 @@ from alignment.sharing import fetch_incumbent, share
 from alignment.training.checkpoints import discard_all
 from alignment.training.records import METRICS_FILE, read_metrics
 from gateway.contracts import ids
+from gateway.contracts.placement import Effort
 from gateway.contracts.release import (
     ADAPTER_FOLDER,
     DIFFERENCE_FOLDER,
@@ -72,6 +74,8 @@ class Subject:
     """None while the alias serves its base model."""
     dataset_id: str
     """What it trains on: a data set that was frozen before, or the one that this run may freeze."""
+    began_at: float
+    """When this attempt began, in unix seconds."""
 
     @property
     def release_id(self) -> str:
@@ -130,7 +134,9 @@ async def look_up(database: Database, store: Path, run: Run) -> Subject:
         )
     adapter = None if incumbent.kind == "base" else store / incumbent.location / ADAPTER_FOLDER
     dataset_id = given_dataset(run) or ids.DATASET + run.id.removeprefix(ids.RUN)
-    return Subject(run.id, alias.name, options, Path(base.location), reference, incumbent.id, adapter, dataset_id)
+    return Subject(
+        run.id, alias.name, options, Path(base.location), reference, incumbent.id, adapter, dataset_id, time.time()
+    )
 
 
 async def train(store: Path, subject: Subject, card: Card, ledger: RunLedger, trainer: TrainerProcess) -> TrainResult:
@@ -157,6 +163,8 @@ async def train(store: Path, subject: Subject, card: Card, ledger: RunLedger, tr
     )
     trained = await trainer.train(job, on_progress, lambda step: ledger.checkpoint(step, newest))
     ledger.checkpoint(trained.steps, trained.last, final=True)
+    if trained.steps_made:  # a resumed run may find all of them made
+        ledger.change(effort=_effort(subject, trained).model_dump())
     for reason in trained.reasons:
         ledger.note(reason)
     for reason, count in trained.dropped.items():
@@ -296,6 +304,16 @@ def _plain(measured: EvaluateResult) -> dict[str, Any]:
     }
     figures = measured.metrics.items()
     return counts | {name: v.model_dump() if isinstance(v, Interval) else v for name, v in figures}
+
+
+def _effort(subject: Subject, trained: TrainResult) -> Effort:
+    return Effort(
+        device=trained.device,
+        peak_memory_bytes=trained.peak_memory_bytes,
+        train_seconds=trained.seconds,
+        steps=trained.steps_made,
+        began_at=subject.began_at,
+    )
 
 
 def _facts(subject: Subject, card: Card, trained: TrainResult) -> dict[str, Any]:

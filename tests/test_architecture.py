@@ -46,6 +46,7 @@ ALIGNMENT_LAYERS = [
     {"alignment.adapter_card"},
     {"alignment.cycle"},
     {"alignment.jobs", "alignment.export", "alignment.sharing"},
+    {"alignment.placing"},
     {"alignment.freezing", "alignment.publish", "alignment.gate", "alignment.ledger"},
     {"alignment.training"},
     {"alignment.losses"},
@@ -55,6 +56,8 @@ ALIGNMENT_LAYERS = [
     {"alignment.pairs"},
     {
         "alignment.base_models",
+        "alignment.devices",
+        "alignment.presence",
         "alignment.files",
         "alignment.hubs",
         "alignment.side_files",
