@@ -16,6 +16,7 @@ from typing import TextIO
 from alignment.errors import AlignmentError, OutOfMemory
 from alignment.jobs.contracts import EvaluateJob, Failure, MergeJob, Order, Report, TrainJob
 from alignment.jobs.limits import limit_accelerator, limit_memory, step_back
+from alignment.training.exhaustion import is_out_of_memory
 
 _ORPHANED = 3
 
@@ -73,19 +74,10 @@ def _answer(job: TrainJob | EvaluateJob | MergeJob, stop: threading.Event, send:
         return Report(failure=Failure(type=type(error).__name__, message=error.message))
     except Exception as error:  # whatever it is, the one who asked must learn of it
         traceback.print_exc()
-        if ran_out_of_memory(error):
+        if is_out_of_memory(error):
             told = f"memory ran out ({error}); free some, train a smaller model, or give it another device"
             return Report(failure=Failure(type=OutOfMemory.__name__, message=told))
         return Report(failure=Failure(type=type(error).__name__, message=f"{type(error).__name__}: {error}"))
-
-
-def ran_out_of_memory(error: Exception) -> bool:
-    """Whether that is why; torch may not have been loaded yet."""
-    if isinstance(error, MemoryError):
-        return True
-    from alignment.training.exhaustion import is_out_of_memory
-
-    return is_out_of_memory(error)
 
 
 def _parser() -> argparse.ArgumentParser:
