@@ -16,6 +16,8 @@ FREE_SHARE = 0.9
 """Of what is free a run may have this much: engines beside it go on asking for memory now and then."""
 _NF4_BYTES = 0.7
 """Of a number in 4 bits, with its share of scales and of layers that stay wide."""
+_PROCESS_BYTES = GIB
+"""Of a training process that holds no model yet: two thirds of it are torch and what comes with it."""
 _MORE_THAN_WEIGHTS = 1.2
 """Weights alone train nothing: so much of them is the least for adapter, gradients and one pair at a time."""
 
@@ -83,9 +85,10 @@ class Need:
     usual_bytes: int | None = None
     """What earlier runs took."""
 
-    def least_bytes(self, device_name: str) -> int | None:
-        """With less it cannot train; None: unknown."""
-        return None if self.parameters is None else int(_MORE_THAN_WEIGHTS * self.parameters * self._each(device_name))
+    def least_bytes(self, device_name: str) -> int:
+        """With less it cannot train, as far as that is known."""
+        weights = _MORE_THAN_WEIGHTS * (self.parameters or 0) * self._each(device_name)
+        return int(weights) + (_PROCESS_BYTES if device_name == CPU else 0)
 
     def _each(self, device_name: str) -> float:
         if self.options.quantize:
@@ -101,7 +104,7 @@ def place(names: Sequence[str], devices: Sequence[Device], need: Need) -> Place:
     """
     device = max(_usable(names, devices, need.options.device), key=lambda one: one.free_bytes)
     budget, least = int(FREE_SHARE * device.free_bytes), need.least_bytes(device.name)
-    if least is not None and budget < least:
+    if budget < least:
         raise NoDevice(
             f"{device.shown} has most memory free of what may be used, and training takes {gib(least)} at least; free "
             "some memory, name another device in aligner.devices, let it borrow an engine's (aligner.devices = "

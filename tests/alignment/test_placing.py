@@ -72,12 +72,16 @@ async def test_the_second_engine_is_borrowed_and_given_back_whatever_happens(ser
     await served.replica("assistant-2")
     run, ledger = await claimed(served)
     agent = asyncio.create_task(play_agent(served))
-    with pytest.raises(ZeroDivisionError):
+
+    async def train() -> None:
         async with placed(served.database, run, borrowing(), ledger, never) as placement:
             row = await served.row("assistant-2")
             assert (row.phase, row.lent_to, placement.closes_at) == ("lent", run.id, None)
             assert (await served.row()).swap_state is None
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await train()
     assert (await served.row("assistant-2")).swap_state is None
     agent.cancel()
 
@@ -101,6 +105,7 @@ async def test_the_only_engine_is_borrowed_inside_the_window_or_with_leave_alone
         closes = (now + timedelta(hours=2)).replace(minute=0, second=0, microsecond=0)
         assert placement.closes_at == closes.timestamp()
     agent.cancel()
+    await served.replica(REPLICA)  # it is up again
     async with served.database.write() as session:
         row = await session.get_one(Run, run.id)
         row.state, row.allow_downtime = "queued", True

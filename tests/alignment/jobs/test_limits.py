@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import math
+import shutil
 import subprocess
 import sys
 import time
@@ -13,12 +15,15 @@ import pytest
 
 from alignment.errors import AlignmentError
 from alignment.jobs.client import trainer_process
-from alignment.jobs.contracts import MergeJob
+from alignment.jobs.contracts import TrainJob
 from gateway.agent.process import free_port
+from gateway.contracts.release import BaseModelRef
+from gateway.contracts.tensor_file import read_tensors
+from gateway.contracts.training import TrainingOptions
 
-LIMIT_BYTES = 150 << 20
-"""Of a process that trains nothing yet; torch alone takes four times as much."""
-WORDS = 300
+LIMIT_BYTES = 1 << 30
+TOKENS = 8_000_000
+WORDS = 100
 
 
 @pytest.fixture
@@ -60,19 +65,46 @@ async def until_up(url: str) -> None:
             await asyncio.sleep(0.1)
 
 
+def too_large(model: Path, folder: Path) -> Path:
+    """The model with 8 million tokens: 2 GB of weights, all of them holes in a file."""
+    shutil.copytree(model, folder)
+    config = json.loads((model / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": TOKENS}))
+    header, end = {}, 0
+    for name, tensor in read_tensors(model / "model.safetensors").items():
+        shape = [TOKENS, *tensor.shape[1:]] if "embed_tokens" in name else tensor.shape
+        begin, end = end, end + 4 * math.prod(shape)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps({"__metadata__": {"format": "pt"}} | header).encode()
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)
+    return folder
+
+
 async def test_a_training_process_that_runs_out_of_memory_leaves_an_open_stream_alone(
-    engine: "tuple[subprocess.Popen[bytes], str]", tmp_path: Path
+    engine: "tuple[subprocess.Popen[bytes], str]", tiny_model: Path, tmp_path: Path
 ) -> None:
     process, url = engine
     await until_up(url)
-    stream = asyncio.create_task(words_streamed(url))
-    job = MergeJob(base_folder=tmp_path, adapter=tmp_path / "absent", merged_folder=tmp_path / "merged")
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text(json.dumps({"prompt": "colour?", "chosen": "blue", "rejected": "red"}) + "\n")
+    job = TrainJob(
+        base_folder=too_large(tiny_model, tmp_path / "large"),
+        base=BaseModelRef(model="owner/large", revision="r1", weights_sha256="0" * 64),
+        options=TrainingOptions(device="cpu"),
+        pairs_file=pairs,
+        folder=tmp_path / "run",
+    )
     async with trainer_process(tmp_path / "trainer.log", ["--memory-bytes", str(LIMIT_BYTES)]) as trainer:
-        with pytest.raises(AlignmentError, match=r"memory ran out .* free some, train a smaller model"):
-            await trainer.merge(job)
+        training = asyncio.create_task(trainer.train(job, lambda _: None))
+        while not training.done():
+            assert await words_streamed(url) == WORDS
+        with pytest.raises(AlignmentError, match=r"memory ran out before or between steps .* train a smaller model"):
+            await training
         limits = Path(f"/proc/{trainer.pid}/limits").read_text()
         assert str(LIMIT_BYTES) in next(line for line in limits.splitlines() if line.startswith("Max data size"))
         first, last = (int(Path(f"/proc/{pid}/oom_score").read_text()) for pid in (trainer.pid, process.pid))
         assert first > last  # and if the machine itself runs out, Linux begins there
-    assert await stream == WORDS
+    assert await words_streamed(url) == WORDS
     assert process.poll() is None
