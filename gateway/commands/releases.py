@@ -18,7 +18,8 @@ from gateway.commands.rollout_table import print_rollout
 from gateway.commands.workplace import with_database
 from gateway.errors import AlignwayError, InvalidRequest, NotFound
 from gateway.rollout.disk import require_room
-from gateway.rollout.promotion import Promotion, Strategy, promote, resume_training, roll_back
+from gateway.rollout.pausing import resume_training
+from gateway.rollout.promotion import Promotion, Strategy, promote, roll_back
 from gateway.routes.views import canary_view, release_view, rollout_view
 from gateway.settings import Settings
 from gateway.storage.audit import COMMAND_LINE

@@ -13,7 +13,7 @@ from gateway.calendar.wall_clock import zone_named
 from gateway.commands.options import ConfigOption, DataDirOption, JsonOption, console, copied, folded, print_json
 from gateway.commands.workplace import with_database
 from gateway.errors import InvalidRequest, NotFound
-from gateway.rollout.promotion import pause_training, resume_training
+from gateway.rollout.pausing import pause_training, resume_training
 from gateway.rollout.retraining import alias_to_train
 from gateway.rollout.run_changes import Change, change_run
 from gateway.rollout.triggers import automatic_views, shown_time

@@ -12,15 +12,8 @@ from gateway.access.authenticate import require
 from gateway.access.caller import Caller
 from gateway.errors import NotFound
 from gateway.rollout.disk import require_room
-from gateway.rollout.promotion import (
-    Promotion,
-    Strategy,
-    find_alias,
-    pause_training,
-    promote,
-    resume_training,
-    roll_back,
-)
+from gateway.rollout.pausing import pause_training, resume_training
+from gateway.rollout.promotion import Promotion, Strategy, find_alias, promote, roll_back
 from gateway.routes.body import read_model
 from gateway.routes.idempotency import IdempotentRoute
 from gateway.routes.views import alias_view, canary_view, release_view, replica_view, rollout_view

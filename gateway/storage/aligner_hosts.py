@@ -6,7 +6,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.placement import Device
-from gateway.storage.tables import AlignerHost
+from gateway.storage.aligner_tables import AlignerHost
 
 SILENT_SECONDS = 60.0
 """An aligner of which nothing was heard for so long does not run."""

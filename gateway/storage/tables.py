@@ -271,17 +271,6 @@ class Replica(Table):
     """The run that has its device."""
 
 
-class AlignerHost(Table):
-    """An aligner at work or waiting for work, and the devices it could train on."""
-
-    __tablename__ = "aligner_host"
-    id: Mapped[str] = mapped_column(primary_key=True)
-    host: Mapped[str]
-    devices: Mapped[list[Any]]
-    """As `gateway/contracts/placement.py` has them."""
-    seen_at: Mapped[float]
-
-
 class GatewayWorker(Table):
     """A gateway worker's heartbeat, and the newest routing epoch that it obeys."""
 
