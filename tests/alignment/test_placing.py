@@ -9,15 +9,18 @@ from typing import Any
 
 import pytest
 
+from alignment import worker as worker_module
 from alignment.devices import _cgroup_limit, _visible, find_devices, read_gpus
 from alignment.errors import AlignmentError, TrainingStopped
+from alignment.jobs.client import trainer_process
 from alignment.ledger import RunLedger
 from alignment.placing import NoEngineFree, barred_aliases, placed
+from alignment.worker import Worker
 from gateway.contracts.training import TrainingOptions
 from gateway.sections.aligner import AlignerSettings
 from gateway.storage.database import Database
 from gateway.storage.feedback_tables import Run
-from gateway.storage.runs import claim_next_run, create_run
+from gateway.storage.runs import claim_next_run, create_run, list_run_events
 from gateway.storage.tables import Replica
 from tests.gateway.rollout.served import ALIAS, REPLICA, Served
 
@@ -142,3 +145,21 @@ def test_devices_are_read_from_the_driver_and_the_container(tmp_path: Path) -> N
     assert _cgroup_limit(tmp_path) == (1_000_000, 350_000)
     (tmp_path / "memory.max").write_text("max\n")
     assert _cgroup_limit(tmp_path) is None
+
+
+async def test_a_run_on_the_only_engine_stops_when_the_window_closes_and_is_not_a_failed_attempt(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "_STOP_SECONDS", 0.1)
+    run, ledger = await claimed(served)
+    worker = Worker(served.database, tmp_path, holder="aligner_1")
+    async with trainer_process(tmp_path / "trainer.log") as trainer:
+        cycle = asyncio.sleep(60)
+        with pytest.raises(TrainingStopped):
+            await worker._until_told(cycle, ledger, trainer, time.time() + 0.2)
+    await worker._stopped(run, ledger)
+    async with served.database.read() as session:
+        row = await session.get_one(Run, run.id)
+        told = [event.message for event in await list_run_events(session, run.id)]
+    assert (row.state, row.attempts, (row.lease_expires_at or 0) <= time.time()) == ("running", 0, True)
+    assert told == ["the maintenance window closed; the run goes on from its newest checkpoint with the next one"]

@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from sqlalchemy import update
 
 from gateway.contracts.message import Message
@@ -59,6 +60,9 @@ async def test_an_alias_counts_the_pairs_of_its_own_project_only(served: Served)
         assert await count_pairs(session, ALIAS) == PairCounts(train=2, holdout=1, new=3)
 
 
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
 def at(text: str) -> float:
     return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
 
@@ -93,6 +97,7 @@ async def look(served: Served, settings: Settings, now: float, *, fresh: bool = 
         return len(await list_runs(session))
 
 
+@on_sqlite
 async def test_a_planned_run_is_neither_missed_nor_doubled_by_clocks_restarts_and_summer_time(served: Served) -> None:
     await stocked(served, at("2026-10-01T00:00"))
     told = [
@@ -115,6 +120,7 @@ async def test_a_planned_run_is_neither_missed_nor_doubled_by_clocks_restarts_an
     assert [(when, await look(served, settings, at(when))) for when, _ in told] == told
 
 
+@on_sqlite
 async def test_an_interval_goes_on_over_a_clock_that_was_wrong(served: Served) -> None:
     await stocked(served, at("2026-10-01T00:00"))
     told = [
@@ -132,6 +138,7 @@ async def test_an_interval_goes_on_over_a_clock_that_was_wrong(served: Served) -
     assert [(when, await look(served, settings, at(when))) for when, _ in told] == told
 
 
+@on_sqlite
 async def test_a_planned_run_without_enough_pairs_is_left_out_and_said_so_and_not_made_up_for_by_day(
     served: Served,
 ) -> None:
