@@ -13,6 +13,7 @@ import structlog
 from alignment.freezing import Rules
 from alignment.worker import Worker
 from gateway.redaction.configured import training_redaction
+from gateway.sections.aligner import AlignerSettings
 from gateway.sections.annotation import AnnotationSettings, JudgeSettings
 from gateway.sections.datasets import DatasetSettings
 from gateway.sections.gates import GateSettings
@@ -55,7 +56,13 @@ async def _serve(arguments: argparse.Namespace) -> None:
         spare_bytes=spare,
         bucket=bucket,
     )
-    worker = Worker(database, arguments.store.resolve(), rules, poll_seconds=arguments.poll_seconds)
+    worker = Worker(
+        database,
+        arguments.store.resolve(),
+        rules,
+        AlignerSettings.model_validate_json(arguments.aligner),
+        poll_seconds=arguments.poll_seconds,
+    )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stopping.set)
@@ -89,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--releases", default="{}", help="the settings under `releases`, as JSON")
     parser.add_argument("--store-url", help="a bucket that releases are uploaded to, such as s3://bucket/prefix")
     parser.add_argument("--store-endpoint-url", help="where the bucket's server listens")
+    parser.add_argument("--aligner", default="{}", help="the settings under `aligner`, as JSON")
     parser.add_argument("--gates", default="{}", help="the settings under `gates`, as JSON")
     parser.add_argument("--judge", default="{}", help="the settings under `judge`, as JSON")
     parser.add_argument("--annotation", default="{}", help="the settings under `annotation`, as JSON")

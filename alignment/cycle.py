@@ -34,6 +34,7 @@ from alignment.subject import Subject, look_up
 from alignment.training.checkpoints import discard_all
 from alignment.training.records import METRICS_FILE, read_metrics
 from gateway.contracts.gate_report import GateReport, report_of
+from gateway.contracts.placement import Effort
 from gateway.contracts.release import (
     DIFFERENCE_FOLDER,
     MERGED_FOLDER,
@@ -119,6 +120,8 @@ async def train(store: Path, subject: Subject, card: Card, ledger: RunLedger, tr
     )
     trained = await trainer.train(job, on_progress, lambda step: ledger.checkpoint(step, newest))
     ledger.checkpoint(trained.steps, trained.last, final=True)
+    if trained.steps_made:  # a resumed run may find all of them made
+        ledger.change(effort=_effort(subject, trained).model_dump())
     for reason in trained.reasons:
         ledger.note(reason)
     for reason, count in trained.dropped.items():
@@ -284,6 +287,16 @@ def _plain(measured: EvaluateResult) -> dict[str, Any]:
     }
     figures = measured.metrics.items()
     return counts | {name: v.model_dump() if isinstance(v, Interval) else v for name, v in figures}
+
+
+def _effort(subject: Subject, trained: TrainResult) -> Effort:
+    return Effort(
+        device=trained.device,
+        peak_memory_bytes=trained.peak_memory_bytes,
+        train_seconds=trained.seconds,
+        steps=trained.steps_made,
+        began_at=subject.began_at,
+    )
 
 
 def _facts(subject: Subject, card: Card, trained: TrainResult) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What a run works on: its alias, its base, what it is compared with. Looked up once, when it begins."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,8 @@ class Subject:
     """None while the alias serves its base model."""
     dataset_id: str
     """What it trains on: a data set that was frozen before, or the one that this run may freeze."""
+    began_at: float
+    """When this attempt began, in unix seconds."""
 
     @property
     def release_id(self) -> str:
@@ -54,4 +57,6 @@ async def look_up(database: Database, store: Path, run: Run) -> Subject:
         )
     adapter = None if incumbent.kind == "base" else store / incumbent.location / ADAPTER_FOLDER
     dataset_id = given_dataset(run) or ids.DATASET + run.id.removeprefix(ids.RUN)
-    return Subject(run.id, alias.name, options, Path(base.location), reference, incumbent.id, adapter, dataset_id)
+    return Subject(
+        run.id, alias.name, options, Path(base.location), reference, incumbent.id, adapter, dataset_id, time.time()
+    )

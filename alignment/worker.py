@@ -16,8 +16,11 @@ from alignment.errors import AlignmentError, TrainingStopped
 from alignment.freezing import Rules
 from alignment.jobs.client import TrainerDied, TrainerProcess, trainer_process
 from alignment.ledger import RunLedger
+from alignment.placing import NoEngineFree, Placement, barred_aliases, placed
+from alignment.presence import announce_presence, sign_off
 from alignment.publish import release_location, remove_unfinished
 from gateway.contracts import ids
+from gateway.sections.aligner import AlignerSettings
 from gateway.storage.database import Database
 from gateway.storage.feedback_tables import Run
 from gateway.storage.runs import RunLeaseLost, claim_next_run
@@ -26,6 +29,8 @@ LEASE_SECONDS = 15.0
 _STOP_SECONDS = 15.0
 _RETRY_SECONDS = 2.0
 _STUMBLE_SECONDS = 5.0
+_ENGINE_SECONDS = 60.0
+"""A run that found no engine to borrow is tried again after this long."""
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +42,7 @@ class Worker:
     database: Database
     store: Path
     rules: Rules = field(default_factory=Rules)
+    aligner: AlignerSettings = field(default_factory=AlignerSettings)
     poll_seconds: float = 1.0
     lease_seconds: float = LEASE_SECONDS
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -44,6 +50,15 @@ class Worker:
 
     async def serve(self, once: bool = False) -> None:
         """Work until told to stop; with `once`, until no run waits."""
+        presence = asyncio.create_task(announce_presence(self.database, self.holder))
+        try:
+            await self._serve(once)
+        finally:
+            presence.cancel()
+            await asyncio.gather(presence, return_exceptions=True)
+            await sign_off(self.database, self.holder)
+
+    async def _serve(self, once: bool) -> None:
         while not self.stopping.is_set():
             try:
                 worked = await self.work_once()
@@ -58,8 +73,9 @@ class Worker:
 
     async def work_once(self) -> bool:
         """Claim the next run and bring it as far as it goes; false if none waits."""
+        barred = await barred_aliases(self.database, self.aligner, time.time())
         async with self.database.write() as session:
-            run = await claim_next_run(session, self.holder, self.lease_seconds, time.time())
+            run = await claim_next_run(session, self.holder, self.lease_seconds, time.time(), barred)
         if run is None:
             return False
         log.info("run_claimed", run_id=run.id, alias=run.alias, attempt=run.attempts)
@@ -73,12 +89,17 @@ class Worker:
 
     async def _carry_out(self, run: Run, ledger: RunLedger) -> None:
         try:
-            async with trainer_process(run_folder(self.store, run.id) / "trainer.log") as trainer:
-                cycle = run_cycle(self.database, self.store, run, self.rules, ledger, trainer)
-                await self._until_told(cycle, ledger, trainer)
+            signs = self._signs(ledger)
+            async with placed(
+                self.database, run, self.aligner, ledger, lambda: any(sign.is_set() for sign in signs)
+            ) as placement:
+                await self._train(run, ledger, placement)
             log.info("run_succeeded", run_id=run.id)
         except TrainingStopped:
             await self._stopped(run, ledger)
+        except NoEngineFree as error:
+            ledger.note(error.message, level="warning")
+            await ledger.give_back(_ENGINE_SECONDS, attempts=run.attempts - 1)  # waiting is no failed attempt
         except TrainerDied as death:
             await self._try_again(run, ledger, death.message)
         except AlignmentError as error:
@@ -92,11 +113,20 @@ class Worker:
             else:
                 await self._try_again(run, ledger, f"{type(error).__name__}: {error}")
 
-    async def _until_told(self, cycle: Coroutine[Any, Any, None], ledger: RunLedger, trainer: TrainerProcess) -> None:
+    async def _train(self, run: Run, ledger: RunLedger, placement: Placement) -> None:
+        log_file = run_folder(self.store, run.id) / "trainer.log"
+        async with trainer_process(log_file, placement.arguments, placement.environment) as trainer:
+            cycle = run_cycle(self.database, self.store, run, self.rules, ledger, trainer)
+            await self._until_told(cycle, ledger, trainer, placement.closes_at)
+
+    async def _until_told(
+        self, cycle: Coroutine[Any, Any, None], ledger: RunLedger, trainer: TrainerProcess, closes_at: float | None
+    ) -> None:
         """Run the cycle until it ends, or until it must stop: told to, cancelled or paused, or its lease lost."""
         task = asyncio.create_task(cycle)
-        events = (self.stopping, ledger.cancel_requested, ledger.pause_requested, ledger.lost)
-        signs = [asyncio.create_task(event.wait()) for event in events]
+        signs: list[asyncio.Task[Any]] = [asyncio.create_task(sign.wait()) for sign in self._signs(ledger)]
+        if closes_at is not None:
+            signs.append(asyncio.create_task(asyncio.sleep(closes_at - time.time())))
         try:
             await asyncio.wait([task, *signs], return_when=asyncio.FIRST_COMPLETED)
             if not task.done() and not ledger.lost.is_set():
@@ -112,6 +142,10 @@ class Worker:
             raise RunLeaseLost(f"run {ledger.run_id} is no longer held by {ledger.holder}")
         raise TrainingStopped("stopped in the middle, as asked")
 
+    def _signs(self, ledger: RunLedger) -> tuple[asyncio.Event, ...]:
+        """Each a reason to stop for now."""
+        return (self.stopping, ledger.cancel_requested, ledger.pause_requested, ledger.lost)
+
     async def _stopped(self, run: Run, ledger: RunLedger) -> None:
         if ledger.cancel_requested.is_set():
             self._clean_up(run)
@@ -120,7 +154,8 @@ class Worker:
         elif ledger.pause_requested.is_set() and not self.stopping.is_set():
             await self._paused(run, ledger)
         else:
-            ledger.note("the aligner was stopped; the run goes on with the next one")
+            why = "the aligner was stopped" if self.stopping.is_set() else "the maintenance window closed"
+            ledger.note(f"{why}; the run goes on from its newest checkpoint with the next one")
             # A stop is no failed attempt.
             await ledger.give_back(0.0, attempts=run.attempts - 1)
         log.info("run_stopped", run_id=run.id)

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.access.caller import SCOPES
 from gateway.access.issue import note_new_key
-from gateway.agent.settings import replica_id
+from gateway.agent.settings import devices_of, replica_id
 from gateway.contracts import ids
 from gateway.contracts.ids import WEIGHTS_NAME
 from gateway.contracts.release import release_name
@@ -117,9 +117,11 @@ async def ensure_replicas(session: AsyncSession, model: ModelSettings, alias: Al
     """A row for every replica of the entry, and no other; one that is there keeps what is known of it."""
     addresses: Sequence[str | None] = model.engine.addresses or [None] * model.replicas
     wanted = {replica_id(model.alias, number + 1): url for number, url in enumerate(addresses)}
+    devices = {name: devices_of(model, number) for number, name in enumerate(wanted)}
     # A replica that left the settings has no agent any more, and would hold up every exchange.
     await session.execute(delete(Replica).where(Replica.alias == alias.name, Replica.id.not_in(wanted)))
     kind = resolved.engine_kind or model.engine.kind
     for name, url in wanted.items():
-        await register_replica(session, name, alias.name, kind, alias.base_release_id, url, resolved.weights_name)
+        row = (name, alias.name, kind, alias.base_release_id, url, resolved.weights_name, devices[name])
+        await register_replica(session, *row)
     await bump_epoch(session)

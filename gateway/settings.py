@@ -8,12 +8,13 @@ from urllib.parse import quote
 
 from pydantic import Field, model_validator
 
+from gateway.sections.aligner import AlignerSettings
 from gateway.sections.annotation import AnnotationSettings, ComparisonSettings, JudgeSettings
 from gateway.sections.canary import CanarySettings
 from gateway.sections.datasets import DatasetSettings
 from gateway.sections.files import FileSettings
 from gateway.sections.gates import GateSettings
-from gateway.sections.learning import AlignerSettings, FeedbackSettings, IgnoredText
+from gateway.sections.learning import FeedbackSettings, IgnoredText
 from gateway.sections.models import DEFAULT_MODEL, EngineKind, EngineSettings, ModelSettings, Task
 from gateway.sections.notify import NotifySettings
 from gateway.sections.privacy import PresidioSettings, PrivacySettings, RedactionMode, RetentionSettings

@@ -28,6 +28,7 @@ LAYERS = [
     {"gateway.formats", "gateway.redaction", "gateway.judging"},
     {"gateway.contracts"},
     {
+        "gateway.calendar",
         "gateway.errors",
         "gateway.settings",
         "gateway.sections",
@@ -45,6 +46,7 @@ ALIGNMENT_LAYERS = [
     {"alignment.adapter_card"},
     {"alignment.cycle", "alignment.calibration"},
     {"alignment.jobs", "alignment.export", "alignment.sharing", "alignment.subject"},
+    {"alignment.placing"},
     {"alignment.freezing", "alignment.publish", "alignment.gate", "alignment.ledger"},
     {"alignment.training"},
     {"alignment.losses"},
@@ -54,6 +56,8 @@ ALIGNMENT_LAYERS = [
     {"alignment.pairs"},
     {
         "alignment.base_models",
+        "alignment.devices",
+        "alignment.presence",
         "alignment.files",
         "alignment.hubs",
         "alignment.side_files",
@@ -115,6 +119,7 @@ def test_gateway_never_imports_alignment_nor_an_engine() -> None:
 
 def test_alignment_takes_from_gateway_only_records_and_the_rules_that_make_data_sets() -> None:
     allowed = (
+        "gateway.calendar",
         "gateway.contracts",
         "gateway.formats",
         "gateway.redaction",

@@ -3,6 +3,7 @@
 It belongs to the process that started it: when its standard input ends, it ends too, at once, wherever it is.
 """
 
+import argparse
 import logging
 import os
 import queue
@@ -12,11 +13,12 @@ import traceback
 from collections.abc import Callable
 from typing import TextIO
 
-from alignment.errors import AlignmentError
+from alignment.errors import AlignmentError, OutOfMemory
 from alignment.jobs.contracts import EvaluateJob, Failure, MergeJob, Order, Report, TrainJob
+from alignment.jobs.limits import limit_accelerator, limit_memory, step_back
+from alignment.training.exhaustion import is_out_of_memory
 
 _ORPHANED = 3
-_NICENESS = 5
 
 
 class _Orders:
@@ -40,13 +42,18 @@ class _Orders:
 
 def main() -> None:
     """Serve until standard input ends."""
-    os.nice(_NICENESS)  # the engine that answers people comes first
+    arguments = _parser().parse_args()
+    step_back()
+    if arguments.memory_bytes is not None:
+        limit_memory(arguments.memory_bytes)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     answers = _private_stdout()
     orders = _Orders()
     threading.Thread(target=orders.listen, daemon=True).start()
     while True:
         job = orders.jobs.get()
+        if arguments.accelerator_share is not None:
+            limit_accelerator(arguments.accelerator_share)
         _send(answers, _answer(job, orders.stop, lambda report: _send(answers, report)))
 
 
@@ -67,7 +74,17 @@ def _answer(job: TrainJob | EvaluateJob | MergeJob, stop: threading.Event, send:
         return Report(failure=Failure(type=type(error).__name__, message=error.message))
     except Exception as error:  # whatever it is, the one who asked must learn of it
         traceback.print_exc()
+        if is_out_of_memory(error):
+            told = f"memory ran out ({error}); free some, train a smaller model, or give it another device"
+            return Report(failure=Failure(type=OutOfMemory.__name__, message=told))
         return Report(failure=Failure(type=type(error).__name__, message=f"{type(error).__name__}: {error}"))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m alignment.jobs", description=__doc__)
+    parser.add_argument("--memory-bytes", type=int, help="have no more memory of the machine than this")
+    parser.add_argument("--accelerator-share", type=float, help="and no more of the accelerator's, 0 to 1")
+    return parser
 
 
 def _send(answers: TextIO, report: Report) -> None:

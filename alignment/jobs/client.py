@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -111,19 +111,25 @@ class TrainerProcess:
 
 
 @contextlib.asynccontextmanager
-async def trainer_process(log_file: Path) -> AsyncIterator[TrainerProcess]:
-    """A training process that lives as long as the block; what it prints is appended to `log_file`."""
+async def trainer_process(
+    log_file: Path, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> AsyncIterator[TrainerProcess]:
+    """A training process that lives as long as the block; what it prints is appended to `log_file`.
+
+    `arguments` and `environment` bound what it may take of the machine.
+    """
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with log_file.open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "alignment.jobs",
+            *arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
             limit=_LINE_BYTES,
-            env=_PATIENT | os.environ,
+            env=_PATIENT | os.environ | dict(environment or {}),
         )
     trainer = TrainerProcess(process, log_file)
     try:

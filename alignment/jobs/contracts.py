@@ -55,6 +55,12 @@ class TrainResult(_Record):
     best: dict[str, float] | None = None
     """The best evaluation on held-out rows; its adapter is the one that was kept."""
     seconds: float
+    """Of the last process."""
+    steps_made: int = 0
+    """By it."""
+    device: str = "cpu"
+    peak_memory_bytes: int = 0
+    """Of it, on the device."""
 
 
 class EvaluateJob(_Record):

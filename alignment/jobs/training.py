@@ -63,6 +63,9 @@ def _train(job: TrainJob, watching: Watching) -> TrainResult:
         last=trained.last,
         best=trained.best,
         seconds=trained.seconds,
+        steps_made=trained.steps_made,
+        device=trained.device,
+        peak_memory_bytes=trained.peak_memory_bytes,
     )
 
 

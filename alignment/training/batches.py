@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import psutil
 import torch
 
 from alignment.errors import OutOfMemory
 from alignment.step.batch import Pair, Single, tokens_of
+from alignment.training.memory import free_bytes
 
 Row = Pair | Single
 
@@ -84,6 +84,5 @@ def auto_tokens(config: Any, device: torch.device) -> int:
     text = config.get_text_config()
     inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
     kept = text.num_hidden_layers * (20 * text.hidden_size + 12 * inner)
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    tokens = int(_MEMORY_SHARE * free / (kept * (4 if device.type == "cpu" else 2)))
+    tokens = int(_MEMORY_SHARE * free_bytes(device) / (kept * (4 if device.type == "cpu" else 2)))
     return max(512, min(_MOST_AUTO_TOKENS_ON_CPU if device.type == "cpu" else _MOST_AUTO_TOKENS, tokens))

@@ -6,8 +6,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-
 from alignment.errors import AlignmentError, DiskTooFull, OutOfMemory
 from alignment.files import folder_bytes
 from alignment.training.checkpoints import remove_unfinished, sealed_checkpoints, step_of
@@ -19,8 +17,9 @@ _FULL_WORDS = (
 """safetensors and torch write by themselves and keep only words of what went wrong."""
 _MEMORY_WORDS = (
     "can't allocate memory", "not enough memory", "std::bad_alloc", "Cannot allocate memory", "can't start new thread",
-    "failed to map segment",
+    "failed to map segment", "CUDA out of memory", "NPU out of memory",
 )  # fmt: skip
+"""Torch says it in words; where there was no room to load torch, the loader does."""
 
 
 @contextlib.contextmanager
@@ -42,8 +41,8 @@ def exhaustion_told(folder: Path) -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Torch has a class for accelerators, and only words for processors."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or _says(error, _MEMORY_WORDS)
+    """Whether the error says so. Does not load torch, for which there may be no room."""
+    return isinstance(error, MemoryError) or _says(error, _MEMORY_WORDS)
 
 
 def is_disk_full(error: BaseException | None) -> bool:

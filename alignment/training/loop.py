@@ -18,6 +18,7 @@ from alignment.training.checkpoints import Found, discard, find_newest, sealed_c
 from alignment.training.curves import CURVES_FILE, plot_curves
 from alignment.training.exhaustion import is_out_of_memory
 from alignment.training.holdout import Holdout, best_adapter
+from alignment.training.memory import peak_bytes
 from alignment.training.prepare import Prepared, Run, prepare
 from alignment.training.records import METRICS_FILE, Metrics, read_metrics
 from alignment.training.schedule import Schedule, schedule
@@ -43,6 +44,11 @@ class Trained:
     """The best evaluation on held-out rows; its adapter is the one that was kept."""
     seconds: float
     """Of this process; a resumed run took longer in all."""
+    steps_made: int
+    """By this process."""
+    device: str
+    peak_memory_bytes: int
+    """Of this process, on the device."""
 
 
 def train_adapter(
@@ -84,6 +90,9 @@ def train_adapter(
         last=read_metrics(folder / METRICS_FILE)[-1],
         best=prepared.holdout.best() if prepared.holdout else None,
         seconds=time.monotonic() - started,
+        steps_made=prepared.trainer.state.global_step - done,
+        device=adapted.device.type,
+        peak_memory_bytes=peak_bytes(adapted.device),
     )
 
 

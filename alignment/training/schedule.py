@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from gateway.contracts.pace import AUTO_EPOCHS_MOST, AUTO_STEPS_WANTED, epochs_of, steps_of
 from gateway.contracts.training import TrainingOptions
 
 AUTO_LEARNING_RATE = 2e-4
@@ -11,8 +12,6 @@ perplexing, past the gate's limit of 5 %. Answers sampled below temperature 1 co
 whole distribution."""
 _LARGER_MODELS = ((4e9, 5e-5), (1e9, 1e-4))
 """From so many parameters on, the usual rate for LoRA; not measured here."""
-AUTO_STEPS_WANTED = 24
-AUTO_EPOCHS_MOST = 3.0
 WARMUP_SHARE = 0.1
 
 
@@ -34,12 +33,10 @@ class Schedule:
 def schedule(options: TrainingOptions, pair_count: int, parameters: int = 0) -> Schedule:
     """The run that `options` ask for over `pair_count` (at least 1) training pairs, on a model of so many numbers."""
     steps_per_epoch = pair_count / options.pairs_per_step
-    epochs, epochs_reason = _epochs(options, steps_per_epoch)
     learning_rate, rate_reason = _learning_rate(options, parameters)
-    steps = max(1, math.ceil(epochs * steps_per_epoch))
-    reasons = [epochs_reason, rate_reason]
-    if options.max_steps is not None and options.max_steps < steps:
-        steps = options.max_steps
+    reasons = [_why_epochs(options, pair_count), rate_reason]
+    steps, all_steps = (steps_of(one, pair_count) for one in (options, options.model_copy(update={"max_steps": None})))
+    if steps < all_steps:
         reasons.append(f"stop after {steps} steps: max_steps asks for it")
     warmup_steps = min(steps - 1, max(1, round(WARMUP_SHARE * steps)))
     reasons.append(f"{steps} steps of {options.pairs_per_step} pairs, the first {warmup_steps} warming up")
@@ -56,13 +53,13 @@ def rate_share(step: int, steps: int, warmup_steps: int) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * (step - warmup_steps) / (steps - warmup_steps)))
 
 
-def _epochs(options: TrainingOptions, steps_per_epoch: float) -> tuple[float, str]:
+def _why_epochs(options: TrainingOptions, pair_count: int) -> str:
+    epochs = epochs_of(options, pair_count)
     if options.epochs != "auto":
-        return options.epochs, f"{options.epochs:g} epochs: as asked"
-    epochs = min(AUTO_EPOCHS_MOST, max(1.0, AUTO_STEPS_WANTED / steps_per_epoch))
-    return epochs, (
-        f"{epochs:.2g} epochs: enough for about {AUTO_STEPS_WANTED} steps at {steps_per_epoch:g} steps an epoch, "
-        f"at least 1 and at most {AUTO_EPOCHS_MOST:g}"
+        return f"{epochs:g} epochs: as asked"
+    return (
+        f"{epochs:.2g} epochs: enough for about {AUTO_STEPS_WANTED} steps at "
+        f"{pair_count / options.pairs_per_step:g} steps an epoch, at least 1 and at most {AUTO_EPOCHS_MOST:g}"
     )
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gateway.settings import EngineSettings, Section, Settings
+from gateway.settings import EngineSettings, ModelSettings, Section, Settings
 
 
 class ReplicaSettings(Section):
@@ -35,16 +35,20 @@ def replica_id(alias: str, number: int) -> str:
     return f"{alias}-{number}"
 
 
+def devices_of(model: ModelSettings, number: int) -> str | None:
+    """The devices of one of a model's replicas, counted from 0: they are dealt out evenly. None: it chooses itself."""
+    share = len(model.devices) // model.replicas
+    return ",".join(model.devices[number * share : (number + 1) * share]) or None
+
+
 def agent_settings(settings: Settings) -> AgentSettings:
     """The agent of one machine that runs every engine of `settings`; devices are dealt out evenly."""
     replicas = {}
     for model in settings.models:
         if model.engine.kind == "url":
             continue
-        share = len(model.devices) // model.replicas
         for number in range(model.replicas):
-            devices = model.devices[number * share : (number + 1) * share]
-            chosen = ",".join(devices) or None
+            chosen = devices_of(model, number)
             replicas[replica_id(model.alias, number + 1)] = ReplicaSettings(engine=model.engine, devices=chosen)
     return AgentSettings(
         database_url=settings.database_url,

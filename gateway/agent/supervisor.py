@@ -15,6 +15,7 @@ from gateway.agent.adapters import AdapterKeeper
 from gateway.agent.engine_host import EngineHost
 from gateway.agent.exchange import WeightExchange
 from gateway.agent.held import Backoff, Held
+from gateway.agent.lending import Lending, is_lent
 from gateway.agent.releases import ReleaseLookup, ReleaseUnusable
 from gateway.agent.workers import WorkerWatch
 from gateway.errors import DatabaseUnavailable, StartupFailed
@@ -44,6 +45,7 @@ class ReplicaSupervisor:
         self._workers = WorkerWatch()
         self._exchange = WeightExchange(replica_id, database, releases, host, self._held, self._workers)
         self._adapters = AdapterKeeper(replica_id, database, releases, host, self._held, self._workers)
+        self._lending = Lending(replica_id, database, releases, host, self._held, self._workers)
         self._pause = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
         self._told_detail = ""
         self._told_epoch: int | None = None
@@ -73,6 +75,11 @@ class ReplicaSupervisor:
         if row is None:
             return
         self._held.restarts = max(self._held.restarts, row.restarts)
+        if is_lent(row):
+            await self._lending.mend(row)
+            await self._report()
+            return
+        self._lending.end()
         if not self._host.alive:
             await self._revive(row)
         elif row.swap_state == "draining":

@@ -21,7 +21,8 @@ from gateway.contracts.gate_report import GateReport
 from gateway.errors import AlignwayError, InvalidRequest, NotFound
 from gateway.rollout.disk import require_room
 from gateway.rollout.gate_report import find_report
-from gateway.rollout.promotion import Promotion, Strategy, promote, resume_training, roll_back
+from gateway.rollout.pausing import resume_training
+from gateway.rollout.promotion import Promotion, Strategy, promote, roll_back
 from gateway.routes.views import canary_view, release_view, rollout_view
 from gateway.settings import Settings
 from gateway.storage.audit import COMMAND_LINE

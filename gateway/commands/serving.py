@@ -220,6 +220,7 @@ def aligner_spec(settings: Settings) -> ChildSpec:
             *(("--store-url", settings.store.url) if settings.store.url else ()),
             *(("--store-endpoint-url", settings.store.endpoint_url) if settings.store.endpoint_url else ()),
             *("--releases", settings.releases.model_dump_json(exclude_defaults=True)),
+            *("--aligner", settings.aligner.model_dump_json(exclude_defaults=True)),
             *("--gates", settings.gates.model_dump_json(exclude_defaults=True)),
             *("--judge", settings.judge.model_dump_json(exclude_defaults=True)),
             *("--annotation", settings.annotation.model_dump_json(exclude_defaults=True)),

@@ -137,3 +137,12 @@ def _blocks(path: Path, tensor: Tensor) -> Iterator["np.ndarray[Any, Any]"]:
 def _has_full_exponent(block: "np.ndarray[Any, Any]", tensor: Tensor) -> bool:
     bits = _EXPONENTS[tensor.dtype][1]
     return bool(((block & bits) == bits).any())
+
+
+def count_values(folder: Path) -> int | None:
+    """How many numbers the safetensors files of a folder hold; None where there is none, or one cannot be read."""
+    try:
+        files = [read_tensors(path, strict=False) for path in sorted(folder.glob("*.safetensors"))]
+    except (BadTensorFile, OSError):
+        return None
+    return sum(math.prod(tensor.shape) for tensors in files for tensor in tensors.values()) if files else None

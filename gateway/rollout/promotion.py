@@ -106,18 +106,6 @@ async def roll_back(
     return rollout
 
 
-async def resume_training(session: AsyncSession, alias_name: str, actor: str) -> Alias:
-    """Let training of an alias begin by itself again; a person has looked at why its release was rolled back."""
-    alias = await find_trainable(session, alias_name, locked=True)
-    paused, alias.auto_training_paused_reason = alias.auto_training_paused_reason, None
-    if paused is not None:
-        before, after = {"paused": paused}, {"paused": None}
-        await write_audit(
-            session, actor=actor, action="alias.training_resumed", subject=alias.name, before=before, after=after
-        )
-    return alias
-
-
 async def _note(
     session: AsyncSession, action: str, actor: str, rollout: Rollout, before: Mapping[str, Any], more: Mapping[str, Any]
 ) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from gateway.contracts.rollout import RolloutState, swap_pause_seconds
 from gateway.errors import DatabaseUnavailable
 from gateway.rollout import plan as planning
+from gateway.rollout.lending import take_back_abandoned
 from gateway.rollout.snapshot import snapshot_of
 from gateway.rollout.triggers import start_due_runs
 from gateway.rollout.unattended_canary import begin_canaries
@@ -111,6 +112,7 @@ class Reconciler:
     async def _pull_triggers(self) -> None:
         enough = self._usable.is_enough
         await start_due_runs(self._database, self._settings, time.time(), self._check_lease, enough)
+        await take_back_abandoned(self._database, time.time(), self._check_lease)
         await begin_canaries(self._database, self._settings.canary, time.time(), self._check_lease)
 
     async def _look_safely(self, now: float) -> None:

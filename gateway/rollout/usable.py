@@ -1,6 +1,6 @@
 """Would a data set frozen now be large enough for a run that nobody asked for? Counted beside everything else.
 
-Counting a million votes takes longer than the reconciler may stand still, so the answer is no until it is known.
+Counting a million votes takes longer than the reconciler may stand still, so there is no answer until it is known.
 """
 
 import asyncio
@@ -50,14 +50,17 @@ class UsableCounts:
         self._known: dict[str, Usable] = {}
         self._counting: dict[str, asyncio.Task[None]] = {}
 
-    def is_enough(self, alias: str, eligible: PairCounts) -> bool:
-        """Whether it is known to be; if it may be, it is counted, and known at one of the next calls."""
+    def is_enough(self, alias: str, eligible: PairCounts) -> bool | None:
+        """Whether it is; None while that is being counted: then it is known at one of the next calls."""
         known, settings = self._known.get(alias), self._settings.aligner
+        if alias in self._counting:
+            return None
         if known is not None and known.is_enough(settings) and time.monotonic() - known.counted_at < FRESH_SECONDS:
             return True
-        if alias not in self._counting and (known is None or known.may_be_enough(settings, eligible)):
-            self._counting[alias] = asyncio.create_task(self._count(alias, eligible), name=f"usable-pairs-{alias}")
-        return False
+        if known is not None and not known.may_be_enough(settings, eligible):
+            return False
+        self._counting[alias] = asyncio.create_task(self._count(alias, eligible), name=f"usable-pairs-{alias}")
+        return None
 
     async def settled(self) -> None:
         """Wait until nothing is being counted."""

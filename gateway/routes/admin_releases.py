@@ -13,7 +13,8 @@ from gateway.access.caller import Caller
 from gateway.errors import NotFound
 from gateway.rollout.disk import require_room
 from gateway.rollout.gate_report import find_report
-from gateway.rollout.promotion import Promotion, Strategy, find_alias, promote, resume_training, roll_back
+from gateway.rollout.pausing import pause_training, resume_training
+from gateway.rollout.promotion import Promotion, Strategy, find_alias, promote, roll_back
 from gateway.routes.body import read_model
 from gateway.routes.idempotency import IdempotentRoute
 from gateway.routes.views import alias_view, canary_view, release_view, replica_view, rollout_view
@@ -36,6 +37,14 @@ class PromoteBody(BaseModel):
     expected_current: str | None = None
     reason: str = Field(default="", max_length=2000)
     canary_share: float | None = Field(default=None, gt=0, lt=1)
+
+
+class PauseBody(BaseModel):
+    """Why."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field(default="", max_length=2000)
 
 
 class RollbackBody(BaseModel):
@@ -89,9 +98,17 @@ async def roll_alias_back(request: Request, alias: str, caller: Promoter) -> dic
         return rollout_view(await roll_back(session, alias, body.release, caller.key_id, body.reason))
 
 
+@router.post("/aliases/{alias}/pause-training")
+async def pause_alias_training(request: Request, alias: str, caller: Promoter) -> dict[str, Any]:
+    """Let no training of the alias begin by itself; runs that were asked for go on."""
+    body = await read_model(request, PauseBody)
+    async with request.app.state.services.database.write() as session:
+        return alias_view(await pause_training(session, alias, caller.key_id, body.reason))
+
+
 @router.post("/aliases/{alias}/resume-training")
 async def resume_alias_training(request: Request, alias: str, caller: Promoter) -> dict[str, Any]:
-    """Let training begin by itself again, after a release was rolled back by itself."""
+    """Let training begin by itself again, after it was paused or a release was rolled back by itself."""
     async with request.app.state.services.database.write() as session:
         return alias_view(await resume_training(session, alias, caller.key_id))
 

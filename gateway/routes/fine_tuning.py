@@ -12,10 +12,11 @@ from gateway.access.authenticate import require
 from gateway.access.caller import Caller
 from gateway.contracts import ids
 from gateway.datasets.settle import settle
-from gateway.errors import InvalidRequest, NotFound
+from gateway.errors import NotFound
 from gateway.feedback.replies import list_reply
 from gateway.rollout import fine_tuning as jobs
 from gateway.rollout.job_sources import Rows, check_rows, find_model, look_at
+from gateway.rollout.run_changes import Change, change_run
 from gateway.rollout.triggers import count_pairs
 from gateway.routes.admin_datasets import build_apart
 from gateway.routes.body import read_fields
@@ -25,7 +26,7 @@ from gateway.storage import fine_tuning as stored
 from gateway.storage.audit import write_audit
 from gateway.storage.feedback_tables import Run
 from gateway.storage.routing_state import lock_alias
-from gateway.storage.runs import create_run, request_cancel, request_pause, resume_run
+from gateway.storage.runs import create_run
 from gateway.wire.json_body import invalid_field, invalid_value, unsupported_parameter
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", route_class=IdempotentRoute)
@@ -35,7 +36,6 @@ Limit = Annotated[int, Query(ge=1, le=100)]
 RETRY = "x-stainless-retry-count"
 REPEAT_SECONDS = 600.0
 """A retry of the SDK within this time gets the job that the first try made."""
-ENDED = ("succeeded", "failed", "cancelled")
 
 
 class JobUnknown(NotFound):
@@ -134,27 +134,11 @@ async def resume_job(request: Request, job_id: str, caller: Trainer) -> dict[str
     return await _change(request, job_id, caller, "resumed")
 
 
-async def _change(request: Request, job_id: str, caller: Caller, to: str) -> dict[str, Any]:
+async def _change(request: Request, job_id: str, caller: Caller, to: Change) -> dict[str, Any]:
     async with request.app.state.services.database.write() as session:
         run = await _found(session, caller, job_id, locked=True)
-        before = _standing(run)
-        if to != "cancelled" and run.state in ENDED:
-            raise InvalidRequest(f"The job {run.id} has {run.state} already; create another one.", code="job_ended")
-        if to == "cancelled":
-            await request_cancel(session, run, time.time())
-        elif to == "paused":
-            request_pause(run)
-        else:
-            resume_run(run)
-        after = _standing(run)
-        if after != before:
-            actor, action = caller.key_id, f"run.{to}"
-            await write_audit(session, actor=actor, action=action, subject=run.id, before=before, after=after)
+        await change_run(session, run, to, caller.key_id, time.time())
         return await _view(session, caller, run)
-
-
-def _standing(run: Run) -> dict[str, Any]:
-    return {name: getattr(run, name) for name in ("state", "cancel_requested", "pause_requested")}
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ def alias_view(row: Alias) -> dict[str, Any]:
         "canary_share": row.canary_share,
         "swap": row.swap,
         "auto_training_paused_reason": row.auto_training_paused_reason,
+        "planned_run_left_out": row.schedule_remark,
         "created_at": int(row.created_at),
     }
 
@@ -121,6 +122,8 @@ def replica_view(row: Replica) -> dict[str, Any]:
         "swap_state": row.swap_state,
         "epoch": row.epoch,
         "restarts": row.restarts,
+        "devices": row.devices,
+        "lent_to": row.lent_to,
         "detail": row.detail,
     }
 
@@ -139,6 +142,8 @@ def run_view(row: Run) -> dict[str, Any]:
         "release_id": row.release_id,
         "error": row.error,
         "options": row.options,
+        "allow_downtime": row.allow_downtime,
+        "effort": row.effort,
         "created_at": int(row.created_at),
         "started_at": None if row.started_at is None else int(row.started_at),
         "finished_at": None if row.finished_at is None else int(row.finished_at),

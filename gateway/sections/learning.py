@@ -1,9 +1,9 @@
-"""Settings of what becomes of feedback: how votes weigh, what is held out, when to train."""
+"""Settings of what becomes of feedback: how votes weigh, and what makes a pair."""
 
 from typing import Literal
 
 import regex
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from gateway.sections.section import Section
 from gateway.sections.votes import MetricSettings, PairingSettings, TrustSettings
@@ -73,20 +73,3 @@ class FeedbackSettings(Section):
         if len({metric.name for metric in metrics}) != len(metrics):
             raise ValueError("two [[feedback.metrics]] entries have the same name")
         return metrics
-
-
-class AlignerSettings(Section):
-    """When to train by itself, and where."""
-
-    enabled: bool = True
-    """Whether `alignway up` starts an aligner."""
-    every: str | None = Field(default=None, pattern=r"^[1-9][0-9]*[smhd]$")
-    """Train at this interval, such as `12h` or `7d`; default: only when asked."""
-    min_new_pairs: PositiveInt | None = None
-    """Train when this many pairs became eligible since the last run; default: only when asked."""
-    auto_min_train_pairs: PositiveInt = 200
-    """An automatic run waits until a data set would hold this many pairs to train on (`dataset build --dry-run`)."""
-    auto_min_holdout_pairs: PositiveInt = 50
-    """An automatic run waits until a data set would hold this many pairs to measure on."""
-    threads: NonNegativeInt = 0
-    """CPU threads of a training run; 0: all cores."""

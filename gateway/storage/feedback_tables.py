@@ -234,6 +234,10 @@ class Run(Table):
     holder: Mapped[str | None]
     lease_expires_at: Mapped[float | None]
     attempts: Mapped[int] = mapped_column(default=0)
+    allow_downtime: Mapped[bool] = mapped_column(default=False)
+    """Whether it may borrow the only engine of its alias outside the maintenance window."""
+    effort: Mapped[dict[str, Any] | None]
+    """What training took: device, peak memory, seconds and steps (`gateway/contracts/placement.py`)."""
     created_at: Mapped[float]
     started_at: Mapped[float | None]
     finished_at: Mapped[float | None]

@@ -18,7 +18,7 @@ class ReplicaReport:
     """What an agent says of its engine; the columns of `Replica` that are the agent's to write."""
 
     phase: str
-    """starting, ready, failed or stopped."""
+    """starting, ready, failed, lent or stopped."""
     url: str | None
     weights_release_id: str | None
     adapters: tuple[str, ...]
@@ -35,6 +35,7 @@ async def register_replica(
     weights_id: str,
     url: str | None = None,
     weights_name: str = WEIGHTS_NAME,
+    devices: str | None = None,
 ) -> Replica:
     """Record a replica of `alias`, or find it again with everything that is known of it.
 
@@ -47,7 +48,7 @@ async def register_replica(
         replica = _new_replica(replica_id, alias, engine, weights_id, await current_value(session, ROUTING))
         session.add(replica)
     replica.alias, replica.engine, replica.managed = alias, engine, url is None
-    replica.weights_name = weights_name
+    replica.weights_name, replica.devices = weights_name, devices
     if url is not None:
         replica.url, replica.phase, replica.weights_release_id = url, "ready", replica.desired_weights_id
         replica.seen_at = time.time()

@@ -4,7 +4,7 @@ Every write of the aligner at work is fenced by its name: one that lost its leas
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 from sqlalchemy import func, select
@@ -15,6 +15,7 @@ from gateway.contracts.training import RunState, TrainingOptions, TriggerKind
 from gateway.errors import Conflict
 from gateway.storage.feedback_tables import Run, RunEvent
 from gateway.storage.notifications import note
+from gateway.storage.tables import Alias, ReleaseRow
 from gateway.storage.webhooks import tell_of_end
 
 MAX_ATTEMPTS = 5
@@ -65,9 +66,9 @@ async def create_run(
     return run
 
 
-async def find_run(session: AsyncSession, run_id: str) -> Run | None:
-    """The run with this id."""
-    return await session.get(Run, run_id)
+async def find_run(session: AsyncSession, run_id: str, *, locked: bool = False) -> Run | None:
+    """The run with this id. `locked`: nobody else changes it in this transaction."""
+    return await session.get(Run, run_id, with_for_update=locked or None)
 
 
 async def list_runs(session: AsyncSession, alias: str | None = None, limit: int = 100) -> Sequence[Run]:
@@ -78,6 +79,22 @@ async def list_runs(session: AsyncSession, alias: str | None = None, limit: int 
     return (await session.scalars(statement)).all()
 
 
+async def earlier_runs(session: AsyncSession, alias: str, base_release_id: str, limit: int) -> Sequence[Run]:
+    """Runs of the alias that made a release on that base and say what it took, newest first."""
+    statement = (
+        select(Run)
+        .join(ReleaseRow, ReleaseRow.id == Run.release_id)
+        .where(Run.alias == alias, Run.state == "succeeded", Run.effort.is_not(None))
+        .where(ReleaseRow.base_release_id == base_release_id)
+    )
+    return (await session.scalars(statement.order_by(Run.finished_at.desc()).limit(limit))).all()
+
+
+async def open_runs(session: AsyncSession, alias: str) -> int:
+    """How many runs of the alias wait or are at work."""
+    return await session.scalar(select(func.count()).where(Run.alias == alias, Run.state.in_(OPEN_STATES))) or 0
+
+
 async def queue_position(session: AsyncSession, run: Run) -> int:
     """How many open runs of the same alias come before this one."""
     statement = select(func.count()).where(
@@ -86,8 +103,19 @@ async def queue_position(session: AsyncSession, run: Run) -> int:
     return await session.scalar(statement) or 0
 
 
-async def claim_next_run(session: AsyncSession, holder: str, lease_seconds: float, now: float) -> Run | None:
-    """The next run to work on, now leased to `holder`: one at work per alias, abandoned ones first."""
+async def trainable_now(session: AsyncSession) -> Sequence[Alias]:
+    """Aliases that have a run to be claimed."""
+    waiting = select(Run.alias).where(Run.state.in_(OPEN_STATES))
+    return (await session.scalars(select(Alias).where(Alias.name.in_(waiting)))).all()
+
+
+async def claim_next_run(
+    session: AsyncSession, holder: str, lease_seconds: float, now: float, barred: Collection[str] = ()
+) -> Run | None:
+    """The next run to work on, now leased to `holder`: one at work per alias, abandoned ones first.
+
+    Of `barred` aliases only runs that allow downtime are taken; the others wait.
+    """
     statement = select(Run).where(Run.state.in_(OPEN_STATES)).order_by(Run.created_at, Run.id).with_for_update()
     runs = (await session.scalars(statement)).all()
     # Of all runs first: after a clock was set back, one at work may be younger than one that waits.
@@ -101,7 +129,7 @@ async def claim_next_run(session: AsyncSession, holder: str, lease_seconds: floa
             _end(session, run, "cancelled", now, None)
         elif run.pause_requested:
             _pause(run)
-        else:
+        elif run.alias not in barred or run.allow_downtime:
             run.state, run.holder, run.lease_expires_at = "running", holder, now + lease_seconds
             run.attempts, run.started_at = run.attempts + 1, run.started_at or now
             return run

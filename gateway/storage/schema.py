@@ -1,6 +1,7 @@
 """Every table there is, behind one import: the migrations and their test compare the database with these."""
 
 from gateway.storage import (
+    aligner_tables,
     annotation_tables,
     feedback_tables,
     file_tables,
@@ -14,6 +15,7 @@ from gateway.storage import (
 from gateway.storage.tables import Table
 
 MODULES = (
+    aligner_tables,
     annotation_tables,
     feedback_tables,
     file_tables,

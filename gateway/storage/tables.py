@@ -133,7 +133,13 @@ class Alias(Table):
     task: Mapped[str] = mapped_column(default="chat")
     """`chat`, or `embed` or `rerank`: then it has no releases but the one it began with, and is never trained."""
     auto_training_paused_reason: Mapped[str | None] = mapped_column(Text)
-    """Why no training begins by itself: a release was rolled back by itself, and nobody has looked at it yet."""
+    """Why no training begins by itself: somebody paused it, or a release was rolled back by itself."""
+    schedule: Mapped[str | None]
+    """The schedule that `scheduled_until` belongs to, as the settings say it."""
+    scheduled_until: Mapped[float | None]
+    """What was planned up to here has been started or left out: it is not looked at again."""
+    schedule_remark: Mapped[str | None] = mapped_column(Text)
+    """Why the newest planned run was left out; None where it was started."""
     created_at: Mapped[float]
     updated_at: Mapped[float]
 
@@ -236,7 +242,7 @@ class Replica(Table):
     weights_name: Mapped[str] = mapped_column(default="weights")
     """The model name under which the engine serves its full weights."""
     phase: Mapped[str]
-    """starting, ready, failed or stopped."""
+    """starting, ready, failed, lent or stopped."""
     weights_release_id: Mapped[str | None]
     """Whose full weights the engine holds."""
     adapters: Mapped[list[Any]]
@@ -246,7 +252,8 @@ class Replica(Table):
     desired_weights_id: Mapped[str]
     desired_adapters: Mapped[list[Any]]
     swap_state: Mapped[str | None]
-    """None, `draining` (fenced; can still be called off) or `loading` (the agent is at it)."""
+    """None, `draining` (fenced; can still be called off), `loading` (the agent is at it) or `lending` (its engine is
+    stopped, so that a run can have its device)."""
     swap_deadline: Mapped[float | None]
     swap_not_before: Mapped[float | None]
     """An exchange that was put off is not tried again before this."""
@@ -258,6 +265,10 @@ class Replica(Table):
     """When the agent last wrote."""
     restarts: Mapped[int] = mapped_column(default=0)
     detail: Mapped[str] = mapped_column(Text, default="")
+    devices: Mapped[str | None]
+    """Of its engine, such as `0` or `2,3`; None: the engine chooses."""
+    lent_to: Mapped[str | None]
+    """The run that has its device."""
 
 
 class GatewayWorker(Table):

@@ -26,6 +26,7 @@ from alignment.worker import Worker
 from gateway.contracts.gate_report import REPORT_FILE, Calibration, GateReport
 from gateway.contracts.message import Message
 from gateway.contracts.pair import FeedbackPair, Rater, Side
+from gateway.contracts.placement import Effort
 from gateway.contracts.prompt import prompt_hash
 from gateway.contracts.release import Release
 from gateway.contracts.seal import verify_seal
@@ -227,6 +228,9 @@ async def _play_loop(model: Path, folder: Path) -> Loop:
 def test_pairs_become_a_sealed_announced_release(loop: Loop, tiny_model: Path) -> None:
     run, row = loop.runs[0], loop.releases[0]
     assert (run.state, run.error, run.progress) == ("succeeded", None, 1.0)
+    effort = Effort.model_validate(run.effort)  # by which the next run is foretold
+    assert (effort.device, effort.steps, effort.peak_memory_bytes > 100 << 20) == ("cpu", 10, True)
+    assert effort.began_at + effort.train_seconds < (run.finished_at or 0)
     assert (row.id, row.state, row.parent_id) == (run.release_id, "published", "rel_base")
     folder = loop.store / row.location
     verify_seal(folder, row.id)

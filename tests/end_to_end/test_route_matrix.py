@@ -92,6 +92,7 @@ WHO_MAY = {
     "GET /admin/v1/aliases/{alias}": "admin",
     "POST /admin/v1/aliases/{alias}/promote": "promote",
     "POST /admin/v1/aliases/{alias}/rollback": "promote",
+    "POST /admin/v1/aliases/{alias}/pause-training": "promote",
     "POST /admin/v1/aliases/{alias}/resume-training": "promote",
     "GET /admin/v1/releases": "admin",
     "GET /admin/v1/releases/{release}": "admin",

@@ -2,7 +2,8 @@
 
 import pytest
 
-from alignment.training.schedule import AUTO_EPOCHS_MOST, AUTO_LEARNING_RATE, rate_share, schedule
+from alignment.training.schedule import AUTO_LEARNING_RATE, rate_share, schedule
+from gateway.contracts.pace import AUTO_EPOCHS_MOST
 from gateway.contracts.training import TrainingOptions
 
 

@@ -8,15 +8,12 @@ import pytest
 
 from gateway.contracts import ids
 from gateway.errors import Conflict
-from gateway.rollout.triggers import start_due_runs
-from gateway.settings import AlignerSettings, Settings
 from gateway.storage.audit import list_audit
 from gateway.storage.database import Database
 from gateway.storage.feedback_tables import Completion, Feedback, PairRow
 from gateway.storage.leases import LeaseLost
 from gateway.storage.privacy_tables import CompletionVote
 from gateway.storage.rollouts import list_rollouts, steps_of
-from gateway.storage.runs import list_runs
 from gateway.storage.tables import Alias, Lease, ReleaseRow, Replica, Rollout, RolloutStep
 from tests.gateway.rollout.served import ALIAS, REPLICA, Served
 
@@ -126,25 +123,6 @@ async def test_a_candidate_that_fails_is_rolled_back_without_a_person_and_may_no
     with pytest.raises(Conflict) as refused:
         await tried.promote("rel_a")
     assert refused.value.code == "release_not_published"
-
-
-async def test_an_alias_whose_release_was_rolled_back_starts_no_training_by_itself(
-    tried: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def is_due(*_: Any) -> str:
-        return "schedule"
-
-    async def unfenced(_: Any) -> None:
-        return
-
-    monkeypatch.setattr("gateway.rollout.triggers._due_for", is_due)
-    async with tried.database.write() as session:
-        (await session.get_one(Alias, ALIAS)).auto_training_paused_reason = "rolled back"
-    await start_due_runs(
-        tried.database, Settings(aligner=AlignerSettings(every="1h")), time.time(), unfenced, lambda *_: True
-    )
-    async with tried.database.read() as session:
-        assert await list_runs(session) == []
 
 
 @pytest.mark.parametrize("flaw", ["empty", "looping", "truncated"])

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.rollout import reconciler as module
-from gateway.rollout.triggers import start_due_runs
+from gateway.rollout.triggers import Verdict, start_due_runs
 from gateway.settings import AlignerSettings, Settings
 from gateway.storage import routing_state
 from gateway.storage.leases import LeaseLost, check_lease, take_lease
@@ -50,10 +50,10 @@ async def test_a_reconciler_that_was_deposed_changes_nothing_that_is_desired(ser
 
 
 async def test_a_reconciler_that_was_deposed_starts_no_run(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def is_due(*_: Any) -> str:
-        return "schedule"
+    async def is_due(*_: Any) -> Verdict:
+        return Verdict("schedule")
 
-    monkeypatch.setattr("gateway.rollout.triggers._due_for", is_due)
+    monkeypatch.setattr("gateway.rollout.triggers._verdict", is_due)
     settings = Settings(aligner=AlignerSettings(every="1h"))
     async with served.database.write() as session:
         epoch = await take_lease(session, "reconciler", "gw_1", 0.0, time.time() - 10)

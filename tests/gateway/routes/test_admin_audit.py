@@ -114,5 +114,5 @@ async def test_a_run_that_is_cancelled_is_told_once(api: Api) -> None:
         assert (await api.call("POST", f"/runs/{run.id}/cancel"))[0] == 200
     (entry,) = await entries(api)
     assert (entry["action"], entry["subject"], entry["actor_name"]) == ("run.cancelled", run.id, "admin")
-    assert entry["before"] == {"state": "queued", "cancel_requested": False}
-    assert entry["after"] == {"state": "cancelled", "cancel_requested": False}
+    assert entry["before"] == {"state": "queued", "cancel_requested": False, "pause_requested": False}
+    assert entry["after"] == {"state": "cancelled", "cancel_requested": False, "pause_requested": False}
