@@ -1,0 +1,6 @@
+from contextlib import asynccontextmanager
+
+
+@asynccontextmanager
+async def opened():
+    yield None
