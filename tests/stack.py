@@ -42,8 +42,9 @@ READY_SECONDS = 180.0
 class Stack:
     """One running Alignway."""
 
-    def __init__(self, settings: Settings, base_marker: str = "BASE") -> None:
+    def __init__(self, settings: Settings, base_marker: str = "BASE", ready_seconds: float = READY_SECONDS) -> None:
         self.settings = settings
+        self._ready_seconds = ready_seconds
         self.supervisor = Supervisor()
         self.database = Database(settings.database_url)
         self._listener = listening_socket("127.0.0.1", 0)
@@ -66,7 +67,7 @@ class Stack:
         if settings.aligner.enabled:
             self.supervisor.start(aligner_spec(settings))
         self._http = aiohttp.ClientSession(self.url, headers={"authorization": f"Bearer {ADMIN_KEY}"})
-        await self.until(self.ready, READY_SECONDS)
+        await self.until(self.ready, self._ready_seconds)
 
     def _resolve(self, model: ModelSettings) -> ResolvedModel:
         """A made-up model for the scripted engine and engines given by address; a real one for real engines."""
@@ -198,9 +199,9 @@ def stack_settings(folder: Path, database_url: str | None = None, **changes: Any
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Stack]:
+async def running(settings: Settings, ready_seconds: float = READY_SECONDS) -> AsyncIterator[Stack]:
     """A started stack, stopped at the end."""
-    stack = Stack(settings)
+    stack = Stack(settings, ready_seconds=ready_seconds)
     try:
         await stack.start()
         yield stack

@@ -15,8 +15,8 @@ from tests.stack import running, stack_settings
 
 NAMES = ("ONE", "TWO", "THREE")
 PROMPTS = tuple(f"[words:12] question {number}" for number in range(500))
-CHUNK_SECONDS = "0.1"
-"""An answer takes 1.2 s: the streams are open most of the time, and leave two cores room for the rest."""
+CHUNK_SECONDS = "0.25"
+"""An answer takes 3 s: so many streams stay open, and leave two busy cores room for the rest."""
 NOT_WATCHED = {"watch_seconds": 0}
 """No release is rolled back by itself for what a proof does to it."""
 

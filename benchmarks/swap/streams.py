@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from itertools import count
 
+from openai import APIStatusError
+
 from benchmarks.swap.site import ALIAS, Site
 
 
@@ -23,6 +25,8 @@ class Answer:
     fingerprints: set[str] = field(default_factory=set)
     text: str = ""
     failure: str | None = None
+    refused: bool = False
+    """It failed by an answer with another status than 200, not by a broken connection or an error in the stream."""
     is_right: bool = False
     """Written by one release, which it names."""
 
@@ -54,6 +58,7 @@ async def ask(site: Site, prompt: str) -> Answer:
         await _read(site, prompt, answer)
     except Exception as error:  # counted, and shown with the figures
         answer.failure = f"{type(error).__name__}: {error}"[:300]
+        answer.refused = isinstance(error, APIStatusError)
     answer.ended = time.monotonic()
     return answer
 

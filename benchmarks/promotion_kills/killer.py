@@ -1,0 +1,188 @@
+"""Kills one process at a moment of a promotion that chance picks, and looks at what became of the alias."""
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import aiohttp
+
+from benchmarks.promotion_kills.losses import Kill, Victim
+from benchmarks.swap.moves import Swap
+from benchmarks.swap.site import ALIAS, ENDED, Site
+from benchmarks.swap.streams import Answer, ask
+from gateway.storage.tables import Alias
+
+CHILDREN = {"gateway": "gateway-1", "agent": "engine-agent", "aligner": "aligner"}
+HEALED_SECONDS = 900.0
+PROBES = 8
+"""Asked at the end of each kill, on new connections: all must name the one release that serves."""
+PAUSE_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One kill and what it came to."""
+
+    victim: Victim
+    swap: Swap
+    after_seconds: float
+    """From the acceptance of the promotion to the kill."""
+    under_way: bool
+    """Whether the rollout was still open at the kill."""
+    state: str
+    """How the rollout ended: `promoted`, or `rolled_back` or `stopped` for the incumbent."""
+    healed_seconds: float
+    """From the kill until everything was as it should be."""
+    one_serves: bool
+    problem: str | None = None
+
+    def row(self) -> dict[str, Any]:
+        """For the record."""
+        return asdict(self) | {
+            "after_seconds": round(self.after_seconds, 3),
+            "healed_seconds": round(self.healed_seconds, 2),
+        }
+
+
+@dataclass
+class Killer:
+    """Promotes one release after another, and kills."""
+
+    site: Site
+    chance: random.Random
+    promotion_seconds: dict[str, float] = field(default_factory=dict)
+    """How long a promotion takes that nobody disturbs, for each way of holding releases."""
+    kills: list[Kill] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    async def prepare(self, swap: Swap) -> None:
+        """Hold releases this way from now on, and measure an undisturbed promotion."""
+        await self.site.stack.change_swap(swap)
+        await self.site.settled(HEALED_SECONDS)
+        began = time.monotonic()
+        rollout = await self._promote()
+        await self._ended(rollout)
+        self.promotion_seconds[swap] = time.monotonic() - began
+        await self.site.settled(HEALED_SECONDS)
+
+    async def kill(self, victim: Victim, swap: Swap) -> Outcome:
+        """Promote another release, kill the victim while that is under way, wait until all is well, and look."""
+        await asyncio.sleep(PAUSE_SECONDS)
+        incumbent = await self._serving()
+        rollout = await self._promote()
+        accepted = time.monotonic()
+        await asyncio.sleep(self.chance.uniform(0.0, self.promotion_seconds[swap]))
+        under_way = (await self._rollout(rollout["id"]))["state"] not in ENDED
+        at = await self._kill(victim)
+        self.kills.append(Kill(victim, at))
+        outcome = Outcome(victim, swap, at - accepted, under_way, "?", 0.0, one_serves=False)
+        try:
+            async with asyncio.timeout(HEALED_SECONDS):
+                ended = await self._ended(rollout)
+                await self._all_alive()
+                await self.site.settled(HEALED_SECONDS)
+        except TimeoutError:
+            outcome = self._with(
+                outcome, problem=f"not healed within {HEALED_SECONDS:g} s\n{self.site.stack.logs(1500)}"
+            )
+        else:
+            healed = time.monotonic() - at
+            wanted = rollout["candidate"] if ended["state"] == "promoted" else incumbent
+            problem = await self._problem(wanted)
+            outcome = self._with(
+                outcome, state=ended["state"], healed_seconds=healed, one_serves=problem is None, problem=problem
+            )
+        self.outcomes.append(outcome)
+        return outcome
+
+    @staticmethod
+    def _with(outcome: Outcome, **changes: Any) -> Outcome:
+        return Outcome(**{**asdict(outcome), **changes})
+
+    async def _problem(self, wanted: str) -> str | None:
+        """What speaks against `wanted` being the one release that serves."""
+        serving = await self._serving()
+        if serving != wanted:
+            return f"the alias serves {serving}, not {wanted}"
+        answers = await asyncio.gather(*(ask(self.site, prompt) for prompt in self.site.prompts[:PROBES]))
+        named = {fingerprint for answer in answers for fingerprint in answer.fingerprints}
+        if named != {wanted} or not all(answer.is_right for answer in answers):
+            return f"asked who serves, {sorted(named)} answered: {[_said(answer) for answer in answers]}"
+        return None
+
+    async def _kill(self, victim: Victim) -> float:
+        """SIGKILL, as soon as the victim is there: it may be starting again after the last time."""
+        while True:
+            pid = self._pid(victim)
+            if pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    return time.monotonic()
+            await asyncio.sleep(0.02)
+
+    def _pid(self, victim: Victim) -> int | None:
+        if victim != "engine":
+            return self.site.stack.supervisor.pid(CHILDREN[victim])
+        try:
+            record = self.site.stack.settings.data_dir / "engines" / f"{ALIAS}-1.json"
+            return int(json.loads(record.read_text())["pid"])
+        except (OSError, ValueError):
+            return None
+
+    async def _all_alive(self) -> None:
+        while any(self.site.stack.supervisor.pid(child) is None for child in CHILDREN.values()):
+            await asyncio.sleep(0.1)
+
+    async def _promote(self) -> dict[str, Any]:
+        """Ask until the answer is there; asked twice under one key, it is one promotion."""
+        serving = await self._serving()
+        target = self.chance.choice([release for release in self.site.releases if release != serving])
+        key = f"proof-{time.time_ns()}"
+
+        async def once() -> dict[str, Any] | None:
+            status, answer = await self.site.stack.call(
+                "POST",
+                f"/admin/v1/aliases/{ALIAS}/promote",
+                {"release": target, "reason": "proof"},
+                **{"idempotency-key": key},
+            )
+            return answer if status == 202 else None
+
+        return await _until_answered(once)
+
+    async def _serving(self) -> str:
+        async with self.site.stack.database.read() as session:
+            return (await session.get_one(Alias, ALIAS)).serving_release_id
+
+    async def _ended(self, rollout: dict[str, Any]) -> dict[str, Any]:
+        while (found := await self._rollout(rollout["id"]))["state"] not in ENDED:
+            await asyncio.sleep(0.1)
+        return found
+
+    async def _rollout(self, rollout_id: str) -> dict[str, Any]:
+        async def once() -> dict[str, Any] | None:
+            status, answer = await self.site.stack.call("GET", f"/admin/v1/rollouts/{rollout_id}")
+            return answer if status == 200 else None
+
+        return await _until_answered(once)
+
+
+async def _until_answered(once: Callable[[], Awaitable[dict[str, Any] | None]]) -> dict[str, Any]:
+    """Again, as an operator would, while the worker asked is dead or the database busy. Raises `TimeoutError`."""
+    async with asyncio.timeout(HEALED_SECONDS):
+        while True:
+            with contextlib.suppress(aiohttp.ClientError):
+                if (answer := await once()) is not None:
+                    return answer
+            await asyncio.sleep(0.1)
+
+
+def _said(answer: Answer) -> str:
+    return answer.failure or answer.text[:60]
