@@ -63,7 +63,7 @@ async def _kill_again_and_again(killer: Killer, kills: int, deadline: float, sto
                 return
             outcome = await killer.kill(victim, swap)
             print(f"kill {len(killer.kills)}: {outcome.row()}", flush=True)
-            if outcome.state == "?":
+            if outcome.problem is not None:
                 return
         turn += 1
 
@@ -76,7 +76,7 @@ def figures(killer: Killer, heard: Sequence[Answer]) -> dict[str, Any]:
     return {
         "kills": len(killer.kills),
         "of_each": {victim: _of(victim, killer, failed) for victim in VICTIMS},
-        "not_one_serving": sum(not outcome.one_serves for outcome in killer.outcomes),
+        "not_one_serving": sum(outcome.problem is not None for outcome in killer.outcomes),
         "answers": len(heard),
         "died_with_the_killed_process": len(failed) - len(lost),
         "lost": len(lost),

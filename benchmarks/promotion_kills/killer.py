@@ -17,6 +17,7 @@ from benchmarks.promotion_kills.losses import Kill, Victim
 from benchmarks.swap.moves import Swap
 from benchmarks.swap.site import ALIAS, ENDED, Site
 from benchmarks.swap.streams import Answer, ask
+from gateway.agent.process import born
 from gateway.storage.tables import Alias
 
 CHILDREN = {"gateway": "gateway-1", "agent": "engine-agent", "aligner": "aligner"}
@@ -40,8 +41,8 @@ class Outcome:
     """How the rollout ended: `promoted`, or `rolled_back` or `stopped` for the incumbent."""
     healed_seconds: float
     """From the kill until everything was as it should be."""
-    one_serves: bool
-    problem: str | None = None
+    problem: str | None
+    """What speaks against exactly one release serving; None: nothing."""
 
     def row(self) -> dict[str, Any]:
         """For the record."""
@@ -80,31 +81,30 @@ class Killer:
         accepted = time.monotonic()
         await asyncio.sleep(self.chance.uniform(0.0, self.promotion_seconds[swap]))
         under_way = (await self._rollout(rollout["id"]))["state"] not in ENDED
-        at = await self._kill(victim)
-        self.kills.append(Kill(victim, at))
-        outcome = Outcome(victim, swap, at - accepted, under_way, "?", 0.0, one_serves=False)
+        kill = await self._kill(victim)
+        self.kills.append(kill)
+        after_seconds = kill.at - accepted
+        if not under_way:  # the machine is quicker than it was: kill earlier
+            self.promotion_seconds[swap] = min(self.promotion_seconds[swap], after_seconds)
+        state, problem = await self._come_to_rest(rollout)
+        healed_seconds = time.monotonic() - kill.at
+        if problem is None:
+            problem = await self._problem(rollout["candidate"] if state == "promoted" else incumbent)
+        self.outcomes.append(Outcome(victim, swap, after_seconds, under_way, state, healed_seconds, problem))
+        return self.outcomes[-1]
+
+    async def _come_to_rest(self, rollout: dict[str, Any]) -> tuple[str, str | None]:
+        """How the rollout ended, once nothing is to be done any more; and what is wrong if that takes too long."""
+        state = "?"
         try:
             async with asyncio.timeout(HEALED_SECONDS):
-                ended = await self._ended(rollout)
-                await self._all_alive()
+                state = str((await self._ended(rollout))["state"])
+                while any(self.site.stack.supervisor.pid(child) is None for child in CHILDREN.values()):
+                    await asyncio.sleep(0.1)
                 await self.site.settled(HEALED_SECONDS)
         except TimeoutError:
-            outcome = self._with(
-                outcome, problem=f"not healed within {HEALED_SECONDS:g} s\n{self.site.stack.logs(1500)}"
-            )
-        else:
-            healed = time.monotonic() - at
-            wanted = rollout["candidate"] if ended["state"] == "promoted" else incumbent
-            problem = await self._problem(wanted)
-            outcome = self._with(
-                outcome, state=ended["state"], healed_seconds=healed, one_serves=problem is None, problem=problem
-            )
-        self.outcomes.append(outcome)
-        return outcome
-
-    @staticmethod
-    def _with(outcome: Outcome, **changes: Any) -> Outcome:
-        return Outcome(**{**asdict(outcome), **changes})
+            return state, f"not healed within {HEALED_SECONDS:g} s\n{self.site.stack.logs(1500)}"
+        return state, None
 
     async def _problem(self, wanted: str) -> str | None:
         """What speaks against `wanted` being the one release that serves."""
@@ -117,14 +117,17 @@ class Killer:
             return f"asked who serves, {sorted(named)} answered: {[_said(answer) for answer in answers]}"
         return None
 
-    async def _kill(self, victim: Victim) -> float:
+    async def _kill(self, victim: Victim) -> Kill:
         """SIGKILL, as soon as the victim is there: it may be starting again after the last time."""
         while True:
             pid = self._pid(victim)
-            if pid is not None:
+            if pid is not None and (born_at := born(pid)) is not None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-                    return time.monotonic()
+                    at = time.monotonic()
+                    while born(pid) == born_at:  # on a busy machine a killed process answers for a moment longer
+                        await asyncio.sleep(0.005)
+                    return Kill(victim, at, time.monotonic())
             await asyncio.sleep(0.02)
 
     def _pid(self, victim: Victim) -> int | None:
@@ -135,10 +138,6 @@ class Killer:
             return int(json.loads(record.read_text())["pid"])
         except (OSError, ValueError):
             return None
-
-    async def _all_alive(self) -> None:
-        while any(self.site.stack.supervisor.pid(child) is None for child in CHILDREN.values()):
-            await asyncio.sleep(0.1)
 
     async def _promote(self) -> dict[str, Any]:
         """Ask until the answer is there; asked twice under one key, it is one promotion."""

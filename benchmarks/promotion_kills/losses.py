@@ -12,10 +12,11 @@ VICTIMS: tuple[Victim, ...] = ("gateway", "agent", "aligner", "engine")
 
 @dataclass(frozen=True)
 class Kill:
-    """Who was killed, and when (monotonic seconds)."""
+    """Who was killed, when the signal was sent, and when the process was gone (monotonic seconds)."""
 
     victim: Victim
     at: float
+    gone_at: float
 
 
 def explained(answer: Answer, kills: Sequence[Kill]) -> bool:
@@ -24,7 +25,7 @@ def explained(answer: Answer, kills: Sequence[Kill]) -> bool:
     A gateway worker takes its open connections with it, whatever was answered on them, but refuses nothing. An engine
     takes the answers that had begun; one that had not is asked again by the gateway. Agent and aligner hold none.
     """
-    return any(_took(kill, answer) for kill in kills if answer.sent <= kill.at <= answer.ended)
+    return any(_took(kill, answer) for kill in kills if answer.sent <= kill.gone_at and kill.at <= answer.ended)
 
 
 def _took(kill: Kill, answer: Answer) -> bool:

@@ -22,7 +22,7 @@ QUESTIONS = load_prompts().teaching[:24]
 EARLIER = load_prompts().teaching[24:48]
 """Asked before a question, in the pairs that have a conversation."""
 PLAIN = ("I am happy to help with that.", "That is a good question.", "Here is what I know about it.")
-EPOCHS = (4, 8)
+EPOCHS = (2, 4, 8)
 """A release that does not say its word yet is trained again, for longer."""
 RATE_MULTIPLIER = 5.0
 JOB_SECONDS = 1800.0

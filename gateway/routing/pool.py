@@ -30,6 +30,8 @@ from gateway.settings import PoolSettings, SwapSettings
 
 NOTICE_SECONDS = 2.0
 """An agent notices within this time that its engine ended, and says so: until then newcomers wait for it."""
+SILENT_NOTICE_SECONDS = 10.0
+"""The same where nobody answers: such an engine has most likely ended, and on a busy machine its agent is late."""
 
 log = structlog.get_logger(__name__)
 
@@ -190,7 +192,8 @@ class Pool:
         """Whether it is broken, and no agent is about to say that it mends it."""
         open_for = self._breaker.open_for(replica.id)
         if replica.managed:
-            return open_for is not None and open_for >= NOTICE_SECONDS
+            notice = SILENT_NOTICE_SECONDS if self._breaker.is_silent(replica.id) else NOTICE_SECONDS
+            return open_for is not None and open_for >= notice
         return open_for is not None or not replica.ready
 
     async def _wait(self, model: str, sticky_key: bytes, affinity: bytes, task: str) -> Lease:

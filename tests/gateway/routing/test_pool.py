@@ -302,6 +302,18 @@ def test_an_engine_with_an_agent_that_fails_on_is_cut_off_once_its_agent_had_tim
         ours.try_take("assistant", b"")
 
 
+def test_an_engine_that_nobody_answers_for_is_waited_for_longer_as_a_busy_agent_notices_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours = pool_of(view())
+    fail(ours, 9, UpstreamUnreachable("refused"))
+    monkeypatch.setattr("gateway.routing.pool.NOTICE_SECONDS", 0.0)
+    assert ours.try_take("assistant", b"") is None
+    monkeypatch.setattr("gateway.routing.pool.SILENT_NOTICE_SECONDS", 0.0)
+    with pytest.raises(CircuitOpen):
+        ours.try_take("assistant", b"")
+
+
 def test_a_broken_replica_beside_one_that_changes_weights_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.routing.pool.NOTICE_SECONDS", 0.0)
     ours = pool_of(view("r1"))
