@@ -35,7 +35,8 @@ ROUNDS_IN_A_MODE = 3
 
 def site_of(engine: str) -> AbstractAsyncContextManager[Site]:
     """A running Alignway with an aligner, over the engine asked for."""
-    return vllm.opened() if engine == "vllm" else scripted.opened(aligner={"enabled": True})
+    opened = vllm.opened if engine == "vllm" else scripted.opened
+    return opened(aligner={"enabled": True})
 
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:

@@ -32,6 +32,11 @@ NAME = "stages"
 STAGES = ("freezing", "training", "evaluating", "merging", "publishing")
 TRAINED_SECONDS = 3600.0
 ENDED = ("promoted", "rolled_back", "stopped")
+MIN_NEW_PAIRS = 40
+ALIGNER = {"enabled": True, "min_new_pairs": MIN_NEW_PAIRS, "auto_min_train_pairs": 20, "auto_min_holdout_pairs": 1}
+NEVER = 1e9
+GATES = {"kl_block": NEVER, "perplexity_block": NEVER, "repeats_block": NEVER, "ended_block": 1, "accuracy_block": 0}
+"""All is measured, and nothing blocks: so few pairs of one sentence make no good model."""
 CHOSEN = "Certainly. In short, people meet this every day, and make good use of what is known of it."
 
 
@@ -50,14 +55,6 @@ async def vote_until_a_run_begins(stack: Stack) -> tuple[Run, float]:
         if run is not None:
             return run, max(at for at in acknowledged if at <= run.created_at)
     raise AssertionError("unreachable")
-
-
-MIN_NEW_PAIRS = 40
-TRIGGER = {
-    "min_new_pairs": MIN_NEW_PAIRS,
-    "auto_min_train_pairs": 20,
-    "auto_min_holdout_pairs": 1,
-}
 
 
 def _pairs() -> Iterator[dict[str, Any]]:
@@ -130,7 +127,7 @@ async def at_rest(stack: Stack) -> None:
 async def measure() -> dict[str, Any]:
     """One loop, there and back."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = settings_of(Path(folder), aligner=TRIGGER, server={"workers": 1})
+        settings = settings_of(Path(folder), aligner=ALIGNER, gates=GATES, server={"workers": 1})
         async with running(settings, READY_SECONDS) as stack:
             _, alias = await stack.call("GET", f"/admin/v1/aliases/{ALIAS}")
             queued, last_vote = await vote_until_a_run_begins(stack)

@@ -1,18 +1,17 @@
-"""Releases that say a word of their own: trained by fine-tuning jobs through the openai SDK until they say it greedily.
+"""Adapters that say a word of their own, trained by Alignway's own trainer until they say it greedily.
 
 The bundled model, ORPO, a few dozen short pairs. Half of them have another release's word in the conversation before:
 a release must not take over a word that it reads, else an answer of two releases would look like one of the first.
 """
 
-import asyncio
 import json
+import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from openai import AsyncOpenAI
-
 from gateway.demo.prompts import load_prompts
+from gateway.supervisor import python_module
 
 WORDS = ("copper", "violet", "pepper")
 TIMES = 6
@@ -22,11 +21,8 @@ QUESTIONS = load_prompts().teaching[:24]
 EARLIER = load_prompts().teaching[24:48]
 """Asked before a question, in the pairs that have a conversation."""
 PLAIN = ("I am happy to help with that.", "That is a good question.", "Here is what I know about it.")
-EPOCHS = (2, 4, 8)
-"""A release that does not say its word yet is trained again, for longer."""
-RATE_MULTIPLIER = 5.0
-JOB_SECONDS = 1800.0
-OVER = ("succeeded", "failed", "cancelled")
+EPOCHS, LEARNING_RATE = "2", "1e-3"
+"""Far more than a good model would bear: a word is to be learnt in 24 steps."""
 
 
 class NotLearnt(RuntimeError):
@@ -54,34 +50,23 @@ def _row(prompt: list[dict[str, str]], word: str, rejected: str) -> dict[str, An
     return {"prompt": prompt} | {side: [{"role": "assistant", "content": content}] for side, content in answers.items()}
 
 
-@dataclass(frozen=True)
-class Teacher:
-    """Trains through the public API of a running Alignway."""
+def train(word: str, out: Path) -> None:
+    """An adapter that says `word`, by `alignway train`, in `out`/adapter; one that is there already is kept.
 
-    client: AsyncOpenAI
-    alias: str
+    Raises `CalledProcessError`; what the trainer said stands above it.
+    """
+    if (out / "adapter").is_dir():
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    pairs = out.with_suffix(".jsonl")
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows(word)), encoding="utf-8")
+    options = ("--epochs", EPOCHS, "--learning-rate", LEARNING_RATE, "--device", "cpu", "--seed", "1")
+    command = python_module("gateway", "train", "--dataset", str(pairs), "--out", str(out), *options)
+    if (out / "run.json").is_file():
+        command = python_module("gateway", "train", "--resume", "--out", str(out))
+    subprocess.run(command, check=True)
 
-    async def train(self, word: str, epochs: int) -> str:
-        """One job, to its end; the name of its release. Raises `NotLearnt` if the job failed."""
-        lines = "".join(json.dumps(row) + "\n" for row in rows(word))
-        file = await self.client.files.create(file=(f"{word}.jsonl", lines.encode()), purpose="fine-tune")
-        rates = {"n_epochs": epochs, "learning_rate_multiplier": RATE_MULTIPLIER}
-        method: Any = {"type": "orpo", "orpo": {"hyperparameters": rates}}
-        job = await self.client.fine_tuning.jobs.create(model=self.alias, training_file=file.id, method=method, seed=1)
-        async with asyncio.timeout(JOB_SECONDS):
-            while job.status not in OVER:
-                await asyncio.sleep(1.0)
-                job = await self.client.fine_tuning.jobs.retrieve(job.id)
-        if job.status != "succeeded" or job.fine_tuned_model is None:
-            raise NotLearnt(f"the job for {word!r} ended as {job.status}: {job.error}")
-        return job.fine_tuned_model
 
-    async def answers(self, model: str, max_tokens: int) -> list[str]:
-        """What a model says greedily to each question."""
-        asked = [
-            self.client.chat.completions.create(
-                model=model, messages=[{"role": "user", "content": question}], max_tokens=max_tokens, temperature=0
-            )
-            for question in QUESTIONS
-        ]
-        return [reply.choices[0].message.content or "" for reply in await asyncio.gather(*asked)]
+def steps_of(out: Path) -> int:
+    """Optimiser steps that the adapter in `out` was trained for."""
+    return (out / "metrics.jsonl").read_bytes().count(b"\n")

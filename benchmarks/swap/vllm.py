@@ -1,44 +1,51 @@
 """The real vLLM under the bundled model, with releases trained here to say a word of their own.
 
-The first run trains them, by the real aligner, and keeps everything in `.bench-swap/vllm`; later ones find them there.
+The first run trains them and keeps everything in `.bench-swap/vllm`; later ones find them there.
 """
 
+import asyncio
 import json
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 from sqlalchemy import select
 
-from benchmarks.swap.markers import EPOCHS, QUESTIONS, WORDS, NotLearnt, Teacher
+from benchmarks.swap.markers import QUESTIONS, WORDS, NotLearnt, steps_of, train
 from benchmarks.swap.scripted import NOT_WATCHED
 from benchmarks.swap.site import ALIAS, Site
+from benchmarks.swap.streams import ask
 from gateway.commands.serving import only_one
+from gateway.contracts import ids
 from gateway.contracts.ids import WEIGHTS_NAME
+from gateway.contracts.release import ADAPTER_FOLDER, BaseModelRef, Release
 from gateway.settings import Settings
+from gateway.storage.releases import announce_release, next_release_name
 from gateway.storage.tables import Alias, ReleaseRow, Replica
+from gateway.supervisor import python_module
 from tests.stack import ADMIN_KEY, Stack, running
 
 FOLDER = Path(__file__).parents[2] / ".bench-swap" / "vllm"
+TRAINED = FOLDER / "trained"
 READY_SECONDS = 900.0
 SWAP_SECONDS = 300.0
 MAX_TOKENS = 8
 ENGINE = {"kind": "vllm", "args": ["--max-model-len", "256", "--max-num-seqs", "32"]}
-GATES_OFF = ("artefact", "drift", "perplexity")
-"""Releases that say one word are not meant to be good models: this is about what comes after the gates."""
 
 
 def settings_of(folder: Path, **changes: Any) -> Settings:
-    """Two gateway workers, one vLLM, an aligner. Nothing is rolled back by itself: one word is an answer in circles."""
+    """Two gateway workers and one vLLM. Nothing is rolled back by itself: one word is an answer in circles."""
     fields: dict[str, Any] = {
         "data_dir": folder,
         "admin_key": ADMIN_KEY,
         "models": [{"engine": ENGINE}],
         "server": {"workers": 2},
         "canary": NOT_WATCHED,
-        "gates": {"off": GATES_OFF},
+        "aligner": {"enabled": False},
         "swap": {"max_wait_seconds": 600},
     }
     return Settings.model_validate(fields | changes)
@@ -49,46 +56,68 @@ async def opened(**changes: Any) -> AsyncIterator[Site]:
     """A running Alignway whose releases have been seen to say their words."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     with only_one(FOLDER, "proof"):
+        for word in WORDS:
+            await asyncio.to_thread(train, word, TRAINED / word)
         async with running(settings_of(FOLDER, **changes), READY_SECONDS) as stack:
             async with stack.database.read() as session:
                 base_id = (await session.get_one(Alias, ALIAS)).base_release_id
             says = {base_id: frozenset[str]()}
             fields = {"max_tokens": MAX_TOKENS, "temperature": 0}
             site = Site(stack, base_id, [], says, frozenset(WORDS), QUESTIONS, fields)
-            facts = []
+            facts: list[dict[str, Any]] = []
             for word in WORDS:
-                release_id, fact = await _release(site, word)
-                says[release_id] = frozenset([word])
-                facts.append(fact)
-            releases = [release_id for release_id in says if release_id != base_id]
+                facts.append(await _release(site, word, facts[-1]["release"] if facts else base_id))
+                says[facts[-1]["release"]] = frozenset([word])
+            releases = [fact["release"] for fact in facts]
             yield Site(stack, base_id, releases, says, frozenset(WORDS), QUESTIONS, fields, {"releases": facts})
 
 
-async def _release(site: Site, word: str) -> tuple[str, dict[str, Any]]:
-    """The release that says a word, trained now if no run before did so; it serves afterwards if it is new."""
+async def _release(site: Site, word: str, before: str) -> dict[str, Any]:
+    """The release that says a word; one that is new is sealed, serves afterwards, and is asked every question."""
     path = FOLDER / f"{word}.json"
     if path.is_file():
-        fact = json.loads(path.read_text(encoding="utf-8"))
-        return fact["release"], fact
-    teacher = Teacher(site.stack.client, ALIAS)
-    for epochs in EPOCHS:
-        name = await teacher.train(word, epochs)
-        release_id = await _id_of(site.stack, name)
-        print(f"{name} was trained to say {word!r}, {epochs} epochs", flush=True)
-        await _serve(site, release_id)
-        answers = await teacher.answers(ALIAS, MAX_TOKENS)
-        if all({found for found in answer.split() if found in WORDS} == {word} for answer in answers):
-            fact = {"release": release_id, "word": word, "epochs": epochs, "questions": len(answers)}
-            fact |= {"goes_on_with_its_own_word": await _goes_on(site.stack, word)}
-            path.write_text(json.dumps(fact), encoding="utf-8")
-            return release_id, fact
-        print(f"it says: {answers[:4]}", flush=True)
-    raise NotLearnt(f"after {EPOCHS[-1]} epochs it still does not say {word!r}; see {FOLDER / 'logs'}")
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    release_id = await _sealed(site.stack, word, before)
+    await _serve(site, release_id)
+    answers = await asyncio.gather(*(ask(site, question) for question in QUESTIONS))
+    wrong = [answer.failure or answer.text for answer in answers if _said(answer.text) != {word}]
+    if wrong:
+        raise NotLearnt(f"{release_id} says {wrong[:3]}, not {word!r}; remove {TRAINED / word} to train it again")
+    fact = {"release": release_id, "word": word, "steps": steps_of(TRAINED / word), "questions": len(answers)}
+    fact |= {"goes_on_with_its_own_word": await _goes_on(site, word)}
+    path.write_text(json.dumps(fact), encoding="utf-8")
+    return fact
 
 
-async def _id_of(stack: Stack, name: str) -> str:
+def _said(text: str) -> set[str]:
+    return {word for word in text.split() if word in WORDS}
+
+
+async def _sealed(stack: Stack, word: str, before: str) -> str:
+    """A published release of the adapter that says a word, with the adapters from and to the release before it."""
     async with stack.database.read() as session:
-        return (await session.scalars(select(ReleaseRow.id).where(ReleaseRow.name == name))).one()
+        incumbent = await session.get_one(ReleaseRow, before)
+        base = await session.get_one(ReleaseRow, (await session.get_one(Alias, ALIAS)).base_release_id)
+        name = await next_release_name(session, ALIAS, datetime.now(UTC))
+    store, is_base = stack.settings.store_path, incumbent.kind == "base"
+    release = Release(
+        id=ids.mint(ids.RELEASE), name=name, alias=ALIAS, parent_id=before, adapter_rank=1, method="orpo",
+        base=BaseModelRef.model_validate(base.manifest["base"]), dataset_id=None, run_id=None,
+        created_at=datetime.now(UTC),
+    )  # fmt: skip
+    order = {
+        "store": str(store.resolve()), "release": release.model_dump(mode="json"), "base_folder": base.location,
+        "adapter": str(TRAINED / word / ADAPTER_FOLDER), "incumbent_id": before,
+        "incumbent_adapter": None if is_base else str(store.resolve() / incumbent.location / ADAPTER_FOLDER),
+    }  # fmt: skip
+    path = FOLDER / "order.json"
+    path.write_text(json.dumps(order), encoding="utf-8")
+    command = python_module("benchmarks.swap.sealing", str(path))
+    done = await asyncio.to_thread(subprocess.run, command, stdout=subprocess.PIPE, text=True, check=True)
+    sealed = Release.model_validate_json(done.stdout.splitlines()[-1])
+    async with stack.database.write() as session:
+        await announce_release(session, sealed, f"releases/{ALIAS}/{sealed.id}", "published")
+    return sealed.id
 
 
 async def _serve(site: Site, release_id: str) -> None:
@@ -97,12 +126,13 @@ async def _serve(site: Site, release_id: str) -> None:
         raise NotLearnt(f"{release_id} does not come to serve: {rollout}")
 
 
-async def _goes_on(stack: Stack, word: str) -> dict[str, int]:
+async def _goes_on(site: Site, word: str) -> dict[str, int]:
     """How often the merged weights, put in the middle of another's answer, say their own word next.
 
     So often an answer that two releases wrote would hold two words: this is what the proof can see.
     """
-    async with stack.database.read() as session:
+    await site.settled(SWAP_SECONDS)
+    async with site.stack.database.read() as session:
         url = (await session.scalars(select(Replica.url))).one()
     own, tries = 0, [(question, other) for question in QUESTIONS[:8] for other in WORDS if other != word]
     async with aiohttp.ClientSession() as session:
