@@ -5,6 +5,7 @@ a release must not take over a word that it reads, else an answer of two release
 """
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,9 @@ EARLIER = load_prompts().teaching[24:48]
 PLAIN = ("I am happy to help with that.", "That is a good question.", "Here is what I know about it.")
 EPOCHS, LEARNING_RATE = "2", "1e-3"
 """Far more than a good model would bear: a word is to be learnt in 24 steps."""
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+"""For trainer and engine: where other programs have the cores, threads that wait for each other are slower than one."""
 
 
 class NotLearnt(RuntimeError):
@@ -64,7 +68,7 @@ def train(word: str, out: Path) -> None:
     command = python_module("gateway", "train", "--dataset", str(pairs), "--out", str(out), *options)
     if (out / "run.json").is_file():
         command = python_module("gateway", "train", "--resume", "--out", str(out))
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, env=os.environ | ONE_THREAD)
 
 
 def steps_of(out: Path) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 from sqlalchemy import select
 
-from benchmarks.swap.markers import QUESTIONS, WORDS, NotLearnt, steps_of, train
+from benchmarks.swap.markers import ONE_THREAD, QUESTIONS, WORDS, NotLearnt, steps_of, train
 from benchmarks.swap.scripted import NOT_WATCHED
 from benchmarks.swap.site import ALIAS, Site
 from benchmarks.swap.streams import ask
@@ -34,7 +34,7 @@ TRAINED = FOLDER / "trained"
 READY_SECONDS = 900.0
 SWAP_SECONDS = 300.0
 MAX_TOKENS = 8
-ENGINE = {"kind": "vllm", "args": ["--max-model-len", "256", "--max-num-seqs", "32"]}
+ENGINE = {"kind": "vllm", "args": ["--max-model-len", "256", "--max-num-seqs", "32"], "environment": ONE_THREAD}
 
 
 def settings_of(folder: Path, **changes: Any) -> Settings:
