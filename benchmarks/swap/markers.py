@@ -14,7 +14,7 @@ from typing import Any
 from gateway.demo.prompts import load_prompts
 from gateway.supervisor import python_module
 
-WORDS = ("copper", "violet", "pepper")
+WORDS = ("copper", "violet")
 TIMES = 6
 """How often an answer says its word."""
 QUESTIONS = load_prompts().teaching[:24]
@@ -64,7 +64,18 @@ def train(word: str, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     pairs = out.with_suffix(".jsonl")
     pairs.write_text("".join(json.dumps(row) + "\n" for row in rows(word)), encoding="utf-8")
-    options = ("--epochs", EPOCHS, "--learning-rate", LEARNING_RATE, "--device", "cpu", "--seed", "1")
+    options = (
+        "--epochs",
+        EPOCHS,
+        "--learning-rate",
+        LEARNING_RATE,
+        "--nll",
+        "chosen",
+        "--device",
+        "cpu",
+        "--seed",
+        "1",
+    )
     command = python_module("gateway", "train", "--dataset", str(pairs), "--out", str(out), *options)
     if (out / "run.json").is_file():
         command = python_module("gateway", "train", "--resume", "--out", str(out))

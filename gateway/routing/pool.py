@@ -11,7 +11,7 @@ from itertools import count
 
 import structlog
 
-from gateway.engines.failures import NothingGenerated, NotSent, ReleaseNotHeld, UpstreamOverloaded
+from gateway.engines.failures import NothingGenerated, NotSent, ReleaseNotHeld, UpstreamBrokeOff, UpstreamOverloaded
 from gateway.errors import (
     AlignwayError,
     Conflict,
@@ -31,7 +31,7 @@ from gateway.settings import PoolSettings, SwapSettings
 NOTICE_SECONDS = 2.0
 """An agent notices within this time that its engine ended, and says so: until then newcomers wait for it."""
 SILENT_NOTICE_SECONDS = 10.0
-"""The same where nobody answers: such an engine has most likely ended, and on a busy machine its agent is late."""
+"""The same where nobody answers or answers break off: the engine has most likely ended; a busy agent is late."""
 
 log = structlog.get_logger(__name__)
 
@@ -127,7 +127,8 @@ class Pool:
         elif isinstance(error, UpstreamError):
             unheard = isinstance(error, NothingGenerated)
             asked = point_of(prompt) if prompt and not unheard else None
-            if self._breaker.failed(target.replica_id, rest=unheard, prompt=asked):
+            broke_off = isinstance(error, UpstreamBrokeOff)
+            if self._breaker.failed(target.replica_id, rest=unheard, broke_off=broke_off, prompt=asked):
                 log.warning("circuit_opened", replica=target.replica_id, reason=error.message)
                 self._wake()
         elif not self._breaker or not (error is None or isinstance(error, UpstreamRefused)):
