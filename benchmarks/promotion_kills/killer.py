@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -125,7 +126,7 @@ class Killer:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
                     at = time.monotonic()
-                    while born(pid) == born_at:  # on a busy machine a killed process answers for a moment longer
+                    while not _is_gone(pid, born_at):
                         await asyncio.sleep(0.005)
                     return Kill(victim, at, time.monotonic())
             await asyncio.sleep(0.02)
@@ -181,6 +182,14 @@ async def _until_answered(once: Callable[[], Awaitable[dict[str, Any] | None]]) 
                 if (answer := await once()) is not None:
                     return answer
             await asyncio.sleep(0.1)
+
+
+def _is_gone(pid: int, born_at: float) -> bool:
+    """Whether a killed process holds nothing any more: on a busy machine, its threads do for a moment longer."""
+    try:
+        return born(pid) != born_at and len(list(Path(f"/proc/{pid}/task").iterdir())) <= 1
+    except FileNotFoundError:
+        return True
 
 
 def _said(answer: Answer) -> str:

@@ -57,7 +57,7 @@ async def ask(site: Site, prompt: str) -> Answer:
     try:
         await _read(site, prompt, answer)
     except Exception as error:  # counted, and shown with the figures
-        answer.failure = f"{type(error).__name__}: {error}"[:300]
+        answer.failure = f"{type(error).__name__}: {error} ({error.__cause__!r})"[:300]
         answer.refused = isinstance(error, APIStatusError)
     answer.ended = time.monotonic()
     return answer
