@@ -5,10 +5,12 @@ The first run trains them and keeps everything in `.bench-swap/vllm`; later ones
 
 import asyncio
 import json
+import os
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +117,9 @@ async def _sealed(stack: Stack, word: str, before: str) -> str:
     path = FOLDER / "order.json"
     path.write_text(json.dumps(order), encoding="utf-8")
     command = python_module("benchmarks.swap.sealing", str(path))
-    done = await asyncio.to_thread(subprocess.run, command, stdout=subprocess.PIPE, text=True, check=True)
+    environment = os.environ | ONE_THREAD
+    run = partial(subprocess.run, command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    done = await asyncio.to_thread(run)
     sealed = Release.model_validate_json(done.stdout.splitlines()[-1])
     async with stack.database.write() as session:
         await announce_release(session, sealed, f"releases/{ALIAS}/{sealed.id}", "published")
