@@ -87,9 +87,19 @@ clean:
 	rm -rf $(VENV) .venv-lmdeploy .venv-export .venv-clients .alignway build dist
 
 # Longer proofs: bounded, resumable, each run recorded under benchmarks/results/.
-.PHONY: proof-swap proof-resume bench-gateway bench-training
+.PHONY: proof-swap proof-promotion proof-resume bench-gateway bench-stages bench-training
+
+# Promotions and rollbacks under streams. BENCH_ARGS="--engine vllm --swaps 200" for the real engine.
 proof-swap: $(INSTALLED)
-	$(BIN)/python -m benchmarks.swap --swaps 1000 --streams 32 --minutes 40
+	$(BIN)/python -m benchmarks.swap --swaps 1000 --streams 32 --minutes 40 $(BENCH_ARGS)
+
+# kill -9 of every process in the middle of promotions. BENCH_ARGS="--engine vllm --kills 20" for the real engine.
+proof-promotion: $(INSTALLED)
+	$(BIN)/python -m benchmarks.promotion_kills --kills 200 --minutes 40 $(BENCH_ARGS)
+
+# From the last vote to the first answer of the new release, on the real engine.
+bench-stages: $(INSTALLED)
+	$(BIN)/python -m benchmarks.stages
 
 # alignway train on the small model, killed at random moments and resumed: the same bytes in the end.
 proof-resume: $(INSTALLED)

@@ -55,6 +55,7 @@ def serve(settings: Settings, listener: socket.socket) -> None:
         log_config=None,  # its words become events like ours
         log_level="warning",
         backlog=BACKLOG,
+        timeout_keep_alive=server.keep_alive_seconds,
         timeout_graceful_shutdown=math.ceil(server.drain_seconds) + FAREWELL_SECONDS,
     )
     gc.freeze()  # a large heap of modules is not scanned again and again

@@ -16,11 +16,18 @@ import aiohttp
 from openai import AsyncOpenAI
 
 from gateway.bootstrap import ResolvedModel
-from gateway.commands.serving import agent_spec, listening_socket, prepare, worker_specs
+from gateway.commands.serving import (
+    agent_spec,
+    aligner_spec,
+    listening_socket,
+    prepare,
+    resolve_model,
+    worker_specs,
+)
 from gateway.contracts import ids
 from gateway.contracts.release import BaseModelRef, DerivedAdapter, GateResult, Release
 from gateway.contracts.seal import write_seal
-from gateway.settings import Settings
+from gateway.settings import ModelSettings, Settings
 from gateway.storage.database import Database
 from gateway.storage.releases import announce_release, next_release_name
 from gateway.storage.tables import Alias, ReleaseRow
@@ -35,8 +42,9 @@ READY_SECONDS = 180.0
 class Stack:
     """One running Alignway."""
 
-    def __init__(self, settings: Settings, base_marker: str = "BASE") -> None:
+    def __init__(self, settings: Settings, base_marker: str = "BASE", ready_seconds: float = READY_SECONDS) -> None:
         self.settings = settings
+        self._ready_seconds = ready_seconds
         self.supervisor = Supervisor()
         self.database = Database(settings.database_url)
         self._listener = listening_socket("127.0.0.1", 0)
@@ -44,25 +52,37 @@ class Stack:
         self._base_marker = base_marker
         self.client = AsyncOpenAI(base_url=f"{self.url}/v1", api_key=ADMIN_KEY, max_retries=0, timeout=120)
         self._http: aiohttp.ClientSession | None = None
+        self._models: dict[str, ResolvedModel] = {}
 
     async def start(self) -> None:
         """Start everything and wait until every alias is served."""
         settings = self.settings
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-        models = {}
-        for model in settings.models:
-            folder = Path(model.model)
-            if model.engine.kind == "scripted":
-                write_weights(folder, self._base_marker)
-            name, kind = model.engine.model or ids.WEIGHTS_NAME, model.engine.dialect
-            models[model.alias] = ResolvedModel(str(folder), base_ref().model_dump(), name, kind)
-        await prepare(settings, models)
+        self._models = {model.alias: await asyncio.to_thread(self._resolve, model) for model in settings.models}
+        await prepare(settings, self._models)
         for spec in worker_specs(settings, self._listener):
             self.supervisor.start(spec)
         if any(model.engine.kind != "url" for model in settings.models):
             self.supervisor.start(agent_spec(settings))
+        if settings.aligner.enabled:
+            self.supervisor.start(aligner_spec(settings))
         self._http = aiohttp.ClientSession(self.url, headers={"authorization": f"Bearer {ADMIN_KEY}"})
-        await self.until(self.ready, READY_SECONDS)
+        await self.until(self.ready, self._ready_seconds)
+
+    def _resolve(self, model: ModelSettings) -> ResolvedModel:
+        """A made-up model for the scripted engine and engines given by address; a real one for real engines."""
+        if model.engine.kind in ("vllm", "lmdeploy"):
+            return resolve_model(model)
+        folder = Path(model.model)
+        if model.engine.kind == "scripted":
+            write_weights(folder, self._base_marker)
+        name, kind = model.engine.model or ids.WEIGHTS_NAME, model.engine.dialect
+        return ResolvedModel(str(folder), base_ref().model_dump(), name, kind)
+
+    async def change_swap(self, swap: str) -> None:
+        """Hold releases another way from now on: what a gateway does that is started with another `swap`."""
+        models = tuple(model.model_copy(update={"swap": swap}) for model in self.settings.models)
+        await prepare(self.settings.model_copy(update={"models": models}), self._models)
 
     async def stop(self) -> None:
         """Stop everything in good order."""
@@ -179,9 +199,9 @@ def stack_settings(folder: Path, database_url: str | None = None, **changes: Any
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Stack]:
+async def running(settings: Settings, ready_seconds: float = READY_SECONDS) -> AsyncIterator[Stack]:
     """A started stack, stopped at the end."""
-    stack = Stack(settings)
+    stack = Stack(settings, ready_seconds=ready_seconds)
     try:
         await stack.start()
         yield stack

@@ -1,133 +1,79 @@
-"""Swaps under load: two gateway workers, streams without pause, one promotion after another.
+"""Swaps under load: two gateway workers, streams without pause, promotions and rollbacks, merged and as adapters mixed.
 
     python -m benchmarks.swap --swaps 100 --streams 32 --minutes 40
+    python -m benchmarks.swap --engine vllm --swaps 50 --minutes 20
 
-Every answer is checked: it ended, names one release throughout, and every marker in its text is that release's. The
-engine is the scripted one, which writes the marker of whatever weights it holds at that very moment, so this proves
-the gateway's fence, not an engine's speed. Runs add up: the target is 1,000 swaps over all recorded runs.
+Every answer is checked: it ended, names one release throughout, and its text holds that release's marker and no other.
+Each run walks through the releases by chance and is recorded; runs add up, for each engine by itself.
 """
 
 import argparse
 import asyncio
-import contextlib
-import tempfile
+import json
+import random
+import signal
+import sys
 import time
-from dataclasses import dataclass, field
-from pathlib import Path
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from rich.progress import track
+from rich.progress import Progress
 
-from benchmarks.record import quantiles, record, runs
-from tests.stack import Stack, running, stack_settings
+from benchmarks.record import record, runs
+from benchmarks.swap import scripted, vllm
+from benchmarks.swap.moves import Walk, figures
+from benchmarks.swap.site import Site
+from benchmarks.swap.streams import listening
 
 NAME = "swap"
-TARGET_SWAPS = 1000
-PAUSE_SECONDS = 0.2
+TARGET_SWAPS = {"scripted": 1000, "vllm": 200}
 
 
-@dataclass
-class Heard:
-    """What the clients saw."""
-
-    answers: int = 0
-    failures: list[str] = field(default_factory=list)
-    mixed: int = 0
-    first_chunk_seconds: list[tuple[float, float]] = field(default_factory=list)
-    """When a request was sent, and how long its first chunk took."""
+def site_of(options: argparse.Namespace) -> AbstractAsyncContextManager[Site]:
+    """A running Alignway over the engine asked for."""
+    if options.engine == "vllm":
+        return vllm.opened()
+    return scripted.opened(options.database_url)
 
 
-async def listen(stack: Stack, heard: Heard, markers: dict[str, str], lane: int) -> None:
-    """Ask without pause until cancelled."""
-    number = 0
-    while True:
-        number += 1
-        sent = time.monotonic()
-        try:
-            await listen_once(stack, heard, markers, f"[words:30] lane {lane} question {number}", sent)
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:  # counted, and shown with the figures
-            heard.failures.append(f"{type(error).__name__}: {error}"[:200])
+async def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Walk through the releases under load until enough swaps were made, the time is up, or somebody says stop."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with site_of(options) as site:
+        walk = Walk(site, random.Random(options.seed))
+        deadline = time.monotonic() + options.minutes * 60
+        with Progress() as progress:
+            task = progress.add_task("swaps", total=options.swaps)
+            async with listening(site, options.streams) as heard:
+                await walk.go(options.swaps, deadline, lambda: progress.advance(task), stop)
+        facts = {"engine": options.engine, "streams": options.streams, "seed": options.seed, **site.facts}
+        return facts | figures(walk, heard)
 
 
-async def listen_once(stack: Stack, heard: Heard, markers: dict[str, str], prompt: str, sent: float) -> None:
-    """One streamed answer, checked word for word."""
-    text, fingerprints, finish, first = "", set(), None, None
-    stream = await stack.client.chat.completions.create(
-        model="assistant", messages=[{"role": "user", "content": prompt}], stream=True
-    )
-    async for chunk in stream:
-        first = first or time.monotonic() - sent
-        fingerprints.add(chunk.system_fingerprint)
-        if chunk.choices:
-            text += chunk.choices[0].delta.content or ""
-            finish = chunk.choices[0].finish_reason or finish
-    heard.answers += 1
-    heard.first_chunk_seconds.append((sent, first or 0.0))
-    if finish is None:
-        heard.failures.append("no finish_reason")
-    written_by = {word for word in text.split() if word.isupper()}
-    if len(fingerprints) != 1 or written_by != {markers[str(next(iter(fingerprints)))]}:
-        heard.mixed += 1
-
-
-async def measure(swaps: int, streams: int, minutes: float, database_url: str | None) -> dict[str, Any]:
-    """Promote two releases in turn, under load."""
-    with tempfile.TemporaryDirectory() as folder:
-        async with running(stack_settings(Path(folder), database_url, server={"workers": 2})) as stack:
-            releases = [await stack.make_release(marker) for marker in ("ONE", "TWO")]
-            _, alias = await stack.call("GET", "/admin/v1/aliases/assistant")
-            markers = {alias["serving_release"]: "BASE", releases[0].id: "ONE", releases[1].id: "TWO"}
-            heard, windows = Heard(), list[tuple[float, float]]()
-            lanes = [asyncio.create_task(listen(stack, heard, markers, lane)) for lane in range(streams)]
-            deadline = time.monotonic() + minutes * 60
-            for number in track(range(swaps), description="swaps"):
-                if time.monotonic() > deadline:
-                    break
-                await asyncio.sleep(PAUSE_SECONDS)
-                began = time.monotonic()
-                rollout = await stack.promote(releases[number % 2].id)
-                if (await stack.ended(rollout["id"]))["state"] != "promoted":
-                    heard.failures.append(f"rollout {number} was not promoted")
-                windows.append((began, time.monotonic()))
-            for lane in lanes:
-                lane.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.gather(*lanes)
-            return figures(heard, windows, streams)
-
-
-def figures(heard: Heard, windows: list[tuple[float, float]], streams: int) -> dict[str, Any]:
-    """The figures of one run; newcomers are requests sent while a promotion was under way."""
-    newcomers = [wait for sent, wait in heard.first_chunk_seconds if any(a <= sent <= b for a, b in windows)]
-    others = [wait for sent, wait in heard.first_chunk_seconds if not any(a <= sent <= b for a, b in windows)]
-    return {
-        "swaps": len(windows),
-        "streams": streams,
-        "answers": heard.answers,
-        "failed": len(heard.failures),
-        "mixed": heard.mixed,
-        "failures": heard.failures[:5],
-        "promotion_seconds": quantiles([end - begin for begin, end in windows]),
-        "newcomer_first_chunk_seconds": quantiles(newcomers),
-        "other_first_chunk_seconds": quantiles(others),
-    }
+def recorded(engine: str) -> dict[str, int]:
+    """What all recorded runs over an engine come to."""
+    mine = [run for run in runs(NAME) if run.get("engine", "scripted") == engine]
+    return {name: sum(run[name] for run in mine) for name in ("swaps", "answers", "failed", "mixed")}
 
 
 def main() -> None:
-    """Run, record, and say how far the sum of runs is."""
+    """Run, record, and say how far the sum of runs is; 1 if anything failed or mixed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.swap", description=__doc__)
+    parser.add_argument("--engine", choices=tuple(TARGET_SWAPS), default="scripted")
     parser.add_argument("--swaps", type=int, default=100)
     parser.add_argument("--streams", type=int, default=32)
-    parser.add_argument("--minutes", type=float, default=40.0)
-    parser.add_argument("--database-url", help="PostgreSQL; default: SQLite in a temporary folder")
+    parser.add_argument("--minutes", type=float, default=40.0, help="begin no swap after so many minutes")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="of the walk; default: the time")
+    parser.add_argument("--database-url", help="PostgreSQL, for the scripted engine; default: SQLite")
     options = parser.parse_args()
-    found = asyncio.run(measure(options.swaps, options.streams, options.minutes, options.database_url))
+    found = asyncio.run(measure(options))
     path = record(NAME, found)
-    everything = runs(NAME)
-    total, failed = sum(run["swaps"] for run in everything), sum(run["failed"] + run["mixed"] for run in everything)
-    print(f"{found}\n{path}\nso far: {total} of {TARGET_SWAPS} swaps, {failed} failed or mixed")
+    total = recorded(options.engine)
+    print(f"{json.dumps(found, indent=1)}\n{path}")
+    print(f"so far, {options.engine}: {total}, of {TARGET_SWAPS[options.engine]} swaps")
+    sys.exit(bool(found["failed"] or found["mixed"] or not found["swaps"]))
 
 
 if __name__ == "__main__":

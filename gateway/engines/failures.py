@@ -34,6 +34,13 @@ class UpstreamDisconnected(NothingGenerated):
     code, max_attempts = "upstream_disconnected", 2
 
 
+class UpstreamBrokeOff(UpstreamError):
+    """The connection was gone in the middle of an answer: the engine may have ended."""
+
+    def __init__(self) -> None:
+        super().__init__("The engine broke off. The answer is incomplete; ask again.")
+
+
 class UpstreamUnavailable(NothingGenerated):
     """The engine says that it cannot answer now: asleep, stopping, or out of workers."""
 

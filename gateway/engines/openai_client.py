@@ -10,7 +10,7 @@ import msgspec
 from aiohttp.connector import Connection
 
 from gateway.engines.dialects import Dialect, dialect_of
-from gateway.engines.failures import NotSent, UpstreamDisconnected, UpstreamUnreachable
+from gateway.engines.failures import NotSent, UpstreamBrokeOff, UpstreamDisconnected, UpstreamUnreachable
 from gateway.engines.keepalive import notice_when_gone
 from gateway.engines.mending import Assembly, Mending
 from gateway.engines.refusals import READ_BYTES
@@ -171,7 +171,7 @@ async def _translated(*, begun: bool) -> AsyncIterator[None]:
         raise UpstreamError("The engine said nothing for too long; see `upstream.*_timeout_seconds`.") from error
     except (aiohttp.ClientError, OSError) as error:
         if begun:
-            raise UpstreamError("The engine broke off. The answer is incomplete; ask again.") from error
+            raise UpstreamBrokeOff() from error
         raise UpstreamDisconnected("The engine hung up before it answered; it may be restarting. Try again.") from error
 
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from gateway.engines.failures import UpstreamDisconnected, UpstreamUnreachable
+from gateway.engines.failures import UpstreamBrokeOff, UpstreamDisconnected, UpstreamUnreachable
 from gateway.engines.keepalive import notice_when_gone
 from gateway.errors import AlignwayError, UpstreamError
 from gateway.settings import UpstreamSettings
@@ -158,7 +158,7 @@ class Connection(asyncio.Protocol):
             if receiver is not None:
                 receiver.reply_ended()  # replies without a length end with the connection
         elif self._begun:
-            self._fail(UpstreamError("The engine broke off. The answer is incomplete; ask again."))
+            self._fail(UpstreamBrokeOff())
         else:
             self._fail(UpstreamDisconnected("The engine hung up before it answered; it may be restarting. Try again."))
 

@@ -52,7 +52,7 @@ class ChatLane(BoundedHttpProtocol):
             return
         super().data_received(data)
         if self._hot and not self._received and self._receipt is None and not self.transport.is_closing():
-            self._receipt = self.loop.call_later(self.receipt_seconds, self._body_too_slow)
+            self._bound_receipt(self._body_too_slow)
 
     def on_message_begin(self) -> None:
         """A request begins."""

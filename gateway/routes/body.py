@@ -1,6 +1,8 @@
 """Reading request bodies within their limits of size and time."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -8,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
 from gateway.errors import AlignwayError, InvalidRequest, TooLarge
+from gateway.wire.http_protocol import LAST_LOOK_SECONDS
 from gateway.wire.json_body import invalid_field, is_deeper, parse_json
 from gateway.wire.media_type import require_json
 
@@ -37,7 +40,7 @@ async def read_body(request: Request, *, images: bool = False) -> bytes:
     require_json(request.headers.get("content-type"), request.headers.get("content-encoding"))
     server = request.app.state.services.settings.server
     try:
-        async with asyncio.timeout(server.receipt_seconds):
+        async with _received_within(server.receipt_seconds):
             return await _receive(request, server.image_body_limit_bytes if images else server.body_limit_bytes)
     except TimeoutError as error:
         raise ReceiptTooSlow(
@@ -45,6 +48,18 @@ async def read_body(request: Request, *, images: bool = False) -> bytes:
         ) from error
     except ClientDisconnect as error:
         raise ClientLeft from error
+
+
+@asynccontextmanager
+async def _received_within(seconds: float) -> AsyncIterator[None]:
+    """Raise `TimeoutError` after so long, but not before what has come meanwhile was read: see `LAST_LOOK_SECONDS`."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as limit:
+        timer = loop.call_later(seconds, lambda: limit.reschedule(loop.time() + LAST_LOOK_SECONDS))
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 async def _receive(request: Request, limit: int) -> bytes:

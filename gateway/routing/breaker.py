@@ -34,6 +34,8 @@ class Circuit:
     """In a row."""
     failed_at: float = 0.0
     rests_until: float = float("-inf")
+    silent: bool = False
+    """At the last failure nobody answered, or the connection broke in the middle of an answer."""
     opened_at: float = 0.0
     trial_at: float = 0.0
     """When the next trial may go."""
@@ -61,14 +63,14 @@ class Breaker:
         circuit = self._circuits.get(replica)
         return State.CLOSED if circuit is None else circuit.state
 
-    def failed(self, replica: str, *, rest: bool, prompt: int | None = None) -> bool:
+    def failed(self, replica: str, *, rest: bool, broke_off: bool = False, prompt: int | None = None) -> bool:
         """An attempt failed for a reason that lies in the engine; `rest`: nobody answered. True if this opened it.
 
         A `prompt` counts once however often it comes: it may be what the engine cannot bear, and nobody else's fault.
         """
         now = self._clock()
         circuit = self._circuits.setdefault(replica, Circuit())
-        circuit.failed_at = now
+        circuit.failed_at, circuit.silent = now, rest or broke_off
         if circuit.state is State.CLOSED and prompt not in circuit.prompts:
             circuit.failures += 1
             if prompt is not None:
@@ -121,6 +123,11 @@ class Breaker:
         """Whether another replica is the better choice, if there is one."""
         circuit = self._circuits.get(replica)
         return circuit is not None and self._clock() < circuit.failed_at + REST_SECONDS
+
+    def is_silent(self, replica: str) -> bool:
+        """Whether it said nothing of what was wrong when it failed last: its process may be gone."""
+        circuit = self._circuits.get(replica)
+        return circuit is not None and circuit.silent
 
     def open_for(self, replica: str) -> float | None:
         """How long ago the circuit opened; None if it is closed."""

@@ -11,7 +11,7 @@ from itertools import count
 
 import structlog
 
-from gateway.engines.failures import NothingGenerated, NotSent, ReleaseNotHeld, UpstreamOverloaded
+from gateway.engines.failures import NothingGenerated, NotSent, ReleaseNotHeld, UpstreamBrokeOff, UpstreamOverloaded
 from gateway.errors import (
     AlignwayError,
     Conflict,
@@ -30,6 +30,8 @@ from gateway.settings import PoolSettings, SwapSettings
 
 NOTICE_SECONDS = 2.0
 """An agent notices within this time that its engine ended, and says so: until then newcomers wait for it."""
+SILENT_NOTICE_SECONDS = 10.0
+"""The same where nobody answers or answers break off: the engine has most likely ended; a busy agent is late."""
 
 log = structlog.get_logger(__name__)
 
@@ -125,7 +127,8 @@ class Pool:
         elif isinstance(error, UpstreamError):
             unheard = isinstance(error, NothingGenerated)
             asked = point_of(prompt) if prompt and not unheard else None
-            if self._breaker.failed(target.replica_id, rest=unheard, prompt=asked):
+            broke_off = isinstance(error, UpstreamBrokeOff)
+            if self._breaker.failed(target.replica_id, rest=unheard, broke_off=broke_off, prompt=asked):
                 log.warning("circuit_opened", replica=target.replica_id, reason=error.message)
                 self._wake()
         elif not self._breaker or not (error is None or isinstance(error, UpstreamRefused)):
@@ -190,7 +193,8 @@ class Pool:
         """Whether it is broken, and no agent is about to say that it mends it."""
         open_for = self._breaker.open_for(replica.id)
         if replica.managed:
-            return open_for is not None and open_for >= NOTICE_SECONDS
+            notice = SILENT_NOTICE_SECONDS if self._breaker.is_silent(replica.id) else NOTICE_SECONDS
+            return open_for is not None and open_for >= notice
         return open_for is not None or not replica.ready
 
     async def _wait(self, model: str, sticky_key: bytes, affinity: bytes, task: str) -> Lease:

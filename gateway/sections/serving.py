@@ -26,6 +26,9 @@ class ServerSettings(Section):
     """A request whose address and headers are larger is refused with 431."""
     receipt_seconds: PositiveFloat = 15.0
     """A request whose headers, or whose body, take longer than this to arrive is refused with 408."""
+    keep_alive_seconds: PositiveInt = 75
+    """A connection on which nothing is asked is closed after this long. Keep it above what clients and proxies keep
+    theirs for (5 to 60 s are usual), else a request may meet a connection that is just being closed."""
     stall_seconds: PositiveFloat = 60.0
     """A client that takes nothing of its answer for this long is cut off, and its engine freed."""
     drain_seconds: PositiveFloat = 30.0

@@ -4,6 +4,7 @@ The head of a request (address and headers) is limited in bytes and in time, and
 """
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 
 import httptools
@@ -16,6 +17,8 @@ from gateway.wire.request_id import request_id
 
 HEADER_OVERHEAD_BYTES = 4
 """The colon, the space and the line end of a header."""
+LAST_LOOK_SECONDS = 0.05
+"""A worker that was itself held up finds the time over before it has read what came in time: it reads once more."""
 LINE_ENDS = b"\r\n"
 OFFERS = frozenset({b"upgrade", b"connection", b"http2-settings"})
 """Headers by which a client offers to speak something else than HTTP/1.1."""
@@ -57,7 +60,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._head_open, self._head_bytes, self._unparsed_bytes = False, 0, 0
         self._refusal: InvalidRequest | None = None
-        self._receipt: asyncio.TimerHandle | None = self.loop.call_later(self.receipt_seconds, self._head_too_slow)
+        self._receipt: asyncio.TimerHandle | None = None
+        self._bound_receipt(self._head_too_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
@@ -82,7 +86,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self._head_open and self._receipt is None:
-            self._receipt = self.loop.call_later(self.receipt_seconds, self._head_too_slow)
+            self._bound_receipt(self._head_too_slow)
         if self._unparsed_bytes > self.header_limit_bytes:
             self._refuse(self._too_large())
 
@@ -193,6 +197,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._refuse(HeadTooSlow(f"The headers did not arrive within {self.receipt_seconds:g} s."))
         elif not self.transport.is_closing():
             self.transport.close()  # connected, and never asked anything
+
+    def _bound_receipt(self, too_slow: Callable[[], None]) -> None:
+        """What is awaited must come in time, else `too_slow` is called."""
+        self._receipt = self.loop.call_later(self.receipt_seconds, self._look_once_more, too_slow)
+
+    def _look_once_more(self, too_slow: Callable[[], None]) -> None:
+        self._receipt = self.loop.call_later(LAST_LOOK_SECONDS, too_slow)
 
     def _stop_receipt(self) -> None:
         if self._receipt is not None:

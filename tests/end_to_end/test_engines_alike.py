@@ -99,7 +99,8 @@ async def http(folder: Path) -> AsyncIterator[aiohttp.ClientSession]:
     dialects = {VLLM: "vllm", LMDEPLOY: "lmdeploy"}
     engines = {alias: {"kind": "url", "url": url, "dialect": dialects[alias]} for alias, url in urls.items()}
     models = [{"alias": alias, "model": str(model), "engine": engine} for alias, engine in engines.items()]
-    stack = Stack(Settings.model_validate({"data_dir": folder / "data", "admin_key": ADMIN_KEY, "models": models}))
+    fields = {"data_dir": folder / "data", "admin_key": ADMIN_KEY, "models": models, "aligner": {"enabled": False}}
+    stack = Stack(Settings.model_validate(fields))
     try:
         await asyncio.to_thread(wait_until_up, lmdeploy)
         await until_answering(urls[VLLM])

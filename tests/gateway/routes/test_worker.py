@@ -6,10 +6,12 @@ import signal
 import time
 from pathlib import Path
 
+import httpx
 import openai
 import pytest
 from sqlalchemy import select
 
+from gateway.sections.serving import ServerSettings
 from gateway.storage.feedback_tables import Completion
 from tests.end_to_end.engine_stub import (
     Call,
@@ -102,6 +104,21 @@ async def test_a_draining_worker_is_not_ready_at_once_and_finishes_open_streams(
             go_on.set()
             assert (await events_of(response))[-1] == "[DONE]"
         assert await asyncio.wait_for(worker.wait(), 5) == 0
+
+
+async def test_a_resting_connection_outlives_what_clients_keep_theirs_for(tmp_path: Path) -> None:
+    assert ServerSettings().keep_alive_seconds > 2 * (httpx.Limits().keepalive_expiry or 0)
+    async with stack_over_stub(tmp_path, keep_alive_seconds=2) as (stack, _):
+        reader, writer = await asyncio.open_connection(*address(stack))
+        for pause_seconds in (1.0, 0.0):
+            writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert b" 200 " in (await reader.readuntil(b"\r\n\r\n"))
+            await reader.readuntil(b"}")
+            await asyncio.sleep(pause_seconds)
+        began = time.monotonic()
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert time.monotonic() - began > 1.0
+        writer.close()
 
 
 async def test_without_keys_only_programs_on_this_machine_are_let_in(tmp_path: Path) -> None:

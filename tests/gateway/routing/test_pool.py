@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.engines.failures import ReleaseNotHeld, UpstreamOverloaded, UpstreamUnreachable
+from gateway.engines.failures import ReleaseNotHeld, UpstreamBrokeOff, UpstreamOverloaded, UpstreamUnreachable
 from gateway.errors import (
     AlignwayError,
     DatabaseUnavailable,
@@ -298,6 +298,19 @@ def test_an_engine_with_an_agent_that_fails_on_is_cut_off_once_its_agent_had_tim
     fail(ours)
     assert ours.try_take("assistant", b"") is None
     monkeypatch.setattr("gateway.routing.pool.NOTICE_SECONDS", 0.0)
+    with pytest.raises(CircuitOpen):
+        ours.try_take("assistant", b"")
+
+
+@pytest.mark.parametrize("error", [UpstreamUnreachable("refused"), UpstreamBrokeOff()])
+def test_an_engine_that_is_silent_is_waited_for_longer_as_a_busy_agent_notices_late(
+    monkeypatch: pytest.MonkeyPatch, error: AlignwayError
+) -> None:
+    ours = pool_of(view())
+    fail(ours, 9, error)
+    monkeypatch.setattr("gateway.routing.pool.NOTICE_SECONDS", 0.0)
+    assert ours.try_take("assistant", b"") is None
+    monkeypatch.setattr("gateway.routing.pool.SILENT_NOTICE_SECONDS", 0.0)
     with pytest.raises(CircuitOpen):
         ours.try_take("assistant", b"")
 

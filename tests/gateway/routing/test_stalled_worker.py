@@ -52,10 +52,12 @@ def writable(stack: Stack) -> bool:
     return True
 
 
-async def half_asked(stack: Stack) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def half_asked(
+    stack: Stack, path: bytes = b"/v1/chat/completions"
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A request whose body is not all there: it belongs to a worker, which has not dispatched it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(stack.url.rpartition(":")[2]))
-    writer.write(HEAD + BODY[:-1])
+    writer.write(HEAD.replace(b"/v1/chat/completions", path) + BODY[:-1])
     return reader, writer
 
 
@@ -90,6 +92,18 @@ async def test_a_worker_that_slept_through_an_exchange_names_who_answers_now(tmp
     for answer in answers:
         words = answer["choices"][0]["message"]["content"].split()
         assert {word for word in words if word.isupper()} == {markers[answer["system_fingerprint"]]}
+
+
+async def test_a_worker_that_was_held_up_does_not_call_its_clients_slow(tmp_path: Path, sqlite_url: str) -> None:
+    async with running(stack_settings(tmp_path, sqlite_url, server={"receipt_seconds": 1.0})) as stack:
+        chat, vote = await half_asked(stack), await half_asked(stack, b"/v1/feedback")
+        await asyncio.sleep(0.2)
+        with stopped(stack, "gateway-1"):
+            for _, writer in (chat, vote):
+                writer.write(BODY[-1:])
+            await asyncio.sleep(1.5)
+        await asyncio.wait_for(answer_of(*chat), 30)
+        assert (await asyncio.wait_for(vote[0].readline(), 30)).split()[1] == b"400"  # read, and no vote
 
 
 async def both_beat(stack: Stack) -> bool:
