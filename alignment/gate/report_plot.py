@@ -6,6 +6,8 @@ from typing import Any
 
 from gateway.contracts.release import GateResult, Limit
 
+_BEYOND = 1e300
+"""What was not a number is kept as the largest there is."""
 _COLOURS = {"warn": "tab:orange", "block": "tab:red"}
 
 
@@ -40,7 +42,8 @@ def _draw(axes: Any, gate: str, limit: Limit) -> None:
 
 
 def span(limit: Limit) -> tuple[float, float]:
-    """The part of the axis that shows figure, interval and limit, with room at both ends."""
-    shown = [one for one in (limit.value, limit.limit, limit.low, limit.high) if one is not None and one - one == 0]
+    """The part of the axis that shows figure, interval and limit, with room at both ends; what is no number is left."""
+    given = (limit.value, limit.limit, limit.low, limit.high)
+    shown = [one for one in given if one is not None and abs(one) < _BEYOND]
     room = 0.1 * (max(shown) - min(shown)) or 0.1 * abs(shown[0]) or 1.0
     return min(shown) - room, max(shown) + room

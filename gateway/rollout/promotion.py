@@ -209,7 +209,7 @@ def _check_release(alias: Alias, release: ReleaseRow, reason: str) -> None:
     if warned and not reason.strip():
         raise InvalidRequest(
             f"{release.name} passed its gates with warnings: say in `reason` why it should serve all the same. "
-            f"`alignway releases show {release.name}` lists them.",
+            f"`alignway releases gates {release.name}` lists them.",
             param="reason",
             code="reason_required",
         )

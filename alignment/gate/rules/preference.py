@@ -70,7 +70,7 @@ def slices_gate(evidence: Evidence, limits: GateSettings) -> list[GateResult]:
         return []
     lowest = min(slices, key=lambda one: one.difference.value)
     surest = min(slices, key=lambda one: (one.chance, one.difference.value))
-    count = f"of {len(slices)} slices one is that low by chance in"
+    count = f"the lowest of {len(slices)} is as low by chance in"
     told = f"lowest among {_slice(lowest)}; {count} {100 * lowest.chance:.0f} %"
     drop = lowest.difference
     checks = [Check("drop", "warn", drop.value, -limits.slice_drop_warn, "below", told, drop)]

@@ -1,5 +1,6 @@
 """The report of the gates: what it tells a person, and that models' words stay quotations in it."""
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -88,3 +89,5 @@ def test_the_axis_of_a_limit_shows_interval_figure_and_limit() -> None:
     assert high == pytest.approx(-0.012)
     zero = Limit(name="empty", level="block", value=0.0, limit=0.0, side="above", crossed=False)
     assert span(zero) == (-1.0, 1.0)
+    no_number = zero.model_copy(update={"value": sys.float_info.max, "limit": 0.3, "crossed": True})
+    assert span(no_number) == pytest.approx((0.27, 0.33))
