@@ -1,6 +1,7 @@
 """Swaps under load: two gateway workers, streams without pause, one promotion after another.
 
     python -m benchmarks.swap --swaps 100 --streams 32 --minutes 40
+    python -m benchmarks.swap --engine lmdeploy --swaps 100 --minutes 40
 
 Every answer is checked: it ended, names one release throughout, and every marker in its text is that release's. The
 engine is the scripted one, which writes the marker of whatever weights it holds at that very moment, so this proves
@@ -12,29 +13,17 @@ import asyncio
 import contextlib
 import tempfile
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.progress import track
 
-from benchmarks.record import quantiles, record, runs
+from benchmarks.record import record, runs
+from benchmarks.swap import lmdeploy
+from benchmarks.swap.heard import Heard, figures
 from tests.stack import Stack, running, stack_settings
 
-NAME = "swap"
-TARGET_SWAPS = 1000
 PAUSE_SECONDS = 0.2
-
-
-@dataclass
-class Heard:
-    """What the clients saw."""
-
-    answers: int = 0
-    failures: list[str] = field(default_factory=list)
-    mixed: int = 0
-    first_chunk_seconds: list[tuple[float, float]] = field(default_factory=list)
-    """When a request was sent, and how long its first chunk took."""
 
 
 async def listen(stack: Stack, heard: Heard, markers: dict[str, str], lane: int) -> None:
@@ -98,36 +87,25 @@ async def measure(swaps: int, streams: int, minutes: float, database_url: str | 
             return figures(heard, windows, streams)
 
 
-def figures(heard: Heard, windows: list[tuple[float, float]], streams: int) -> dict[str, Any]:
-    """The figures of one run; newcomers are requests sent while a promotion was under way."""
-    newcomers = [wait for sent, wait in heard.first_chunk_seconds if any(a <= sent <= b for a, b in windows)]
-    others = [wait for sent, wait in heard.first_chunk_seconds if not any(a <= sent <= b for a, b in windows)]
-    return {
-        "swaps": len(windows),
-        "streams": streams,
-        "answers": heard.answers,
-        "failed": len(heard.failures),
-        "mixed": heard.mixed,
-        "failures": heard.failures[:5],
-        "promotion_seconds": quantiles([end - begin for begin, end in windows]),
-        "newcomer_first_chunk_seconds": quantiles(newcomers),
-        "other_first_chunk_seconds": quantiles(others),
-    }
+ENGINES = {"scripted": ("swap", 1000, measure), "lmdeploy": ("swap-lmdeploy", 100, lmdeploy.measure)}
+"""Name of the record, swaps that all recorded runs together are to reach, and what measures."""
 
 
 def main() -> None:
     """Run, record, and say how far the sum of runs is."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.swap", description=__doc__)
+    parser.add_argument("--engine", choices=tuple(ENGINES), default="scripted")
     parser.add_argument("--swaps", type=int, default=100)
     parser.add_argument("--streams", type=int, default=32)
     parser.add_argument("--minutes", type=float, default=40.0)
     parser.add_argument("--database-url", help="PostgreSQL; default: SQLite in a temporary folder")
     options = parser.parse_args()
-    found = asyncio.run(measure(options.swaps, options.streams, options.minutes, options.database_url))
-    path = record(NAME, found)
-    everything = runs(NAME)
+    name, target, run = ENGINES[options.engine]
+    found = asyncio.run(run(options.swaps, options.streams, options.minutes, options.database_url))
+    path = record(name, found)
+    everything = [one for one in runs(name) if one.get("engine", "scripted") == options.engine]
     total, failed = sum(run["swaps"] for run in everything), sum(run["failed"] + run["mixed"] for run in everything)
-    print(f"{found}\n{path}\nso far: {total} of {TARGET_SWAPS} swaps, {failed} failed or mixed")
+    print(f"{found}\n{path}\nso far: {total} of {target} swaps, {failed} failed or mixed")
 
 
 if __name__ == "__main__":
