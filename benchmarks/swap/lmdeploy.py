@@ -9,6 +9,7 @@ the release it names writes; an answer of two releases is nobody's.
 import asyncio
 import contextlib
 import shutil
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -21,7 +22,7 @@ from benchmarks.record import quantiles
 from benchmarks.swap.heard import Heard, Window, figures, told_apart
 from gateway.contracts.seal import write_seal
 from gateway.storage.tables import Replica
-from tests.gateway.engines.lmdeploy_servers import write_model, write_python
+from tests.gateway.engines.lmdeploy_servers import PYTHON, write_model, write_python
 from tests.stack import Stack, running, stack_settings
 
 PROMPTS = tuple(f"Name {number} rivers of the north." for number in range(8))
@@ -85,6 +86,7 @@ async def _under_load(stack: Stack, base: Path, swaps: int, streams: int, minute
     newcomers, others = told_apart(heard, fences)
     return figures(heard, windows, streams) | {
         "engine": "lmdeploy",
+        "engine_version": await asyncio.to_thread(_version),
         "promoted": sum(number % 4 < 2 for number in range(len(windows))),
         "rolled_back": sum(number % 4 >= 2 for number in range(len(windows))),
         "stall_seconds": quantiles([end - begin for begin, end in fences]),
@@ -164,6 +166,12 @@ async def _make_release(stack: Stack, seed: int) -> tuple[str, Path]:
     merged = write_model(folder / "merged", seed)
     write_seal(folder, row.id)
     return row.id, merged
+
+
+def _version() -> str:
+    """As LMDeploy's own environment has it."""
+    command = (str(PYTHON), "-c", "from importlib.metadata import version; print(version('lmdeploy'))")
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def written_by(folder: Path) -> Texts:
