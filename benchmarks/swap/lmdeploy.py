@@ -26,8 +26,8 @@ from tests.gateway.engines.lmdeploy_servers import PYTHON, write_model, write_py
 from tests.stack import Stack, running, stack_settings
 
 PROMPTS = tuple(f"Name {number} rivers of the north." for number in range(8))
-MAX_TOKENS = 12
-STEP_SECONDS = 0.1
+MAX_TOKENS = 8
+STEP_SECONDS = 0.5
 PAUSE_SECONDS = 0.2
 LOOK_SECONDS = 0.02
 SWAP_SECONDS = 300.0
