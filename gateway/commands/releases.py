@@ -17,8 +17,9 @@ from gateway.commands.options import ConfigOption, DataDirOption, JsonOption, co
 from gateway.commands.rollout_table import print_rollout
 from gateway.commands.workplace import with_database
 from gateway.errors import AlignwayError, InvalidRequest, NotFound
+from gateway.rollout.by_address import find_servers, promote_at
 from gateway.rollout.disk import require_room
-from gateway.rollout.promotion import Promotion, Strategy, promote, resume_training, roll_back
+from gateway.rollout.promotion import Promotion, Strategy, resume_training, roll_back
 from gateway.routes.views import canary_view, release_view, rollout_view
 from gateway.settings import Settings
 from gateway.storage.audit import COMMAND_LINE
@@ -108,23 +109,36 @@ def promote_(
         str, typer.Option(help="immediate, or canary: 5 %, then 25 % of the traffic first.")
     ] = "immediate",
     expected_current: Annotated[str | None, typer.Option(help="Refuse if anything else serves by now.")] = None,
+    url: Annotated[
+        list[str] | None,
+        typer.Option(help="Where a server runs that you started on the release; may be given several times."),
+    ] = None,
+    served_model: Annotated[
+        str | None, typer.Option(help="What that server calls the release. Default: the release's name or id.")
+    ] = None,
     reason: ReasonOption = "",
     wait: Annotated[bool, typer.Option(help="Follow the rollout to its end.")] = True,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Serve a release under its alias. Running streams are not dropped."""
+    """Serve a release under its alias. Running streams are not dropped.
+
+    With --url, from a server of yours that holds the release already; the one before it can be gone back to at once.
+    """
     if strategy not in ("immediate", "canary"):
         raise InvalidRequest("--strategy is immediate or canary.", param="strategy")
     chosen: Strategy = "canary" if strategy == "canary" else "immediate"
 
-    async def begin(session: AsyncSession, name: str, settings: Settings) -> Rollout:
+    async def begin(database: Database, name: str, settings: Settings) -> Rollout:
+        require_room(settings.store_path, settings.releases.min_free_disk_mib)
+        servers = await find_servers(database, name, release, url or (), served_model)
         first_share = settings.canary.steps[0]
         asked = Promotion(name, release, chosen, COMMAND_LINE, reason, expected_current, first_share)
-        return await promote(session, asked, time.time())
+        async with database.write() as session:
+            return await promote_at(session, asked, servers, time.time())
 
-    _begin_and_follow(begin, alias, release, config, data_dir, wait and chosen == "immediate", as_json, True)
+    _begin_and_follow(begin, alias, release, config, data_dir, wait and chosen == "immediate", as_json)
 
 
 @app.command("rollback")
@@ -139,8 +153,9 @@ def rollback(
 ) -> None:
     """Serve again what was served before."""
 
-    async def begin(session: AsyncSession, name: str, _: Settings) -> Rollout:
-        return await roll_back(session, name, to, COMMAND_LINE, reason)
+    async def begin(database: Database, name: str, _: Settings) -> Rollout:
+        async with database.write() as session:
+            return await roll_back(session, name, to, COMMAND_LINE, reason)
 
     _begin_and_follow(begin, alias, to, config, data_dir, wait, as_json)
 
@@ -182,20 +197,18 @@ def resume_training_(alias: AliasOption = None, config: ConfigOption = None, dat
 
 
 def _begin_and_follow(
-    begin: Callable[[AsyncSession, str, Settings], Awaitable[Rollout]],
+    begin: Callable[[Database, str, Settings], Awaitable[Rollout]],
     alias: str | None,
     release: str | None,
     config: Path | None,
     data_dir: Path | None,
     wait: bool,
     as_json: bool,
-    needs_room: bool = False,
 ) -> None:
     async def work(database: Database, settings: Settings) -> dict[str, Any]:
-        if needs_room:
-            require_room(settings.store_path, settings.releases.min_free_disk_mib)
-        async with database.write() as session:
-            rollout = await begin(session, alias or await _alias_of(session, release), settings)
+        async with database.read() as session:
+            name = alias or await _alias_of(session, release)
+        rollout = await begin(database, name, settings)
         return await _follow(database, rollout.id, quiet=as_json) if wait else rollout_view(rollout)
 
     ended = with_database(config, data_dir, work)

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from gateway.contracts.rollout import RolloutState, swap_pause_seconds
 from gateway.errors import DatabaseUnavailable
 from gateway.rollout import plan as planning
+from gateway.rollout.promotion import roll_back
 from gateway.rollout.snapshot import snapshot_of
 from gateway.rollout.triggers import start_due_runs
 from gateway.rollout.unattended_canary import begin_canaries
@@ -23,6 +24,7 @@ from gateway.storage import routing_state
 from gateway.storage.database import Database
 from gateway.storage.glance import Rows
 from gateway.storage.leases import LeaseLost, check_lease, release_lease, take_lease
+from gateway.storage.replicas import forget_replica
 from gateway.storage.rollouts import begin_step, open_rollout, raise_share, transition
 from gateway.storage.tables import Alias, Replica, Rollout
 
@@ -192,6 +194,10 @@ class Reconciler:
                 await self._advance(session, alias, to, reason, actor)
             case planning.Serve(release_id):
                 await routing_state.set_serving(session, alias, release_id)
+            case planning.GoBack(reason):
+                await roll_back(session, alias, None, ACTOR, reason)
+            case planning.Forget(replica_id):
+                await forget_replica(session, replica_id)
             case planning.StartCanary() | planning.RaiseShare() | planning.EndCanary():
                 await self._apply_to_canary(session, alias, action)
             case _:

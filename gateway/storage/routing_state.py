@@ -173,7 +173,7 @@ async def acknowledge(session: AsyncSession, worker_id: str, replica_id: str, ep
 
 async def beat(session: AsyncSession, worker: GatewayWorker) -> None:
     """Write a worker's heartbeat."""
-    values = {"epoch": worker.epoch, "seen_at": worker.seen_at}
+    values = {"epoch": worker.epoch, "in_flight": worker.in_flight, "seen_at": worker.seen_at}
     # One statement for all but the first: this is done every second by every worker.
     if not await _won(session, update(GatewayWorker).where(GatewayWorker.id == worker.id).values(values)):
         session.add(worker)

@@ -232,6 +232,8 @@ class Replica(Table):
     """vllm, lmdeploy, scripted or url."""
     managed: Mapped[bool]
     """Whether an agent can load into it; false for an engine given by bare URL."""
+    origin: Mapped[str] = mapped_column(default="settings")
+    """`settings`, or `promotion`: its address was given when a release was promoted, and it holds that one."""
     url: Mapped[str | None]
     weights_name: Mapped[str] = mapped_column(default="weights")
     """The model name under which the engine serves its full weights."""
@@ -261,13 +263,15 @@ class Replica(Table):
 
 
 class GatewayWorker(Table):
-    """A gateway worker's heartbeat, and the newest routing epoch that it obeys."""
+    """A gateway worker's heartbeat, the newest routing epoch that it obeys, and what it has in flight."""
 
     __tablename__ = "gateway_worker"
     id: Mapped[str] = mapped_column(primary_key=True)
     host: Mapped[str]
     pid: Mapped[int]
     epoch: Mapped[int]
+    in_flight: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """Requests at work when it last wrote, by replica; those with none are left out."""
     started_at: Mapped[float]
     seen_at: Mapped[float]
 

@@ -7,17 +7,14 @@ import pytest
 from gateway.contracts.rollout import NEXT_STATES, check_step, swap_pause_seconds
 from gateway.errors import Conflict
 from gateway.rollout.canary import Trial
+from gateway.rollout.facts import ReleaseFacts, ReplicaFacts, RolloutFacts, Snapshot
 from gateway.rollout.plan import (
     Advance,
     BeginSwap,
     CallOffSwap,
     EndCanary,
     HoldAdapters,
-    ReleaseFacts,
-    ReplicaFacts,
-    RolloutFacts,
     Serve,
-    Snapshot,
     StartCanary,
     StartOn,
     fits_as_adapter,

@@ -1,0 +1,24 @@
+"""Where a replica comes from, and what each worker has in flight"""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0016"
+down_revision = "0013"
+branch_labels = None
+depends_on = None
+
+JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+
+
+def upgrade() -> None:
+    """Two columns: replicas known so far stand in the settings, and workers tell of their requests when they write."""
+    with op.batch_alter_table("replica", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("origin", sa.String(), nullable=False, server_default="settings"))
+    with op.batch_alter_table("replica", schema=None) as batch_op:
+        batch_op.alter_column("origin", server_default=None)
+    with op.batch_alter_table("gateway_worker", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("in_flight", JSON, nullable=False, server_default="{}"))
+    with op.batch_alter_table("gateway_worker", schema=None) as batch_op:
+        batch_op.alter_column("in_flight", server_default=None)
