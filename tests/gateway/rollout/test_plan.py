@@ -13,6 +13,8 @@ from gateway.rollout.plan import (
     BeginSwap,
     CallOffSwap,
     EndCanary,
+    Forget,
+    GoBack,
     HoldAdapters,
     Serve,
     StartCanary,
@@ -256,3 +258,45 @@ def test_the_way_back_leads_to_the_base_too() -> None:
     base = replace(BASE, derived={"one": 16})
     after_first = replace(OVER_ONE, replicas=(merged,), releases={"base": base, "one": ONE}, fallback_id="base")
     assert plan(after_first) == [HoldAdapters("r1", frozenset({"base"}))]
+
+
+GIVEN_ONE = replace(R1, id="r-url", managed=False, given=True, weights_id="one", desired_weights_id="one")
+BY_URL = replace(R1, managed=False, max_adapter_rank=0)
+"""An engine that somebody else runs on the base."""
+
+
+def test_a_given_server_takes_its_share_and_then_the_alias_while_nothing_is_loaded_anywhere() -> None:
+    trial = RolloutFacts("one", "canary", "canary", canary_share=0.05)
+    snapshot = replace(SETTLED, rollout=trial, replicas=(BY_URL, GIVEN_ONE))
+    assert plan(snapshot) == [StartCanary("one", 0.05)]
+    assert plan(replace(snapshot, rollout=PROMOTING_ONE)) == [Serve("one")]
+    serving = replace(snapshot, rollout=PROMOTING_ONE, serving_id="one")
+    assert [action.to for action in plan(serving) if isinstance(action, Advance)] == ["promoted"]
+
+
+def test_a_given_server_that_is_gone_ends_its_canary_and_its_promotion() -> None:
+    gone = replace(GIVEN_ONE, ready=False, detail="refused")
+    snapshot = replace(SETTLED, rollout=PROMOTING_ONE, replicas=(BY_URL, gone))
+    assert plan(snapshot) == [Advance("rolled_back", "its server does not answer: r-url: refused")]
+    (ended,) = plan(replace(snapshot, rollout=RolloutFacts("one", "canary", "canary", canary_share=0.05)))
+    assert isinstance(ended, EndCanary)
+    assert not ended.rejected
+
+
+def test_what_served_before_serves_again_when_every_given_server_is_gone_and_it_is_at_hand() -> None:
+    gone = replace(GIVEN_ONE, ready=False, detail="refused")
+    snapshot = replace(SETTLED, serving_id="one", fallback_id="base", replicas=(BY_URL, gone))
+    assert plan(snapshot) == [GoBack("its server does not answer: r-url: refused")]
+    assert plan(replace(snapshot, replicas=(replace(BY_URL, ready=False), gone))) == []
+    assert plan(replace(snapshot, replicas=(BY_URL, gone, replace(GIVEN_ONE, id="r-url2")))) == []
+
+
+def test_a_given_server_is_forgotten_once_nobody_may_ask_for_its_release_and_nothing_goes_on_there() -> None:
+    idle = replace(GIVEN_ONE, idle=True)
+    snapshot = replace(SETTLED, replicas=(BY_URL, idle))
+    assert plan(snapshot) == [Forget("r-url")]
+    assert plan(replace(snapshot, replicas=(BY_URL, GIVEN_ONE))) == []
+    for kept in ({"serving_id": "one"}, {"fallback_id": "one"}, {"canary_id": "one"}):
+        assert plan(replace(snapshot, **kept)) == []
+    trial = RolloutFacts("two", "promoting", "immediate", incumbent_id="one")
+    assert Forget("r-url") not in plan(replace(snapshot, rollout=trial))
