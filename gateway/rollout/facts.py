@@ -40,6 +40,8 @@ class ReplicaFacts:
     swap_state: str | None
     swap_deadline: float | None = None
     swap_not_before: float | None = None
+    in_place: bool = True
+    """Whether the engine takes other full weights while it runs."""
     given: bool = False
     """Whether its address was given with a promotion: it stays while its release may be asked for."""
     idle: bool = False

@@ -79,8 +79,23 @@ class BeginSwap:
 
 
 @dataclass(frozen=True)
+class BeginBeside:
+    """Start a second engine on these weights beside the one that serves, and let it take over."""
+
+    replica_id: str
+    release_id: str
+
+
+@dataclass(frozen=True)
 class CallOffSwap:
     """The streams did not end in time: lift the fence and try again later."""
+
+    replica_id: str
+
+
+@dataclass(frozen=True)
+class CallOffBeside:
+    """Other weights are wanted by now than the second engine is started on."""
 
     replica_id: str
 
@@ -105,7 +120,7 @@ DEFAULTS = CanarySettings()
 
 Action = (
     Advance | Serve | StartCanary | RaiseShare | EndCanary | HoldAdapters | StartOn | BeginSwap | CallOffSwap
-    | GoBack | Forget
+    | BeginBeside | CallOffBeside | GoBack | Forget
 )  # fmt: skip
 
 
@@ -118,9 +133,10 @@ def plan(snapshot: Snapshot, rules: CanarySettings = DEFAULTS) -> list[Action]:
     swapping = False
     for replica in snapshot.managed:
         for action in _mend_replica(snapshot, replica):
-            if not (swapping and isinstance(action, BeginSwap)):  # one at a time is out of rotation
+            begins = isinstance(action, BeginSwap | BeginBeside)
+            if not (swapping and begins):  # one at a time is out of rotation
                 actions.append(action)
-            swapping = swapping or isinstance(action, BeginSwap)
+            swapping = swapping or begins
     return actions
 
 
@@ -245,6 +261,9 @@ def _is_final(snapshot: Snapshot, replica: ReplicaFacts, release_id: str) -> boo
 
 
 def _mend_replica(snapshot: Snapshot, replica: ReplicaFacts) -> Iterator[Action]:
+    target = final_weights(snapshot.releases[snapshot.promoting_id or snapshot.serving_id], snapshot.swap)
+    if replica.swap_state == "beside" and replica.desired_weights_id != target:
+        yield CallOffBeside(replica.id)
     if replica.swap_state is not None:
         late = replica.swap_deadline is not None and snapshot.now > replica.swap_deadline
         if replica.swap_state == "draining" and late:
@@ -259,9 +278,8 @@ def _mend_replica(snapshot: Snapshot, replica: ReplicaFacts) -> Iterator[Action]
     if adapters != replica.desired_adapters:
         yield HoldAdapters(replica.id, adapters)
         return
-    target = final_weights(snapshot.releases[snapshot.promoting_id or snapshot.serving_id], snapshot.swap)
     if replica.weights_id != target and _may_swap(snapshot, replica):
-        yield BeginSwap(replica.id, target)
+        yield BeginSwap(replica.id, target) if replica.in_place else BeginBeside(replica.id, target)
 
 
 def _adapters_to_hold(snapshot: Snapshot, replica: ReplicaFacts) -> frozenset[str]:

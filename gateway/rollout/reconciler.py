@@ -232,7 +232,12 @@ class Reconciler:
     async def _apply_to_replica(
         self,
         session: AsyncSession,
-        action: planning.HoldAdapters | planning.StartOn | planning.BeginSwap | planning.CallOffSwap,
+        action: planning.HoldAdapters
+        | planning.StartOn
+        | planning.BeginSwap
+        | planning.BeginBeside
+        | planning.CallOffSwap
+        | planning.CallOffBeside,
     ) -> None:
         replica = await session.get_one(Replica, action.replica_id)
         now = time.time()
@@ -246,6 +251,11 @@ class Reconciler:
             case planning.BeginSwap(_, release_id):
                 deadline = now + self._settings.swap.max_stall_seconds
                 await routing_state.begin_swap(session, replica, release_id, deadline)
+            case planning.BeginBeside(_, release_id):
+                await routing_state.begin_beside(session, replica, release_id)
+            case planning.CallOffBeside():
+                detail = f"no second engine: {replica.desired_weights_id} is not wanted any more"
+                await routing_state.call_off_swap(session, replica.id, replica.epoch, detail)
             case planning.CallOffSwap():
                 detail = "exchange of weights put off: open streams did not end in time (swap.max_stall_seconds)"
                 again = now + swap_pause_seconds(self._settings.swap.retry_seconds, replica.swap_put_offs)

@@ -68,12 +68,13 @@ def release_facts(row: ReleaseRow, others: Iterable[ReleaseRow] = ()) -> Release
     return ReleaseFacts(row.id, row.base_release_id, row.adapter_rank or 0, derived)
 
 
-async def _idle(session: AsyncSession, replicas: Iterable[Replica], now: float) -> set[str]:
+async def _idle(session: AsyncSession, replicas: Sequence[Replica], now: float) -> set[str]:
     """Those of given addresses at which nothing is at work."""
     given = {replica.id for replica in replicas if replica.origin == GIVEN}
     if not given or not await all_route_by_now(session, now):
         return set()
-    return given - set(await requests_in_flight(session, now))
+    busy = await requests_in_flight(session, now)
+    return {replica.id for replica in replicas if replica.id in given and replica.url not in busy}
 
 
 def _replica(row: Replica, idle: bool) -> ReplicaFacts:
@@ -89,6 +90,7 @@ def _replica(row: Replica, idle: bool) -> ReplicaFacts:
         swap_state=row.swap_state,
         swap_deadline=row.swap_deadline,
         swap_not_before=row.swap_not_before,
+        in_place=row.in_place,
         given=row.origin == GIVEN,
         idle=idle,
         detail=row.detail,

@@ -151,7 +151,7 @@ async def show_replicas(request: Request, caller: Admin) -> dict[str, Any]:
     """What every engine holds and should hold."""
     async with request.app.state.services.database.read() as session:
         in_flight = await requests_in_flight(session, time.time())
-        return _listed([replica_view(row, in_flight[row.id]) for row in await list_replicas(session)])
+        return _listed([replica_view(row, in_flight[row.url or ""]) for row in await list_replicas(session)])
 
 
 def _listed(views: Sequence[dict[str, Any]]) -> dict[str, Any]:

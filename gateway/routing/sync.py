@@ -139,7 +139,7 @@ class RoutingSync:
             host=socket.gethostname(),
             pid=os.getpid(),
             epoch=epoch,
-            in_flight={replica: count for replica, count in self._pool.in_flight.items() if count},
+            in_flight={url: count for url, count in self._pool.in_flight_at.items() if count},
             started_at=self._started_at,
             seen_at=time.time(),
         )
@@ -179,7 +179,7 @@ def _replica_view(replica: Replica) -> ReplicaView:
         alias=replica.alias,
         url=replica.url,
         ready=replica.phase == "ready",
-        fenced=replica.swap_state is not None,
+        fenced=replica.swap_state in routing_state.FENCED,
         epoch=replica.epoch,
         weights_release_id=replica.weights_release_id,
         weights_name=replica.weights_name,

@@ -31,6 +31,7 @@ class ReplicaReport:
     max_adapter_rank: int
     restarts: int
     detail: str
+    in_place: bool = True
 
 
 async def register_replica(
@@ -108,7 +109,7 @@ async def touch_replica(session: AsyncSession, replica_id: str) -> None:
 
 
 async def requests_in_flight(session: AsyncSession, now: float) -> Counter[str]:
-    """By replica: the requests at work there, as the live workers last told, a second ago at most."""
+    """By an engine's address: the requests at work there, as the live workers last told, a second ago at most."""
     told = await session.scalars(select(GatewayWorker.in_flight).where(GatewayWorker.seen_at > now - LIVE_SECONDS))
     return sum((Counter(one) for one in told), Counter[str]())
 

@@ -245,10 +245,13 @@ class Replica(Table):
     """Ids of the releases whose adapters are loaded."""
     max_adapter_rank: Mapped[int] = mapped_column(default=0)
     """0: the engine cannot load adapters at run time."""
+    in_place: Mapped[bool] = mapped_column(default=True)
+    """Whether the engine takes other full weights while it runs; else a second one is started beside it."""
     desired_weights_id: Mapped[str]
     desired_adapters: Mapped[list[Any]]
     swap_state: Mapped[str | None]
-    """None, `draining` (fenced; can still be called off) or `loading` (the agent is at it)."""
+    """None, `draining` (fenced; can still be called off), `loading` (the agent is at it), or `beside` (not fenced: a
+    second engine is started on what is desired, and takes over)."""
     swap_deadline: Mapped[float | None]
     swap_not_before: Mapped[float | None]
     """An exchange that was put off is not tried again before this."""
@@ -271,7 +274,7 @@ class GatewayWorker(Table):
     pid: Mapped[int]
     epoch: Mapped[int]
     in_flight: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """Requests at work when it last wrote, by replica; those with none are left out."""
+    """Requests at work when it last wrote, by an engine's address; those with none are left out."""
     started_at: Mapped[float]
     seen_at: Mapped[float]
 
