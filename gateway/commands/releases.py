@@ -16,6 +16,7 @@ from gateway.commands import release_upkeep
 from gateway.commands.options import ConfigOption, DataDirOption, JsonOption, console, copied, folded, print_json
 from gateway.commands.rollout_table import print_rollout
 from gateway.commands.workplace import with_database
+from gateway.contracts.release import MERGED_FOLDER
 from gateway.errors import AlignwayError, InvalidRequest, NotFound
 from gateway.rollout.by_address import find_servers, promote_at
 from gateway.rollout.disk import require_room
@@ -75,18 +76,18 @@ def show(
 ) -> None:
     """Show a release: where it comes from, its metrics, its gates."""
 
-    async def work(database: Database, _: Settings) -> dict[str, Any]:
+    async def work(database: Database, settings: Settings) -> dict[str, Any]:
         async with database.read() as session:
             row = await find_release(session, release)
         if row is None:
             raise NotFound(f"There is no release {release}; `alignway releases list` shows those there are.")
-        return release_view(row)
+        return release_view(row) | {"weights": _weights_at(row, settings)}
 
     found = with_database(config, data_dir, work)
     if as_json:
         print_json(found)
         return
-    for name in ("name", "id", "alias", "kind", "state", "parent", "method", "dataset", "run"):
+    for name in ("name", "id", "alias", "kind", "state", "parent", "method", "dataset", "run", "weights"):
         console.print(f"{name:10} {found[name] or '-'}")
     if found["metrics"]:
         table = Table("metric", "value")
@@ -248,6 +249,14 @@ async def _follow(database: Database, rollout_id: str, quiet: bool) -> dict[str,
         if rollout.state in ENDED or time.monotonic() > deadline:
             return rollout_view(rollout)
         await asyncio.sleep(0.2)
+
+
+def _weights_at(row: ReleaseRow, settings: Settings) -> str:
+    """Where the release's full weights lie, for whoever starts a server on them."""
+    if row.kind == "base":
+        return row.location
+    store = settings.store.url.rstrip("/") if settings.store.url else str(settings.store_path.resolve())
+    return f"{store}/{row.location}/{MERGED_FOLDER}"
 
 
 def _bounds(gate: dict[str, Any]) -> str:

@@ -154,7 +154,7 @@ class Lab:
         async with self.database.read() as session:
             return await session.get_one(Replica, REPLICA)
 
-    async def until(self, **columns: Any) -> Replica:
+    async def until(self, seconds: float = PATIENCE_SECONDS, **columns: Any) -> Replica:
         """Wait for the row to have these values."""
 
         async def check() -> Replica | None:
@@ -162,7 +162,7 @@ class Lab:
             return row if all(getattr(row, name) == value for name, value in columns.items()) else None
 
         try:
-            return await eventually(check)  # type: ignore[no-any-return]
+            return await eventually(check, seconds)  # type: ignore[no-any-return]
         except AssertionError as error:
             row = vars(await self.row())
             raise AssertionError(f"wanted {columns}, have {row}; {self.agent_log()[-3000:]}") from error
