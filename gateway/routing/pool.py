@@ -155,9 +155,11 @@ class Pool:
         release = pinned or self.table.releases.get(resolve(route.alias, sticky_key))
         if release is None:
             return None
-        targets: Sequence[Target] = route.able(release)
-        if self._breaker or self._declined:
-            targets = self._willing(targets)
+        targets = self._targets(route, release)
+        if not targets and pinned is None and release.id == route.alias.canary_release_id:
+            # Whoever is to try the candidate need not go without an answer because its engine is gone.
+            incumbent = self.table.releases.get(route.alias.serving_release_id)
+            targets = self._targets(route, incumbent) if incumbent else ()
         if len(targets) > 1:
             point, bound = (point_of(affinity), self._bound) if affinity else (next(self._turns), EVEN)
             return self._lease(choose(targets, self.in_flight, point, bound))
@@ -165,6 +167,10 @@ class Pool:
             return self._lease(targets[0])
         self._refuse_in_vain(route, release, pinned)
         return None
+
+    def _targets(self, route: Route, release: ReleaseView) -> Sequence[Target]:
+        targets = route.able(release)
+        return self._willing(targets) if self._breaker or self._declined else targets
 
     def _lease(self, target: Target) -> Lease:
         return Lease(target, self.in_flight, self.in_flight_at)

@@ -8,17 +8,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from aiohttp import web
 from sqlalchemy import select
 
 from gateway.bootstrap import ResolvedModel, ensure_alias, ensure_replicas
 from gateway.engines.scripted_engine import Folder, ScriptedEngine
 from gateway.engines.scripted_routes import build_app
 from gateway.storage.tables import Replica
+from tests.end_to_end.test_release_commands import typed
 from tests.end_to_end.test_swap_under_load import Heard, heard_from, traffic
 from tests.loopback import listening
 from tests.stack import Stack, base_ref, running, stack_settings, write_weights
 
 WITHIN_SECONDS = 1.0
+PROMOTE = "/admin/v1/aliases/assistant/promote"
 
 
 @contextlib.asynccontextmanager
@@ -59,12 +62,23 @@ async def test_a_release_is_tried_promoted_left_at_once_and_forgotten_by_address
         stack = await servers.enter_async_context(running(settings))
         green_server = contextlib.AsyncExitStack()
         green = await green_server.enter_async_context(server_of(tmp_path / "green", "ONE"))
+        async with listening(web.Application()) as nowhere:
+            pass
         base_id = (await stack.ask("[words:1] who")).system_fingerprint
         one = await stack.make_release("ONE")
         stop, heard = asyncio.Event(), list[Heard]()
         lanes = [asyncio.create_task(traffic(stack, stop, heard, lane)) for lane in range(6)]
 
         said = {"urls": [green], "served_model": "weights"}
+        for refused, code in (({"urls": [nowhere]}, "server_unreachable"), ({"urls": [green]}, "wrong_model")):
+            status, answer = await stack.call("POST", PROMOTE, {"release": one.id, **refused})
+            assert (status, answer["error"]["code"], answer["error"]["type"]) == (409, code, "conflict_error")
+        status, answer = await stack.call("POST", PROMOTE, {"release": one.id})
+        assert (status, answer["error"]["code"]) == (409, "replica_not_managed")
+        _, key = await stack.call("POST", "/admin/v1/keys", {"name": "promoter", "scopes": ["promote"]})
+        bearer = f"Bearer {key['key']}"
+        status, answer = await stack.call("POST", PROMOTE, {"release": one.id, **said}, authorization=bearer)
+        assert (status, answer["error"]["code"]) == (403, "missing_scope")
         rollout = await stack.promote(one.id, strategy="canary", canary_share=0.5, **said)
         await stack.until(partial(heard_from, heard, one.id))
         await start_again(stack)
@@ -88,8 +102,8 @@ async def test_a_release_is_tried_promoted_left_at_once_and_forgotten_by_address
             (release_id,) = one_heard.release_ids
             assert one_heard.markers == says[release_id]
 
-        rollout = await stack.promote(one.id, **said)
-        assert (await stack.ended(rollout["id"]))["state"] == "promoted"
+        again = await typed(stack, "promote", one.name, "--url", f"{green}/v1", "--served-model", "weights")
+        assert again["state"] == "promoted"
         await green_server.aclose()
         await stack.until(partial(serves, stack, str(base_id)))
         assert (await stack.ask("[words:1] who")).choices[0].message.content == "BASE"
