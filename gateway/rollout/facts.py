@@ -1,4 +1,4 @@
-"""One alias as a plan sees it: its releases, its replicas, its rollout, and the time. Facts, and no decision."""
+"""One alias as a plan sees it: its releases, its replicas, its rollout, the time, and what each replica could hold."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -89,3 +89,25 @@ class Snapshot:
     def promoting_id(self) -> str | None:
         """The candidate that is being promoted."""
         return self.rollout.candidate_id if self.rollout and self.rollout.state == "promoting" else None
+
+
+def fits_as_adapter(release: ReleaseFacts, replica: ReplicaFacts) -> bool:
+    """Whether a release can be held as an adapter over what the replica holds.
+
+    Over the base it was trained on, or over merged weights from which a derived adapter leads to it.
+    """
+    rank = release.rank_over(replica.weights_id)
+    return rank is not None and 0 < rank <= replica.max_adapter_rank
+
+
+def may_come_to_hold(release: ReleaseFacts, replica: ReplicaFacts, swap: str) -> bool:
+    """Whether a replica could hold a release the way `swap` says. One that is not ready may: its engine is unknown."""
+    if not replica.managed:
+        return False
+    merged = final_weights(release, swap) == release.id
+    return merged or not replica.ready or max(release.adapter_rank, 1) <= replica.max_adapter_rank
+
+
+def final_weights(release: ReleaseFacts, swap: str) -> str:
+    """Whose full weights a replica holds once the release is promoted."""
+    return release.base_release_id or release.id if swap == "adapter" else release.id

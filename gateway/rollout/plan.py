@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from gateway.contracts.rollout import RolloutState
 from gateway.rollout.canary import Trial, decide
-from gateway.rollout.facts import ReleaseFacts, ReplicaFacts, Snapshot
+from gateway.rollout.facts import ReplicaFacts, Snapshot, final_weights, fits_as_adapter, may_come_to_hold
 from gateway.sections.canary import CanarySettings
 
 
@@ -138,28 +138,6 @@ def plan(snapshot: Snapshot, rules: CanarySettings = DEFAULTS) -> list[Action]:
                 actions.append(action)
             swapping = swapping or begins
     return actions
-
-
-def fits_as_adapter(release: ReleaseFacts, replica: ReplicaFacts) -> bool:
-    """Whether a release can be held as an adapter over what the replica holds.
-
-    Over the base it was trained on, or over merged weights from which a derived adapter leads to it.
-    """
-    rank = release.rank_over(replica.weights_id)
-    return rank is not None and 0 < rank <= replica.max_adapter_rank
-
-
-def may_come_to_hold(release: ReleaseFacts, replica: ReplicaFacts, swap: str) -> bool:
-    """Whether a replica could hold a release the way `swap` says. One that is not ready may: its engine is unknown."""
-    if not replica.managed:
-        return False
-    merged = final_weights(release, swap) == release.id
-    return merged or not replica.ready or max(release.adapter_rank, 1) <= replica.max_adapter_rank
-
-
-def final_weights(release: ReleaseFacts, swap: str) -> str:
-    """Whose full weights a replica holds once the release is promoted."""
-    return release.base_release_id or release.id if swap == "adapter" else release.id
 
 
 def _advance_rollout(snapshot: Snapshot, rules: CanarySettings) -> Iterator[Action]:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.release import GateResult
 from gateway.errors import Conflict, InvalidRequest, NotFound, WrongTask
-from gateway.rollout.plan import fits_as_adapter, may_come_to_hold
+from gateway.rollout.facts import fits_as_adapter, may_come_to_hold
 from gateway.rollout.snapshot import release_facts, snapshot_of
 from gateway.storage import routing_state
 from gateway.storage.audit import write_audit
@@ -283,10 +283,8 @@ def _why_no_adapter(release: ReleaseRow) -> str:
     difference = release.manifest.get("difference")
     if difference is None:
         return "its adapter needs the base's weights under it, and it has no difference adapter to merged ones."
-    return (
-        f"its difference adapter needs the weights of {difference['incumbent_id']} under it, and room for rank "
-        f"{difference['rank']} (`engine.max_adapter_rank`)."
-    )
+    over, rank = difference["incumbent_id"], difference["rank"]
+    return f"its difference adapter needs the weights of {over} and room for rank {rank} (`engine.max_adapter_rank`)."
 
 
 async def _rollback_target(session: AsyncSession, alias: Alias, named: ReleaseRow | None) -> ReleaseRow:

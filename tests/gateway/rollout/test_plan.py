@@ -7,7 +7,7 @@ import pytest
 from gateway.contracts.rollout import NEXT_STATES, check_step, swap_pause_seconds
 from gateway.errors import Conflict
 from gateway.rollout.canary import Trial
-from gateway.rollout.facts import ReleaseFacts, ReplicaFacts, RolloutFacts, Snapshot
+from gateway.rollout.facts import ReleaseFacts, ReplicaFacts, RolloutFacts, Snapshot, fits_as_adapter
 from gateway.rollout.plan import (
     Advance,
     BeginSwap,
@@ -19,7 +19,6 @@ from gateway.rollout.plan import (
     Serve,
     StartCanary,
     StartOn,
-    fits_as_adapter,
     plan,
 )
 
