@@ -140,6 +140,11 @@ def promote_(
             return await promote_at(session, asked, servers, time.time())
 
     _begin_and_follow(begin, alias, release, config, data_dir, wait and chosen == "immediate", as_json)
+    if url and not as_json:
+        console.print(
+            "The server before gets nothing new. Leave it running: `alignway releases rollback` goes back to it at "
+            "once. GET /admin/v1/replicas shows what is in flight at each."
+        )
 
 
 @app.command("rollback")

@@ -10,7 +10,9 @@ from gateway.rollout.canary import Trial
 from gateway.rollout.facts import ReleaseFacts, ReplicaFacts, RolloutFacts, Snapshot, fits_as_adapter
 from gateway.rollout.plan import (
     Advance,
+    BeginBeside,
     BeginSwap,
+    CallOffBeside,
     CallOffSwap,
     EndCanary,
     Forget,
@@ -299,3 +301,12 @@ def test_a_given_server_is_forgotten_once_nobody_may_ask_for_its_release_and_not
         assert plan(replace(snapshot, **kept)) == []
     trial = RolloutFacts("two", "promoting", "immediate", incumbent_id="one")
     assert Forget("r-url") not in plan(replace(snapshot, rollout=trial))
+
+
+def test_an_engine_that_takes_no_weights_gets_a_second_one_beside_it_while_they_are_wanted() -> None:
+    stiff = replace(R1, max_adapter_rank=0, in_place=False)
+    snapshot = replace(SETTLED, rollout=PROMOTING_ONE, replicas=(stiff, replace(stiff, id="r2")))
+    assert plan(snapshot) == [BeginBeside("r1", "one")]
+    begun = replace(stiff, swap_state="beside", desired_weights_id="one")
+    assert plan(replace(snapshot, replicas=(begun, replace(stiff, id="r2")))) == []
+    assert plan(replace(SETTLED, replicas=(begun,))) == [CallOffBeside("r1")]
