@@ -44,7 +44,6 @@ class ReplicaSupervisor:
         self._hosts = EngineHosts(host)
         self._held = Held(in_place=host.takes_weights)
         self._workers = WorkerWatch()
-        self._adopted = False
         shared = (replica_id, database, releases, self._hosts, self._held, self._workers)
         self._exchange, self._adapters, self._second = (
             WeightExchange(*shared), AdapterKeeper(*shared), SecondEngine(*shared)
@@ -55,6 +54,7 @@ class ReplicaSupervisor:
 
     async def run(self) -> None:
         """Supervise until cancelled."""
+        await self._adopt()
         async with asyncio.TaskGroup() as group:
             group.create_task(_again_and_again(self._beat, BEAT_SECONDS))
             group.create_task(_again_and_again(self.step, POLL_SECONDS))
@@ -75,9 +75,6 @@ class ReplicaSupervisor:
         row = await self._row()
         if row is None:
             return
-        if not self._adopted:
-            self._adopted = True
-            await self._adopt(row)
         self._held.restarts = max(self._held.restarts, row.restarts)
         if await self._second.mend(row):
             return
@@ -95,8 +92,16 @@ class ReplicaSupervisor:
     def _host(self) -> EngineHost:
         return self._hosts.serving
 
-    async def _adopt(self, row: Replica) -> None:
-        if await self._hosts.adopt(row.url):
+    async def _adopt(self) -> None:
+        """Take over the engine that the row calls the replica's, if an agent before this one left it running."""
+        while True:
+            try:
+                row = await self._row()
+                break
+            except DatabaseUnavailable as error:
+                log.warning("database_unavailable", reason=error.message)
+                await asyncio.sleep(BEAT_SECONDS)
+        if await self._hosts.adopt(row.url if row is not None else None):
             log.info("engine_adopted", replica=self._id, release=self._host.record.release_id)
             self._take_up()
 
