@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +69,11 @@ async def _under_load(stack: Stack, base: Path, swaps: int, streams: int, minute
         releases.append(release_id)
     if any(len({texts[release][prompt] for release in texts}) != len(texts) for prompt in PROMPTS):
         raise SystemExit("two releases write the same to one prompt: take other seeds")
+    await stack.ask("What a client loads with its first request is no part of any wait.", max_tokens=1)
     heard, windows, fences = Heard(), list[Window](), list[Window]()
     tasks = [asyncio.create_task(_listen(stack, heard, texts, lane)) for lane in range(streams)]
     tasks.append(asyncio.create_task(_watch_fence(stack, fences)))
-    deadline = time.monotonic() + minutes * 60
+    began_at, deadline = datetime.now(UTC), time.monotonic() + minutes * 60
     for number in track(range(swaps), description="swaps"):
         if time.monotonic() > deadline:
             break
@@ -85,6 +87,7 @@ async def _under_load(stack: Stack, base: Path, swaps: int, streams: int, minute
         await asyncio.gather(*tasks)
     newcomers, others = told_apart(heard, fences)
     return figures(heard, windows, streams) | {
+        "began_at": f"{began_at:%H:%M:%S}",
         "engine": "lmdeploy",
         "engine_version": await asyncio.to_thread(_version),
         "promoted": sum(number % 4 < 2 for number in range(len(windows))),
@@ -120,7 +123,8 @@ async def _listen(stack: Stack, heard: Heard, texts: dict[str, Texts], lane: int
         except asyncio.CancelledError:
             raise
         except Exception as error:  # counted, and shown with the figures
-            heard.failures.append(f"{type(error).__name__}: {error}"[:200])
+            cause = f", of {error.__cause__!r}" if error.__cause__ else ""
+            heard.failures.append(f"{datetime.now(UTC):%H:%M:%S} {type(error).__name__}: {error}{cause}"[:300])
 
 
 async def _listen_once(stack: Stack, heard: Heard, texts: dict[str, Texts], prompt: str) -> None:
