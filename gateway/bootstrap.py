@@ -19,7 +19,7 @@ from gateway.errors import StartupFailed
 from gateway.settings import ModelSettings, Settings
 from gateway.storage import keys
 from gateway.storage.audit import START
-from gateway.storage.replicas import register_replica
+from gateway.storage.replicas import GIVEN, register_replica
 from gateway.storage.routing_state import bump_epoch
 from gateway.storage.tables import Alias, ReleaseRow, Replica
 
@@ -114,12 +114,13 @@ async def _create_alias(session: AsyncSession, model: ModelSettings, resolved: R
 
 
 async def ensure_replicas(session: AsyncSession, model: ModelSettings, alias: Alias, resolved: ResolvedModel) -> None:
-    """A row for every replica of the entry, and no other; one that is there keeps what is known of it."""
+    """A row for every replica of the entry, beside those that promotions gave; what is known of one is kept."""
     addresses: Sequence[str | None] = model.engine.addresses or [None] * model.replicas
     wanted = {replica_id(model.alias, number + 1): url for number, url in enumerate(addresses)}
     devices = {name: devices_of(model, number) for number, name in enumerate(wanted)}
     # A replica that left the settings has no agent any more, and would hold up every exchange.
-    await session.execute(delete(Replica).where(Replica.alias == alias.name, Replica.id.not_in(wanted)))
+    left = (Replica.alias == alias.name, Replica.id.not_in(wanted), Replica.origin != GIVEN)
+    await session.execute(delete(Replica).where(*left))
     kind = resolved.engine_kind or model.engine.kind
     for name, url in wanted.items():
         row = (name, alias.name, kind, alias.base_release_id, url, resolved.weights_name, devices[name])

@@ -2,6 +2,7 @@
 
     python -m benchmarks.swap --swaps 100 --streams 32 --minutes 40
     python -m benchmarks.swap --engine vllm --swaps 50 --minutes 20
+    python -m benchmarks.swap --engine lmdeploy --swaps 100 --minutes 40
 
 Every answer is checked: it ended, names one release throughout, and its text holds that release's marker and no other.
 Each run walks through the releases by chance and is recorded; runs add up, for each engine by itself.
@@ -20,13 +21,13 @@ from typing import Any
 from rich.progress import Progress
 
 from benchmarks.record import record, runs
-from benchmarks.swap import scripted, vllm
+from benchmarks.swap import lmdeploy, scripted, vllm
 from benchmarks.swap.moves import Walk, figures
 from benchmarks.swap.site import Site
 from benchmarks.swap.streams import listening
 
 NAME = "swap"
-TARGET_SWAPS = {"scripted": 1000, "vllm": 200}
+TARGET_SWAPS = {"scripted": 1000, "vllm": 200, "lmdeploy": 100}
 
 
 def site_of(options: argparse.Namespace) -> AbstractAsyncContextManager[Site]:
@@ -38,6 +39,8 @@ def site_of(options: argparse.Namespace) -> AbstractAsyncContextManager[Site]:
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Walk through the releases under load until enough swaps were made, the time is up, or somebody says stop."""
+    if options.engine == "lmdeploy":
+        return await lmdeploy.measure(options.swaps, options.streams, options.minutes, options.database_url)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -66,7 +69,7 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=32)
     parser.add_argument("--minutes", type=float, default=40.0, help="begin no swap after so many minutes")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the walk; default: the time")
-    parser.add_argument("--database-url", help="PostgreSQL, for the scripted engine; default: SQLite")
+    parser.add_argument("--database-url", help="PostgreSQL, not for vllm; default: SQLite")
     options = parser.parse_args()
     found = asyncio.run(measure(options))
     path = record(NAME, found)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from gateway.agent.engine_host import EngineHost
 from gateway.agent.held import Held
+from gateway.agent.hosts import EngineHosts
 from gateway.agent.releases import ReleaseLookup
 from gateway.agent.workers import WorkerWatch
 from gateway.storage.database import Database
@@ -16,6 +17,11 @@ class ReplicaDuty:
     replica_id: str
     database: Database
     releases: ReleaseLookup
-    host: EngineHost
+    hosts: EngineHosts
     held: Held
     workers: WorkerWatch
+
+    @property
+    def host(self) -> EngineHost:
+        """The engine that serves."""
+        return self.hosts.serving

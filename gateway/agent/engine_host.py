@@ -10,11 +10,13 @@ from gateway.agent.process import EngineProcess, end_strays, free_port
 from gateway.agent.record import EngineRecord, read_record, write_record
 from gateway.agent.settings import ReplicaSettings
 from gateway.contracts.ids import WEIGHTS_NAME, engine_name
-from gateway.engines.kinds import control_for, launcher_for
+from gateway.engines.kinds import control_for, launcher_for, takes_weights
 from gateway.engines.protocol import EngineControl
 from gateway.errors import StartupFailed, UpstreamError
 
 READY_POLL_SECONDS = 0.1
+BESIDE = ".second"
+"""After the replica's id, in the names of the other place's files."""
 
 
 class EngineHost:
@@ -22,7 +24,7 @@ class EngineHost:
 
     def __init__(self, replica_id: str, settings: ReplicaSettings, data_dir: Path) -> None:
         self.log = EngineLog(data_dir / "logs" / f"engine-{replica_id}.log")
-        self._settings = settings
+        self._id, self._settings, self._data_dir = replica_id, settings, data_dir
         self._path = data_dir / "engines" / f"{replica_id}.json"
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._process: EngineProcess | None = None
@@ -52,6 +54,22 @@ class EngineHost:
     def url(self) -> str:
         """Where the engine listens."""
         return f"http://127.0.0.1:{self.record.port}"
+
+    @property
+    def recorded_url(self) -> str | None:
+        """Where an engine listens that some agent left here; None: there is none."""
+        record = read_record(self._path)
+        lives = record is not None and EngineProcess(record.pid, record.born_at).alive()
+        return f"http://127.0.0.1:{record.port}" if record is not None and lives else None
+
+    @property
+    def takes_weights(self) -> bool:
+        """Whether the engine exchanges its full weights while it runs."""
+        return takes_weights(self._settings.engine)
+
+    def beside(self) -> "EngineHost":
+        """Another place for an engine of the same replica, with a log and a record of its own."""
+        return EngineHost(f"{self._id}{BESIDE}", self._settings, self._data_dir)
 
     def note(self, **changes: object) -> None:
         """Remember a change of the engine on disk, before or after it is made; see `EngineRecord`."""

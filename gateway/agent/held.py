@@ -17,6 +17,7 @@ class Held:
     weights_id: str | None = None
     adapters: tuple[str, ...] = ()
     max_adapter_rank: int = 0
+    in_place: bool = True
     restarts: int = 0
     detail: str = ""
     remark: str = ""
@@ -30,6 +31,7 @@ class Held:
             weights_release_id=self.weights_id,
             adapters=self.adapters,
             max_adapter_rank=self.max_adapter_rank,
+            in_place=self.in_place,
             restarts=self.restarts,
             detail=self.detail,
         )

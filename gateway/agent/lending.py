@@ -24,7 +24,7 @@ class Lending(ReplicaDuty):
         if self.host.alive:
             async with self.database.read() as session:
                 closed = await fence_is_closed(session, self.replica_id, row.epoch, self.workers.dead())
-            if not closed:
+            if not closed or self.hosts.spare.alive:
                 return
             await self.host.stop()
             log.info("engine_lent", replica=self.replica_id, run=row.lent_to)

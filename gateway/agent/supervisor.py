@@ -15,14 +15,16 @@ from gateway.agent.adapters import AdapterKeeper
 from gateway.agent.engine_host import EngineHost
 from gateway.agent.exchange import WeightExchange
 from gateway.agent.held import Backoff, Held
+from gateway.agent.hosts import EngineHosts
 from gateway.agent.lending import Lending, is_lent
 from gateway.agent.releases import ReleaseLookup, ReleaseUnusable
+from gateway.agent.second import SecondEngine
 from gateway.agent.workers import WorkerWatch
 from gateway.errors import DatabaseUnavailable, StartupFailed
 from gateway.storage.counters import current_value
 from gateway.storage.database import Database
 from gateway.storage.replicas import ReplicaReport, report_replica, touch_replica
-from gateway.storage.routing_state import ROUTING, obeyed_by_all, worker_beats
+from gateway.storage.routing_state import FENCED, ROUTING, obeyed_by_all, worker_beats
 from gateway.storage.tables import Alias, Replica
 
 POLL_SECONDS = 0.15
@@ -40,28 +42,27 @@ class ReplicaSupervisor:
         self._id = replica_id
         self._database = database
         self._releases = releases
-        self._host = host
-        self._held = Held()
+        self._hosts = EngineHosts(host)
+        self._held = Held(in_place=host.takes_weights)
         self._workers = WorkerWatch()
-        self._exchange = WeightExchange(replica_id, database, releases, host, self._held, self._workers)
-        self._adapters = AdapterKeeper(replica_id, database, releases, host, self._held, self._workers)
-        self._lending = Lending(replica_id, database, releases, host, self._held, self._workers)
+        shared = (replica_id, database, releases, self._hosts, self._held, self._workers)
+        self._exchange, self._adapters = WeightExchange(*shared), AdapterKeeper(*shared)
+        self._second, self._lending = SecondEngine(*shared), Lending(*shared)
         self._pause = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
         self._told_detail = ""
         self._told_epoch: int | None = None
 
     async def run(self) -> None:
         """Supervise until cancelled."""
-        if await self._host.adopt():
-            log.info("engine_adopted", replica=self._id, release=self._host.record.release_id)
-            self._take_up()
+        await self._adopt()
         async with asyncio.TaskGroup() as group:
             group.create_task(_again_and_again(self._beat, BEAT_SECONDS))
             group.create_task(_again_and_again(self.step, POLL_SECONDS))
 
     async def shut_down(self) -> None:
         """End the engine and say so."""
-        await self._host.stop()
+        await self._second.shut_down()
+        await self._hosts.stop()
         self._held.phase, self._held.adapters, self._held.detail = "stopped", (), ""
         try:
             async with self._database.write() as session:
@@ -75,6 +76,8 @@ class ReplicaSupervisor:
         if row is None:
             return
         self._held.restarts = max(self._held.restarts, row.restarts)
+        if await self._second.mend(row):
+            return
         if is_lent(row):
             await self._lending.mend(row)
             await self._report()
@@ -89,6 +92,23 @@ class ReplicaSupervisor:
         else:
             await self._adapters.mend(row)
         await self._report()
+
+    @property
+    def _host(self) -> EngineHost:
+        return self._hosts.serving
+
+    async def _adopt(self) -> None:
+        """Take over the engine that the row calls the replica's, if an agent before this one left it running."""
+        while True:
+            try:
+                row = await self._row()
+                break
+            except DatabaseUnavailable as error:
+                log.warning("database_unavailable", reason=error.message)
+                await asyncio.sleep(BEAT_SECONDS)
+        if await self._hosts.adopt(row.url if row is not None else None):
+            log.info("engine_adopted", replica=self._id, release=self._host.record.release_id)
+            self._take_up()
 
     async def _row(self) -> Replica | None:
         async with self._database.read() as session:
@@ -111,7 +131,7 @@ class ReplicaSupervisor:
             return
         if row.swap_state == "draining" and not await self._exchange.take_on(row):
             return
-        exchanging = row.swap_state is not None
+        exchanging = row.swap_state in FENCED
         try:
             await self._start(await self._choices(row, exchanging))
         except (StartupFailed, ReleaseUnusable) as error:
@@ -138,7 +158,8 @@ class ReplicaSupervisor:
             return [row.desired_weights_id]
         async with self._database.read() as session:
             base_id = (await session.get_one(Alias, row.alias)).base_release_id
-        choices = (row.desired_weights_id, row.weights_release_id, base_id)
+        wanted = row.weights_release_id if row.swap_state == "beside" else row.desired_weights_id
+        choices = (wanted, row.weights_release_id, base_id)
         return list(dict.fromkeys(choice for choice in choices if choice is not None))
 
     async def _start(self, choices: list[str]) -> None:
@@ -198,7 +219,7 @@ class ReplicaSupervisor:
 def _differs(row: Replica, held: ReplicaReport) -> bool:
     told = (row.phase, row.url, row.weights_release_id, tuple(row.adapters), row.max_adapter_rank, row.restarts)
     known = (held.phase, held.url, held.weights_release_id, held.adapters, held.max_adapter_rank, held.restarts)
-    return told != known
+    return told != known or row.in_place != held.in_place
 
 
 async def _again_and_again(job: Callable[[], Awaitable[None]], pause_seconds: float) -> None:

@@ -18,11 +18,13 @@ from gateway.commands.options import ConfigOption, DataDirOption, JsonOption, co
 from gateway.commands.rollout_table import print_rollout
 from gateway.commands.workplace import with_database
 from gateway.contracts.gate_report import GateReport
+from gateway.contracts.release import MERGED_FOLDER
 from gateway.errors import AlignwayError, InvalidRequest, NotFound
+from gateway.rollout.by_address import find_servers, promote_at
 from gateway.rollout.disk import require_room
 from gateway.rollout.gate_report import find_report
 from gateway.rollout.pausing import resume_training
-from gateway.rollout.promotion import Promotion, Strategy, promote, roll_back
+from gateway.rollout.promotion import Promotion, Strategy, roll_back
 from gateway.routes.views import canary_view, release_view, rollout_view
 from gateway.settings import Settings
 from gateway.storage.audit import COMMAND_LINE
@@ -78,18 +80,18 @@ def show(
 ) -> None:
     """Show a release: where it comes from, its metrics, its gates."""
 
-    async def work(database: Database, _: Settings) -> dict[str, Any]:
+    async def work(database: Database, settings: Settings) -> dict[str, Any]:
         async with database.read() as session:
             row = await find_release(session, release)
         if row is None:
             raise NotFound(f"There is no release {release}; `alignway releases list` shows those there are.")
-        return release_view(row)
+        return release_view(row) | {"weights": _weights_at(row, settings)}
 
     found = with_database(config, data_dir, work)
     if as_json:
         print_json(found)
         return
-    for name in ("name", "id", "alias", "kind", "state", "parent", "method", "dataset", "run"):
+    for name in ("name", "id", "alias", "kind", "state", "parent", "method", "dataset", "run", "weights"):
         console.print(f"{name:10} {found[name] or '-'}")
     if found["metrics"]:
         table = Table("metric", "value")
@@ -128,23 +130,41 @@ def promote_(
         str, typer.Option(help="immediate, or canary: 5 %, then 25 % of the traffic first.")
     ] = "immediate",
     expected_current: Annotated[str | None, typer.Option(help="Refuse if anything else serves by now.")] = None,
+    url: Annotated[
+        list[str] | None,
+        typer.Option(help="Where a server runs that you started on the release; may be given several times."),
+    ] = None,
+    served_model: Annotated[
+        str | None, typer.Option(help="What that server calls the release. Default: the release's name or id.")
+    ] = None,
     reason: ReasonOption = "",
     wait: Annotated[bool, typer.Option(help="Follow the rollout to its end.")] = True,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Serve a release under its alias. Running streams are not dropped."""
+    """Serve a release under its alias. Running streams are not dropped.
+
+    With --url, from a server of yours that holds the release already; the one before it can be gone back to at once.
+    """
     if strategy not in ("immediate", "canary"):
         raise InvalidRequest("--strategy is immediate or canary.", param="strategy")
     chosen: Strategy = "canary" if strategy == "canary" else "immediate"
 
-    async def begin(session: AsyncSession, name: str, settings: Settings) -> Rollout:
+    async def begin(database: Database, name: str, settings: Settings) -> Rollout:
+        require_room(settings.store_path, settings.releases.min_free_disk_mib)
+        servers = await find_servers(database, name, release, url or (), served_model)
         first_share = settings.canary.steps[0]
         asked = Promotion(name, release, chosen, COMMAND_LINE, reason, expected_current, first_share)
-        return await promote(session, asked, time.time())
+        async with database.write() as session:
+            return await promote_at(session, asked, servers, time.time())
 
-    _begin_and_follow(begin, alias, release, config, data_dir, wait and chosen == "immediate", as_json, True)
+    _begin_and_follow(begin, alias, release, config, data_dir, wait and chosen == "immediate", as_json)
+    if url and not as_json:
+        console.print(
+            "The server before gets nothing new. Leave it running: `alignway releases rollback` goes back to it at "
+            "once. GET /admin/v1/replicas shows what is in flight at each."
+        )
 
 
 @app.command("rollback")
@@ -159,8 +179,9 @@ def rollback(
 ) -> None:
     """Serve again what was served before."""
 
-    async def begin(session: AsyncSession, name: str, _: Settings) -> Rollout:
-        return await roll_back(session, name, to, COMMAND_LINE, reason)
+    async def begin(database: Database, name: str, _: Settings) -> Rollout:
+        async with database.write() as session:
+            return await roll_back(session, name, to, COMMAND_LINE, reason)
 
     _begin_and_follow(begin, alias, to, config, data_dir, wait, as_json)
 
@@ -202,20 +223,18 @@ def resume_training_(alias: AliasOption = None, config: ConfigOption = None, dat
 
 
 def _begin_and_follow(
-    begin: Callable[[AsyncSession, str, Settings], Awaitable[Rollout]],
+    begin: Callable[[Database, str, Settings], Awaitable[Rollout]],
     alias: str | None,
     release: str | None,
     config: Path | None,
     data_dir: Path | None,
     wait: bool,
     as_json: bool,
-    needs_room: bool = False,
 ) -> None:
     async def work(database: Database, settings: Settings) -> dict[str, Any]:
-        if needs_room:
-            require_room(settings.store_path, settings.releases.min_free_disk_mib)
-        async with database.write() as session:
-            rollout = await begin(session, alias or await _alias_of(session, release), settings)
+        async with database.read() as session:
+            name = alias or await _alias_of(session, release)
+        rollout = await begin(database, name, settings)
         return await _follow(database, rollout.id, quiet=as_json) if wait else rollout_view(rollout)
 
     ended = with_database(config, data_dir, work)
@@ -255,6 +274,14 @@ async def _follow(database: Database, rollout_id: str, quiet: bool) -> dict[str,
         if rollout.state in ENDED or time.monotonic() > deadline:
             return rollout_view(rollout)
         await asyncio.sleep(0.2)
+
+
+def _weights_at(row: ReleaseRow, settings: Settings) -> str:
+    """Where the release's full weights lie, for whoever starts a server on them."""
+    if row.kind == "base":
+        return row.location
+    store = settings.store.url.rstrip("/") if settings.store.url else str(settings.store_path.resolve())
+    return f"{store}/{row.location}/{MERGED_FOLDER}"
 
 
 def _bounds(gate: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from gateway.agent.settings import agent_settings
 from gateway.bootstrap import ResolvedModel, ensure_alias, ensure_first_key, ensure_replicas
 from gateway.contracts.release import BaseModelRef
+from gateway.engines.address import dialect_among
 from gateway.errors import StartupFailed
 from gateway.settings import DEFAULT_MODEL, ModelSettings, Settings
 from gateway.storage.database import Database
@@ -87,7 +88,7 @@ def _resolve_foreign(model: ModelSettings, urls: tuple[str, ...]) -> ResolvedMod
     if not answers and model.engine.model is None:
         answers = {urls[0]: _listed_models(urls[0])}  # says what is wrong
     name = model.engine.model or _common_model(answers)
-    signed = [kind for listed in answers.values() if (kind := dialect_among(listed))]
+    signed = [kind for listed in answers.values() if (kind := dialect_among(listed.values()))]
     kind = model.engine.dialect or (signed[0] if signed else None)
     if model.model != DEFAULT_MODEL:
         return replace(_resolve_here(model), weights_name=name, engine_kind=kind)
@@ -131,11 +132,6 @@ def only_model(url: str, listed: Listed) -> str:
     if len(names) != 1:
         raise StartupFailed(f"{url} serves {names}; say which with engine.model.", code="model_missing")
     return names[0]
-
-
-def dialect_among(listed: Listed) -> str | None:
-    """What a server that lists these models is: engines sign their models. None: it does not say."""
-    return next((owner for owner in listed.values() if owner in ("vllm", "lmdeploy")), None)
 
 
 def _resolve_here(model: ModelSettings) -> ResolvedModel:

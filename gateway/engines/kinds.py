@@ -1,6 +1,6 @@
 """Which adapter goes with `engine.kind`. The only place that knows every engine Alignway can run."""
 
-from gateway.engines.lmdeploy import LmdeployControl, LmdeployLauncher
+from gateway.engines.lmdeploy import LmdeployControl, LmdeployLauncher, lmdeploy_takes_weights
 from gateway.engines.protocol import EngineControl, EngineLauncher
 from gateway.engines.scripted import ScriptedControl, ScriptedLauncher
 from gateway.engines.vllm import VllmControl, VllmLauncher
@@ -19,6 +19,12 @@ def launcher_for(settings: EngineSettings) -> EngineLauncher:
             return ScriptedLauncher()
         case "url":
             raise StartupFailed(f"the engine at {settings.url} is run by somebody else; it needs no agent")
+
+
+def takes_weights(settings: EngineSettings) -> bool:
+    """Whether an engine of this kind exchanges its full weights while it runs."""
+    able = settings.kind != "lmdeploy" or lmdeploy_takes_weights(settings)
+    return able and settings.exchange == "auto"
 
 
 def control_for(settings: EngineSettings, url: str, devices: str | None) -> EngineControl:

@@ -58,7 +58,7 @@ class LmdeployLauncher:
             # The default lets any web page in a browser on this machine call the engine.
             *("--allow-origins", f"http://127.0.0.1:{port}"),
             # The one executor of the PyTorch engine that takes new weights; it needs CUDA's memory handles.
-            *(("--distributed-executor-backend", "ray") if _device(settings) == "cuda" else ()),
+            *(("--distributed-executor-backend", "ray") if lmdeploy_takes_weights(settings) else ()),
             # Without it every request for log-probabilities is refused.
             *("--logprobs-mode", "raw_logprobs"),
             *("--generation-config", str(sampling_defaults(model))),
@@ -118,7 +118,7 @@ class LmdeployControl:
 
         `UpstreamError`: the folder was no good, and the engine serves what it did. `SwapFailed`: restart it.
         """
-        if _device(self._settings) != "cuda":
+        if not lmdeploy_takes_weights(self._settings):
             raise SwapFailed("LMDeploy exchanges weights in place on CUDA only; restart the engine on the release")
         async with WeightSender(self._sender_command(folder), self._environment) as sender:
             self._held = None
@@ -230,6 +230,11 @@ def _option(settings: EngineSettings, name: str, default: str) -> str:
     """The value of `--name value` or `--name=value` in `engine.args`; the last one counts, as for the engine."""
     arguments = [part for argument in settings.args for part in argument.split("=", 1)]
     return next((value for key, value in reversed([*pairwise(arguments)]) if key == name), default)
+
+
+def lmdeploy_takes_weights(settings: EngineSettings) -> bool:
+    """Whether it takes new weights while it runs: tensors travel as handles to CUDA's memory."""
+    return _device(settings) == "cuda"
 
 
 def _device(settings: EngineSettings) -> str:

@@ -4,84 +4,13 @@ Level-triggered: nothing is remembered between two looks. A crash at any point l
 plan goes on.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from gateway.contracts.rollout import RolloutState
 from gateway.rollout.canary import Trial, decide
+from gateway.rollout.facts import ReplicaFacts, Snapshot, final_weights, fits_as_adapter, may_come_to_hold
 from gateway.sections.canary import CanarySettings
-
-
-@dataclass(frozen=True)
-class ReleaseFacts:
-    """What the plan needs of a release."""
-
-    id: str
-    base_release_id: str | None
-    """The release whose weights its adapter stands on; None for a base."""
-    adapter_rank: int
-    derived: Mapping[str, int] = field(default_factory=dict)
-    """Releases over whose merged weights a derived adapter gives this one, and that adapter's rank."""
-
-    def rank_over(self, weights_id: str | None) -> int | None:
-        """The rank of the adapter that gives this release over some weights; None if there is no such adapter."""
-        if weights_id is None or weights_id == self.id:
-            return None
-        return self.adapter_rank if weights_id == self.base_release_id else self.derived.get(weights_id)
-
-
-@dataclass(frozen=True)
-class ReplicaFacts:
-    """What a replica holds and what it was told to hold."""
-
-    id: str
-    ready: bool
-    managed: bool
-    weights_id: str | None
-    adapters: frozenset[str]
-    max_adapter_rank: int
-    desired_weights_id: str
-    desired_adapters: frozenset[str]
-    swap_state: str | None
-    swap_deadline: float | None = None
-    swap_not_before: float | None = None
-
-
-@dataclass(frozen=True)
-class RolloutFacts:
-    """The open rollout of the alias."""
-
-    candidate_id: str
-    state: RolloutState
-    strategy: str
-    canary_share: float = 0.0
-    trial: Trial | None = None
-    """How the canary goes; None before the candidate got its first share."""
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """One alias, everything that belongs to it, and the time."""
-
-    serving_id: str
-    canary_id: str | None
-    swap: str
-    replicas: tuple[ReplicaFacts, ...]
-    releases: Mapping[str, ReleaseFacts]
-    now: float
-    rollout: RolloutFacts | None = None
-    fallback_id: str | None = None
-    """What a rollback would serve: kept at hand where an adapter gives it, so that going back takes no exchange."""
-
-    @property
-    def managed(self) -> tuple[ReplicaFacts, ...]:
-        """The replicas that an agent can load into."""
-        return tuple(replica for replica in self.replicas if replica.managed)
-
-    @property
-    def promoting_id(self) -> str | None:
-        """The candidate that is being promoted."""
-        return self.rollout.candidate_id if self.rollout and self.rollout.state == "promoting" else None
 
 
 @dataclass(frozen=True)
@@ -150,8 +79,37 @@ class BeginSwap:
 
 
 @dataclass(frozen=True)
+class BeginBeside:
+    """Start a second engine on these weights beside the one that serves, and let it take over."""
+
+    replica_id: str
+    release_id: str
+
+
+@dataclass(frozen=True)
 class CallOffSwap:
     """The streams did not end in time: lift the fence and try again later."""
+
+    replica_id: str
+
+
+@dataclass(frozen=True)
+class CallOffBeside:
+    """Other weights are wanted by now than the second engine is started on."""
+
+    replica_id: str
+
+
+@dataclass(frozen=True)
+class GoBack:
+    """What serves cannot be reached any more: serve what was served before."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Forget:
+    """Nobody may ask for what this replica holds: it is no longer of the pool."""
 
     replica_id: str
 
@@ -160,43 +118,26 @@ CANARY = "canary"
 """Who takes the steps of a canary."""
 DEFAULTS = CanarySettings()
 
-Action = Advance | Serve | StartCanary | RaiseShare | EndCanary | HoldAdapters | StartOn | BeginSwap | CallOffSwap
+Action = (
+    Advance | Serve | StartCanary | RaiseShare | EndCanary | HoldAdapters | StartOn | BeginSwap | CallOffSwap
+    | BeginBeside | CallOffBeside | GoBack | Forget
+)  # fmt: skip
 
 
 def plan(snapshot: Snapshot, rules: CanarySettings = DEFAULTS) -> list[Action]:
     """The changes to make now, in order. Empty: everything is as it should be, or is on its way."""
-    actions: list[Action] = list(_advance_rollout(snapshot, rules))
+    actions: list[Action] = list(_advance_rollout(snapshot, rules)) or list(_go_back(snapshot))
     if actions:
         return actions  # they change what the replicas should hold: look again first
+    actions += _forget(snapshot)
     swapping = False
     for replica in snapshot.managed:
         for action in _mend_replica(snapshot, replica):
-            if not (swapping and isinstance(action, BeginSwap)):  # one at a time is out of rotation
+            begins = isinstance(action, BeginSwap | BeginBeside)
+            if not (swapping and begins):  # one at a time is out of rotation
                 actions.append(action)
-            swapping = swapping or isinstance(action, BeginSwap)
+            swapping = swapping or begins
     return actions
-
-
-def fits_as_adapter(release: ReleaseFacts, replica: ReplicaFacts) -> bool:
-    """Whether a release can be held as an adapter over what the replica holds.
-
-    Over the base it was trained on, or over merged weights from which a derived adapter leads to it.
-    """
-    rank = release.rank_over(replica.weights_id)
-    return rank is not None and 0 < rank <= replica.max_adapter_rank
-
-
-def may_come_to_hold(release: ReleaseFacts, replica: ReplicaFacts, swap: str) -> bool:
-    """Whether a replica could hold a release the way `swap` says. One that is not ready may: its engine is unknown."""
-    if not replica.managed:
-        return False
-    merged = final_weights(release, swap) == release.id
-    return merged or not replica.ready or max(release.adapter_rank, 1) <= replica.max_adapter_rank
-
-
-def final_weights(release: ReleaseFacts, swap: str) -> str:
-    """Whose full weights a replica holds once the release is promoted."""
-    return release.base_release_id or release.id if swap == "adapter" else release.id
 
 
 def _advance_rollout(snapshot: Snapshot, rules: CanarySettings) -> Iterator[Action]:
@@ -219,7 +160,7 @@ def _advance_rollout(snapshot: Snapshot, rules: CanarySettings) -> Iterator[Acti
             if _is_held(snapshot, rollout.candidate_id):
                 yield Serve(rollout.candidate_id)
             elif not _able(snapshot, rollout.candidate_id):
-                yield Advance("rolled_back", f"no engine with an agent can hold it with swap = {snapshot.swap}")
+                yield Advance("rolled_back", _why_not_held(snapshot, rollout.candidate_id))
         elif all(
             _is_final(snapshot, replica, rollout.candidate_id) for replica in _able(snapshot, rollout.candidate_id)
         ):
@@ -237,14 +178,44 @@ def _step_of(trial: Trial, rules: CanarySettings, now: float) -> Iterator[Action
 
 
 def _may_be_tried(snapshot: Snapshot, release_id: str) -> bool:
-    """Whether a replica holds the candidate or could beside its weights. One that is down or at work may yet."""
+    """Whether a replica holds the candidate or could beside its weights. One with an agent that is down, or at work,
+    may yet; one without is what it is.
+    """
+    release = snapshot.releases[release_id]
     return any(
-        not replica.ready
-        or replica.swap_state is not None
-        or replica.weights_id == release_id
-        or fits_as_adapter(snapshot.releases[release_id], replica)
+        (replica.ready and (replica.weights_id == release_id or fits_as_adapter(release, replica)))
+        or (replica.managed and (not replica.ready or replica.swap_state is not None))
         for replica in snapshot.replicas
     )
+
+
+def _go_back(snapshot: Snapshot) -> Iterator[Action]:
+    """Where a promoted release was served by given addresses alone, and none answers, the one before it is at hand."""
+    holders = snapshot.holders(snapshot.serving_id)
+    gone = bool(holders) and all(replica.given and not replica.ready for replica in holders)
+    before = snapshot.fallback_id
+    if gone and snapshot.rollout is None and before is not None and _is_held(snapshot, before):
+        yield GoBack(_why_not_held(snapshot, snapshot.serving_id))
+
+
+def _forget(snapshot: Snapshot) -> Iterator[Action]:
+    """Given addresses whose release nobody may ask for: neither serves, nor is on trial, nor what one would go back to.
+
+    Not before the last request there has ended, so that whoever looks knows when a server may be stopped.
+    """
+    wanted = {snapshot.serving_id, snapshot.canary_id, snapshot.fallback_id}
+    if (rollout := snapshot.rollout) is not None:
+        wanted |= {rollout.candidate_id, rollout.incumbent_id}
+    for replica in snapshot.replicas:
+        if replica.given and replica.idle and replica.weights_id not in wanted:
+            yield Forget(replica.id)
+
+
+def _why_not_held(snapshot: Snapshot, release_id: str) -> str:
+    given = [replica for replica in snapshot.holders(release_id) if not replica.managed]
+    if given:
+        return "its server does not answer: " + "; ".join(f"{replica.id}: {replica.detail}" for replica in given)
+    return f"no engine with an agent can hold it with swap = {snapshot.swap}"
 
 
 def _able(snapshot: Snapshot, release_id: str) -> list[ReplicaFacts]:
@@ -268,6 +239,9 @@ def _is_final(snapshot: Snapshot, replica: ReplicaFacts, release_id: str) -> boo
 
 
 def _mend_replica(snapshot: Snapshot, replica: ReplicaFacts) -> Iterator[Action]:
+    target = final_weights(snapshot.releases[snapshot.promoting_id or snapshot.serving_id], snapshot.swap)
+    if replica.swap_state == "beside" and replica.desired_weights_id != target:
+        yield CallOffBeside(replica.id)
     if replica.swap_state is not None:
         late = replica.swap_deadline is not None and snapshot.now > replica.swap_deadline
         if replica.swap_state == "draining" and late:
@@ -282,9 +256,8 @@ def _mend_replica(snapshot: Snapshot, replica: ReplicaFacts) -> Iterator[Action]
     if adapters != replica.desired_adapters:
         yield HoldAdapters(replica.id, adapters)
         return
-    target = final_weights(snapshot.releases[snapshot.promoting_id or snapshot.serving_id], snapshot.swap)
     if replica.weights_id != target and _may_swap(snapshot, replica):
-        yield BeginSwap(replica.id, target)
+        yield BeginSwap(replica.id, target) if replica.in_place else BeginBeside(replica.id, target)
 
 
 def _adapters_to_hold(snapshot: Snapshot, replica: ReplicaFacts) -> frozenset[str]:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.release import GateResult
 from gateway.errors import Conflict, InvalidRequest, NotFound, WrongTask
-from gateway.rollout.plan import fits_as_adapter, may_come_to_hold
+from gateway.rollout.facts import fits_as_adapter, may_come_to_hold
 from gateway.rollout.snapshot import release_facts, snapshot_of
 from gateway.storage import routing_state
 from gateway.storage.audit import write_audit
@@ -37,6 +37,8 @@ class Promotion:
     expected_current: str | None = None
     """Compare-and-swap: refuse if the alias serves anything else by now."""
     canary_share: float = 0.05
+    held_elsewhere: bool = False
+    """Servers that hold the release already join the pool with it (`by_address.py`)."""
 
 
 async def find_alias(session: AsyncSession, name: str, *, locked: bool = False) -> Alias:
@@ -66,14 +68,15 @@ async def promote(session: AsyncSession, asked: Promotion, now: float) -> Rollou
 
 
 async def _open_promotion(session: AsyncSession, alias: Alias, asked: Promotion, now: float) -> Rollout:
-    release = await _find_release(session, alias, asked.release)
+    release = await find_release_of(session, alias, asked.release)
     _check_current(alias, asked.expected_current)
     _check_release(alias, release, asked.reason)
-    await _check_replicas(session, alias, release, now)
+    if not asked.held_elsewhere:
+        await _check_replicas(session, alias, release, now)
     current = await open_rollout(session, alias.name)
     if current is not None:
         return _hasten(current, release, asked)
-    if asked.strategy == "canary":
+    if asked.strategy == "canary" and not asked.held_elsewhere:
         await _check_canary(session, alias, release, now)
     await routing_state.try_swaps_at_once(session, alias.name)
     return await create_rollout(
@@ -123,7 +126,7 @@ async def _open_rollback(
     reason: str,
     evidence: dict[str, Any] | None,
 ) -> Rollout:
-    target = None if release is None else await _find_release(session, alias, release)
+    target = None if release is None else await find_release_of(session, alias, release)
     current = await open_rollout(session, alias.name)
     if current is not None:
         return await _end_promotion(session, current, target, actor, reason)
@@ -163,7 +166,8 @@ async def _end_promotion(
     )
 
 
-async def _find_release(session: AsyncSession, alias: Alias, id_or_name: str) -> ReleaseRow:
+async def find_release_of(session: AsyncSession, alias: Alias, id_or_name: str) -> ReleaseRow:
+    """The release of an alias with this id or name, or `NotFound`."""
     release = await find_release(session, id_or_name)
     if release is None or release.alias != alias.name:
         raise NotFound(
@@ -216,11 +220,16 @@ def _check_release(alias: Alias, release: ReleaseRow, reason: str) -> None:
 
 
 async def _check_replicas(session: AsyncSession, alias: Alias, release: ReleaseRow, now: float) -> None:
-    managed = (await snapshot_of(session, alias.name, now)).managed
+    snapshot = await snapshot_of(session, alias.name, now)
+    managed, holders = snapshot.managed, snapshot.holders(release.id)
+    if any(replica.ready and not replica.managed for replica in holders):
+        return
     if not managed:
+        gone = "".join(f" {replica.id} holds it, but does not answer: {replica.detail}." for replica in holders)
         raise Conflict(
-            f"No replica of `{alias.name}` has an agent, so nothing can be loaded into it. Run `alignway engine` on "
-            "the engine's host, or start an engine on the release's merged folder and switch the alias by URL.",
+            f"No replica of `{alias.name}` has an agent, so nothing can be loaded into it.{gone} Start a server on the "
+            f"merged folder of {release.name} and say where: `alignway releases promote {release.name} --url URL`; or "
+            "run `alignway engine` on the engine's host.",
             code="replica_not_managed",
         )
     if not any(may_come_to_hold(release_facts(release), replica, alias.swap) for replica in managed):
@@ -248,10 +257,11 @@ def _hasten(current: Rollout, release: ReleaseRow, asked: Promotion) -> Rollout:
 
 async def _check_canary(session: AsyncSession, alias: Alias, release: ReleaseRow, now: float) -> None:
     snapshot = await snapshot_of(session, alias.name, now)
-    if not any(fits_as_adapter(release_facts(release), replica) for replica in snapshot.replicas):
+    facts = release_facts(release)
+    if not any(replica.weights_id == release.id or fits_as_adapter(facts, replica) for replica in snapshot.replicas):
         raise Conflict(
             f"No replica of `{alias.name}` can hold {release.name} beside what it serves: {_why_no_adapter(release)} "
-            "Promote with strategy `immediate`.",
+            "Promote with strategy `immediate`, or give the address of a server that holds it (`--url`).",
             param="strategy",
             code="canary_not_possible",
         )
@@ -261,10 +271,8 @@ def _why_no_adapter(release: ReleaseRow) -> str:
     difference = release.manifest.get("difference")
     if difference is None:
         return "its adapter needs the base's weights under it, and it has no difference adapter to merged ones."
-    return (
-        f"its difference adapter needs the weights of {difference['incumbent_id']} under it, and room for rank "
-        f"{difference['rank']} (`engine.max_adapter_rank`)."
-    )
+    over, rank = difference["incumbent_id"], difference["rank"]
+    return f"its difference adapter needs the weights of {over} and room for rank {rank} (`engine.max_adapter_rank`)."
 
 
 async def _rollback_target(session: AsyncSession, alias: Alias, named: ReleaseRow | None) -> ReleaseRow:

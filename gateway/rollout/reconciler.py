@@ -15,6 +15,7 @@ from gateway.contracts.rollout import RolloutState, swap_pause_seconds
 from gateway.errors import DatabaseUnavailable
 from gateway.rollout import plan as planning
 from gateway.rollout.lending import take_back_abandoned
+from gateway.rollout.promotion import roll_back
 from gateway.rollout.snapshot import snapshot_of
 from gateway.rollout.triggers import start_due_runs
 from gateway.rollout.unattended_canary import begin_canaries
@@ -25,6 +26,7 @@ from gateway.storage import routing_state
 from gateway.storage.database import Database
 from gateway.storage.glance import Rows
 from gateway.storage.leases import LeaseLost, check_lease, release_lease, take_lease
+from gateway.storage.replicas import forget_replica
 from gateway.storage.rollouts import begin_step, open_rollout, raise_share, transition
 from gateway.storage.tables import Alias, Replica, Rollout
 
@@ -205,6 +207,10 @@ class Reconciler:
                 await self._advance(session, alias, to, reason, actor)
             case planning.Serve(release_id):
                 await routing_state.set_serving(session, alias, release_id)
+            case planning.GoBack(reason):
+                await roll_back(session, alias, None, ACTOR, reason)
+            case planning.Forget(replica_id):
+                await forget_replica(session, replica_id)
             case planning.StartCanary() | planning.RaiseShare() | planning.EndCanary():
                 await self._apply_to_canary(session, alias, action)
             case _:
@@ -239,7 +245,12 @@ class Reconciler:
     async def _apply_to_replica(
         self,
         session: AsyncSession,
-        action: planning.HoldAdapters | planning.StartOn | planning.BeginSwap | planning.CallOffSwap,
+        action: planning.HoldAdapters
+        | planning.StartOn
+        | planning.BeginSwap
+        | planning.BeginBeside
+        | planning.CallOffSwap
+        | planning.CallOffBeside,
     ) -> None:
         replica = await session.get_one(Replica, action.replica_id)
         now = time.time()
@@ -253,6 +264,11 @@ class Reconciler:
             case planning.BeginSwap(_, release_id):
                 deadline = now + self._settings.swap.max_stall_seconds
                 await routing_state.begin_swap(session, replica, release_id, deadline)
+            case planning.BeginBeside(_, release_id):
+                await routing_state.begin_beside(session, replica, release_id)
+            case planning.CallOffBeside():
+                detail = f"no second engine: {replica.desired_weights_id} is not wanted any more"
+                await routing_state.call_off_swap(session, replica.id, replica.epoch, detail)
             case planning.CallOffSwap():
                 detail = "exchange of weights put off: open streams did not end in time (swap.max_stall_seconds)"
                 again = now + swap_pause_seconds(self._settings.swap.retry_seconds, replica.swap_put_offs)

@@ -7,8 +7,9 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.rollout import RolloutState
+from gateway.rollout.facts import ReleaseFacts, ReplicaFacts, RolloutFacts, Snapshot
 from gateway.rollout.measuring import trial_of
-from gateway.rollout.plan import ReleaseFacts, ReplicaFacts, RolloutFacts, Snapshot
+from gateway.storage.replicas import GIVEN, all_route_by_now, requests_in_flight
 from gateway.storage.rollouts import open_rollout, promotion_of
 from gateway.storage.tables import Alias, ReleaseRow, Replica, Rollout
 
@@ -17,7 +18,8 @@ async def snapshot_of(session: AsyncSession, alias_name: str, now: float) -> Sna
     """Everything that concerns one alias."""
     alias = await session.get_one(Alias, alias_name)
     rollout = await open_rollout(session, alias_name)
-    replicas = await session.scalars(select(Replica).where(Replica.alias == alias_name).order_by(Replica.id))
+    replicas = (await session.scalars(select(Replica).where(Replica.alias == alias_name).order_by(Replica.id))).all()
+    idle = await _idle(session, replicas, now)
     promotion = await promotion_of(session, alias_name, alias.serving_release_id)
     concerned = {*_release_ids(alias, rollout), promotion.incumbent_id if promotion else ""}
     releases = (await session.scalars(select(ReleaseRow).where(ReleaseRow.id.in_(concerned)))).all()
@@ -25,7 +27,7 @@ async def snapshot_of(session: AsyncSession, alias_name: str, now: float) -> Sna
         serving_id=alias.serving_release_id,
         canary_id=alias.canary_release_id,
         swap=alias.swap,
-        replicas=tuple(_replica(replica) for replica in replicas),
+        replicas=tuple(_replica(replica, replica.id in idle) for replica in replicas),
         releases={row.id: release_facts(row, releases) for row in releases},
         now=now,
         rollout=_rollout(rollout, releases),
@@ -51,7 +53,8 @@ def _rollout(rollout: Rollout | None, releases: Sequence[ReleaseRow]) -> Rollout
     state = cast(RolloutState, rollout.state)
     candidate = next((row for row in releases if row.id == rollout.candidate_id), None)
     trial = trial_of(rollout, candidate)
-    return RolloutFacts(rollout.candidate_id, state, rollout.strategy, rollout.canary_share, trial)
+    share, incumbent = rollout.canary_share, rollout.incumbent_id
+    return RolloutFacts(rollout.candidate_id, state, rollout.strategy, share, trial, incumbent)
 
 
 def release_facts(row: ReleaseRow, others: Iterable[ReleaseRow] = ()) -> ReleaseFacts:
@@ -65,7 +68,16 @@ def release_facts(row: ReleaseRow, others: Iterable[ReleaseRow] = ()) -> Release
     return ReleaseFacts(row.id, row.base_release_id, row.adapter_rank or 0, derived)
 
 
-def _replica(row: Replica) -> ReplicaFacts:
+async def _idle(session: AsyncSession, replicas: Sequence[Replica], now: float) -> set[str]:
+    """Those of given addresses at which nothing is at work."""
+    given = {replica.id for replica in replicas if replica.origin == GIVEN}
+    if not given or not await all_route_by_now(session, now):
+        return set()
+    busy = await requests_in_flight(session, now)
+    return {replica.id for replica in replicas if replica.id in given and replica.url not in busy}
+
+
+def _replica(row: Replica, idle: bool) -> ReplicaFacts:
     return ReplicaFacts(
         id=row.id,
         ready=row.phase == "ready",
@@ -78,4 +90,8 @@ def _replica(row: Replica) -> ReplicaFacts:
         swap_state=row.swap_state,
         swap_deadline=row.swap_deadline,
         swap_not_before=row.swap_not_before,
+        in_place=row.in_place,
+        given=row.origin == GIVEN,
+        idle=idle,
+        detail=row.detail,
     )

@@ -10,17 +10,19 @@ from sqlalchemy import select
 
 from gateway.access.authenticate import require
 from gateway.access.caller import Caller
-from gateway.errors import NotFound
+from gateway.errors import NotFound, NotPermitted
+from gateway.rollout.by_address import find_servers, promote_at
 from gateway.rollout.disk import require_room
 from gateway.rollout.gate_report import find_report
 from gateway.rollout.pausing import pause_training, resume_training
-from gateway.rollout.promotion import Promotion, Strategy, find_alias, promote, roll_back
+from gateway.rollout.promotion import Promotion, Strategy, find_alias, roll_back
 from gateway.routes.body import read_model
 from gateway.routes.idempotency import IdempotentRoute
 from gateway.routes.views import alias_view, canary_view, release_view, replica_view, rollout_view
 from gateway.storage.releases import find_release, list_releases
+from gateway.storage.replicas import list_replicas, requests_in_flight
 from gateway.storage.rollouts import list_rollouts, steps_of
-from gateway.storage.tables import Alias, ReleaseRow, Replica, Rollout
+from gateway.storage.tables import Alias, ReleaseRow, Rollout
 
 router = APIRouter(prefix="/admin/v1", route_class=IdempotentRoute)
 Admin = Annotated[Caller, Depends(require("admin"))]
@@ -37,6 +39,8 @@ class PromoteBody(BaseModel):
     expected_current: str | None = None
     reason: str = Field(default="", max_length=2000)
     canary_share: float | None = Field(default=None, gt=0, lt=1)
+    urls: list[Annotated[str, Field(max_length=2000)]] = Field(default=[], max_length=64)
+    served_model: str | None = Field(default=None, min_length=1, max_length=500)
 
 
 class PauseBody(BaseModel):
@@ -72,9 +76,19 @@ async def show_alias(request: Request, alias: str, caller: Admin) -> dict[str, A
 
 @router.post("/aliases/{alias}/promote", status_code=202)
 async def promote_release(request: Request, alias: str, caller: Promoter) -> dict[str, Any]:
-    """Begin to serve a release under the alias; the answer is the rollout, to be followed by its id."""
+    """Begin to serve a release under the alias; the answer is the rollout, to be followed by its id.
+
+    `urls`: where servers run that hold it already. They will read what users write, so it takes the scope `admin`.
+    """
     body = await read_model(request, PromoteBody)
-    first_share = request.app.state.services.settings.canary.steps[0]
+    services = request.app.state.services
+    if body.urls and not caller.may("admin"):
+        raise NotPermitted(
+            "`urls` sends what users write to servers of your choice, for which a key needs the scope `admin`. Make "
+            "one with `alignway keys create --scopes admin`, or leave `urls` out.",
+            param="urls",
+        )
+    first_share = services.settings.canary.steps[0]
     asked = Promotion(
         alias=alias,
         release=body.release,
@@ -84,10 +98,10 @@ async def promote_release(request: Request, alias: str, caller: Promoter) -> dic
         expected_current=body.expected_current,
         canary_share=first_share if body.canary_share is None else body.canary_share,
     )
-    settings = request.app.state.services.settings
-    require_room(settings.store_path, settings.releases.min_free_disk_mib)
-    async with request.app.state.services.database.write() as session:
-        return rollout_view(await promote(session, asked, time.time()))
+    require_room(services.settings.store_path, services.settings.releases.min_free_disk_mib)
+    servers = await find_servers(services.database, alias, body.release, body.urls, body.served_model)
+    async with services.database.write() as session:
+        return rollout_view(await promote_at(session, asked, servers, time.time()))
 
 
 @router.post("/aliases/{alias}/rollback", status_code=202)
@@ -162,7 +176,8 @@ async def show_rollout(request: Request, rollout_id: str, caller: Admin) -> dict
 async def show_replicas(request: Request, caller: Admin) -> dict[str, Any]:
     """What every engine holds and should hold."""
     async with request.app.state.services.database.read() as session:
-        return _listed([replica_view(row) for row in await session.scalars(select(Replica).order_by(Replica.id))])
+        in_flight = await requests_in_flight(session, time.time())
+        return _listed([replica_view(row, in_flight[row.url or ""]) for row in await list_replicas(session)])
 
 
 def _listed(views: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -106,15 +106,18 @@ def canary_view(row: Rollout, candidate: ReleaseRow | None, rules: CanarySetting
     }
 
 
-def replica_view(row: Replica) -> dict[str, Any]:
-    """A replica: what it holds, what it should hold."""
+def replica_view(row: Replica, in_flight: int) -> dict[str, Any]:
+    """A replica: where it comes from, what it holds, what it should hold, and how many requests are at work there."""
     return {
         "id": row.id,
         "object": "replica",
         "alias": row.alias,
         "engine": row.engine,
         "url": row.url,
+        "origin": row.origin,
+        "model": row.weights_name,
         "phase": row.phase,
+        "in_flight": in_flight,
         "weights_release": row.weights_release_id,
         "adapters": row.adapters,
         "desired_weights_release": row.desired_weights_id,

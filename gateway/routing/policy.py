@@ -50,6 +50,8 @@ class ReplicaView:
     """What engine it is; `EngineKind` in the settings."""
     managed: bool = True
     """Whether an agent starts it again when it ends, and exchanges its weights."""
+    given: bool = False
+    """Whether its address was given with a promotion, for that one release."""
     restarts: int = 0
     """How often its agent has started it again."""
 

@@ -55,19 +55,21 @@ class CircuitOpen(Unavailable):
 class Lease:
     """A target for one attempt, counted as in flight until it is released."""
 
-    __slots__ = ("_held", "_in_flight", "target")
+    __slots__ = ("_at", "_held", "_in_flight", "target")
 
-    def __init__(self, target: Target, in_flight: Counter[str]) -> None:
+    def __init__(self, target: Target, in_flight: Counter[str], at: Counter[str]) -> None:
         self.target = target
-        self._in_flight = in_flight
+        self._in_flight, self._at = in_flight, at
         self._held = True
         in_flight[target.replica_id] += 1
+        at[target.url] += 1
 
     def release(self) -> None:
         """Nothing of the attempt goes on at the engine. Doing it again does nothing."""
         if self._held:
             self._held = False
             self._in_flight[self.target.replica_id] -= 1
+            self._at[self.target.url] -= 1
 
 
 class Pool:
@@ -81,6 +83,9 @@ class Pool:
         self.freshness = Freshness()
         self.table = RoutingTable()
         self.in_flight: Counter[str] = Counter()
+        """By replica."""
+        self.in_flight_at: Counter[str] = Counter()
+        """By address: a replica may have left one, where streams go on, for another."""
         self.waiting = 0
         self._declined: dict[tuple[str, str], float] = {}
         """Replica and release: until when that replica is not asked for that release."""
@@ -153,16 +158,25 @@ class Pool:
         release = pinned or self.table.releases.get(resolve(route.alias, sticky_key))
         if release is None:
             return None
-        targets: Sequence[Target] = route.able(release)
-        if self._breaker or self._declined:
-            targets = self._willing(targets)
+        targets = self._targets(route, release)
+        if not targets and pinned is None and release.id == route.alias.canary_release_id:
+            # Whoever is to try the candidate need not go without an answer because its engine is gone.
+            incumbent = self.table.releases.get(route.alias.serving_release_id)
+            targets = self._targets(route, incumbent) if incumbent else ()
         if len(targets) > 1:
             point, bound = (point_of(affinity), self._bound) if affinity else (next(self._turns), EVEN)
-            return Lease(choose(targets, self.in_flight, point, bound), self.in_flight)
+            return self._lease(choose(targets, self.in_flight, point, bound))
         if targets:
-            return Lease(targets[0], self.in_flight)
+            return self._lease(targets[0])
         self._refuse_in_vain(route, release, pinned)
         return None
+
+    def _targets(self, route: Route, release: ReleaseView) -> Sequence[Target]:
+        targets = route.able(release)
+        return self._willing(targets) if self._breaker or self._declined else targets
+
+    def _lease(self, target: Target) -> Lease:
+        return Lease(target, self.in_flight, self.in_flight_at)
 
     def _willing(self, targets: Sequence[Target]) -> Sequence[Target]:
         """Without those that failed; one whose time has come for a trial gets this request."""

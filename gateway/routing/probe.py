@@ -9,6 +9,7 @@ import time
 
 import structlog
 
+from gateway.engines.address import Server, trouble_with
 from gateway.engines.calls import CallRefused, EngineCalls
 from gateway.errors import DatabaseUnavailable, UpstreamError
 from gateway.routing.policy import ReplicaView
@@ -75,7 +76,7 @@ class Prober:
 
     async def _look_at(self, replica: ReplicaView, epoch: int) -> None:
         url = str(replica.url)
-        trouble = await probe(url, self._settings.probe_timeout_seconds)
+        trouble = await probe(url, self._settings.probe_timeout_seconds) or await self._other_weights(replica)
         record = self._records.setdefault((replica.id, url), Record(self._settings.probe_failures))
         ready = record.verdict(replica.ready, trouble)
         if ready is None:
@@ -87,6 +88,14 @@ class Prober:
             log.info("engine_well", replica=replica.id)
         else:
             log.warning("engine_unwell", replica=replica.id, reason=trouble)
+
+    async def _other_weights(self, replica: ReplicaView) -> str | None:
+        """Why an address that was given for one release is not to be taken for it."""
+        if not replica.given or replica.weights_release_id is None:
+            return None
+        server = Server(str(replica.url), replica.weights_name, replica.kind)
+        limit, returned = self._settings.probe_timeout_seconds, not replica.ready
+        return await trouble_with(server, replica.weights_release_id, limit, returned=returned)
 
     async def _lease(self) -> int | None:
         seconds = LEASE_ROUNDS * (self._settings.probe_seconds + self._settings.probe_timeout_seconds)

@@ -21,6 +21,7 @@ from gateway.storage import routing_state
 from gateway.storage.counters import current_value
 from gateway.storage.database import Database
 from gateway.storage.glance import Rows
+from gateway.storage.replicas import GIVEN
 from gateway.storage.tables import Alias, Counter, GatewayWorker, ReleaseRow, Replica
 
 POLL_SECONDS = 0.1
@@ -48,6 +49,7 @@ LOOKS = {
         Replica.desired_adapters,
         Replica.engine,
         Replica.managed,
+        Replica.origin,
         Replica.restarts,
     ).order_by(Replica.id),
 }
@@ -137,6 +139,7 @@ class RoutingSync:
             host=socket.gethostname(),
             pid=os.getpid(),
             epoch=epoch,
+            in_flight={url: count for url, count in self._pool.in_flight_at.items() if count},
             started_at=self._started_at,
             seen_at=time.time(),
         )
@@ -176,7 +179,7 @@ def _replica_view(replica: Replica) -> ReplicaView:
         alias=replica.alias,
         url=replica.url,
         ready=replica.phase == "ready",
-        fenced=replica.swap_state is not None,
+        fenced=replica.swap_state in routing_state.FENCED,
         epoch=replica.epoch,
         weights_release_id=replica.weights_release_id,
         weights_name=replica.weights_name,
@@ -184,5 +187,6 @@ def _replica_view(replica: Replica) -> ReplicaView:
         desired=frozenset((replica.desired_weights_id, *replica.desired_adapters)),
         kind=replica.engine,
         managed=replica.managed,
+        given=replica.origin == GIVEN,
         restarts=replica.restarts,
     )

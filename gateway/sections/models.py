@@ -37,6 +37,9 @@ class EngineSettings(Section):
     """vLLM's parser of tool calls, such as `hermes`; `off`: none; `auto`: the one the model's chat template shows."""
     reasoning_parser: str = "auto"
     """vLLM's parser of what a model thinks before it answers, such as `qwen3`; `off` and `auto` as above."""
+    exchange: Literal["auto", "second_process"] = "auto"
+    """How an engine comes to other full weights: `auto`: while it runs, where it can (vLLM; LMDeploy on CUDA);
+    `second_process`: another one is started beside it and takes over. Nobody waits, but both need room."""
     start_timeout_seconds: PositiveFloat = 600.0
     """An engine that has not generated a token by then is stopped and started again."""
 

@@ -1,16 +1,22 @@
 """Replicas as rows: register, report, list. What is desired of them is in `routing_state.py`."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.ids import WEIGHTS_NAME
 from gateway.storage.counters import current_value
 from gateway.storage.routing_state import ROUTING, bump_epoch
-from gateway.storage.tables import Replica
+from gateway.storage.tables import GatewayWorker, Replica
+
+GIVEN = "promotion"
+"""`Replica.origin` of an engine whose address was given with a promotion; it holds that release alone."""
+LIVE_SECONDS = 30.0
+"""A worker that has not written for longer is taken to have ended, and its requests with it."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,7 @@ class ReplicaReport:
     max_adapter_rank: int
     restarts: int
     detail: str
+    in_place: bool = True
 
 
 async def register_replica(
@@ -62,6 +69,7 @@ def _new_replica(replica_id: str, alias: str, engine: str, weights_id: str, epoc
         alias=alias,
         engine=engine,
         managed=True,
+        origin="settings",
         url=None,
         weights_name=WEIGHTS_NAME,
         phase="starting",
@@ -99,6 +107,25 @@ async def mark_foreign(session: AsyncSession, replica_id: str, url: str, phase: 
 async def touch_replica(session: AsyncSession, replica_id: str) -> None:
     """The agent of this replica is alive."""
     await session.execute(update(Replica).where(Replica.id == replica_id).values(seen_at=time.time()))
+
+
+async def requests_in_flight(session: AsyncSession, now: float) -> Counter[str]:
+    """By an engine's address: the requests at work there, as the live workers last told, a second ago at most."""
+    told = await session.scalars(select(GatewayWorker.in_flight).where(GatewayWorker.seen_at > now - LIVE_SECONDS))
+    return sum((Counter(one) for one in told), Counter[str]())
+
+
+async def all_route_by_now(session: AsyncSession, now: float) -> bool:
+    """Whether every live worker goes by the routing epoch there is, and so sends nothing by an older one."""
+    epochs = await session.scalars(select(GatewayWorker.epoch).where(GatewayWorker.seen_at > now - LIVE_SECONDS))
+    newest = await current_value(session, ROUTING)
+    return all(epoch >= newest for epoch in epochs)
+
+
+async def forget_replica(session: AsyncSession, replica_id: str) -> None:
+    """It is no longer of the pool; what goes on there ends in peace."""
+    await session.execute(delete(Replica).where(Replica.id == replica_id))
+    await bump_epoch(session)
 
 
 async def list_replicas(session: AsyncSession, alias: str | None = None) -> Sequence[Replica]:

@@ -18,6 +18,8 @@ from gateway.storage.rollouts import open_rollout, transition
 from gateway.storage.tables import Alias, FenceAck, GatewayWorker, ReleaseRow, Replica
 
 ROUTING = "routing"
+FENCED = ("draining", "loading")
+"""States of an exchange in which nothing may be sent to the replica."""
 AS_IT_IS = {"synchronize_session": False}
 """No object of the session is looked for that the statement might change."""
 
@@ -54,12 +56,18 @@ async def begin_swap(session: AsyncSession, replica: Replica, release_id: str, d
     return epoch
 
 
+async def begin_beside(session: AsyncSession, replica: Replica, release_id: str) -> None:
+    """Have a second engine started on the weights of `release_id`, while the first one serves."""
+    replica.desired_weights_id, replica.swap_state, replica.swap_not_before = release_id, "beside", None
+    replica.epoch = await bump_epoch(session)
+
+
 async def call_off_swap(
     session: AsyncSession, replica_id: str, epoch: int, detail: str, not_before: float | None = None
 ) -> bool:
-    """Lift a fence whose exchange has not begun; the replica goes on serving what it holds."""
+    """End an exchange that has not begun, or goes on beside; the replica goes on serving what it holds."""
     replica = await _lock_replica(session, replica_id)
-    if replica.epoch != epoch or replica.swap_state != "draining":
+    if replica.epoch != epoch or replica.swap_state not in ("draining", "beside"):
         return False
     replica.swap_state = replica.swap_deadline = None
     replica.swap_not_before, replica.swap_put_offs = not_before, replica.swap_put_offs + 1
@@ -107,6 +115,24 @@ async def complete_swap(session: AsyncSession, replica_id: str, epoch: int, rele
     replica = await _lock_replica(session, replica_id)
     if replica.epoch != epoch or replica.swap_state != "loading":
         return False
+    await _take_up(session, replica, release_id)
+    return True
+
+
+async def complete_beside(session: AsyncSession, replica_id: str, epoch: int, release_id: str, url: str) -> int | None:
+    """Map the replica to its second engine at `url`; the routing epoch from which nothing goes to the first.
+
+    None: it is not wanted any more.
+    """
+    replica = await _lock_replica(session, replica_id)
+    if replica.epoch != epoch or replica.swap_state != "beside":
+        return None
+    replica.url, replica.desired_adapters = url, []
+    await _take_up(session, replica, release_id)
+    return replica.epoch
+
+
+async def _take_up(session: AsyncSession, replica: Replica, release_id: str) -> None:
     replica.swap_state, replica.swap_put_offs = None, 0
     replica.weights_release_id, replica.adapters = release_id, []
     replica.phase, replica.seen_at, replica.detail = "ready", time.time(), ""
@@ -114,7 +140,6 @@ async def complete_swap(session: AsyncSession, replica_id: str, epoch: int, rele
     rollout = await open_rollout(session, replica.alias)
     if rollout is not None and rollout.state == "promoting" and rollout.candidate_id == release_id:
         await set_serving(session, replica.alias, release_id)
-    return True
 
 
 async def fail_swap(
@@ -173,7 +198,7 @@ async def acknowledge(session: AsyncSession, worker_id: str, replica_id: str, ep
 
 async def beat(session: AsyncSession, worker: GatewayWorker) -> None:
     """Write a worker's heartbeat."""
-    values = {"epoch": worker.epoch, "seen_at": worker.seen_at}
+    values = {"epoch": worker.epoch, "in_flight": worker.in_flight, "seen_at": worker.seen_at}
     # One statement for all but the first: this is done every second by every worker.
     if not await _won(session, update(GatewayWorker).where(GatewayWorker.id == worker.id).values(values)):
         session.add(worker)

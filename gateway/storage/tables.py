@@ -238,6 +238,8 @@ class Replica(Table):
     """vllm, lmdeploy, scripted or url."""
     managed: Mapped[bool]
     """Whether an agent can load into it; false for an engine given by bare URL."""
+    origin: Mapped[str] = mapped_column(default="settings")
+    """`settings`, or `promotion`: its address was given when a release was promoted, and it holds that one."""
     url: Mapped[str | None]
     weights_name: Mapped[str] = mapped_column(default="weights")
     """The model name under which the engine serves its full weights."""
@@ -249,11 +251,14 @@ class Replica(Table):
     """Ids of the releases whose adapters are loaded."""
     max_adapter_rank: Mapped[int] = mapped_column(default=0)
     """0: the engine cannot load adapters at run time."""
+    in_place: Mapped[bool] = mapped_column(default=True)
+    """Whether the engine takes other full weights while it runs; else a second one is started beside it."""
     desired_weights_id: Mapped[str]
     desired_adapters: Mapped[list[Any]]
     swap_state: Mapped[str | None]
-    """None, `draining` (fenced; can still be called off), `loading` (the agent is at it) or `lending` (its engine is
-    stopped, so that a run can have its device)."""
+    """None, `draining` (fenced; can still be called off), `loading` (the agent is at it), `beside` (not fenced: a
+    second engine is started on what is desired, and takes over) or `lending` (its engine is stopped, so that a run can
+    have its device)."""
     swap_deadline: Mapped[float | None]
     swap_not_before: Mapped[float | None]
     """An exchange that was put off is not tried again before this."""
@@ -272,13 +277,15 @@ class Replica(Table):
 
 
 class GatewayWorker(Table):
-    """A gateway worker's heartbeat, and the newest routing epoch that it obeys."""
+    """A gateway worker's heartbeat, the newest routing epoch that it obeys, and what it has in flight."""
 
     __tablename__ = "gateway_worker"
     id: Mapped[str] = mapped_column(primary_key=True)
     host: Mapped[str]
     pid: Mapped[int]
     epoch: Mapped[int]
+    in_flight: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """Requests at work when it last wrote, by an engine's address; those with none are left out."""
     started_at: Mapped[float]
     seen_at: Mapped[float]
 

@@ -22,7 +22,7 @@ from gateway.contracts.seal import write_seal
 from gateway.settings import EngineSettings
 from gateway.storage.database import Database
 from gateway.storage.replicas import register_replica
-from gateway.storage.routing_state import begin_swap, bump_epoch
+from gateway.storage.routing_state import begin_beside, begin_swap, bump_epoch
 from gateway.storage.tables import Alias, GatewayWorker, Project, ReleaseRow, Replica
 from tests.adapters import write_lora
 
@@ -154,7 +154,7 @@ class Lab:
         async with self.database.read() as session:
             return await session.get_one(Replica, REPLICA)
 
-    async def until(self, **columns: Any) -> Replica:
+    async def until(self, seconds: float = PATIENCE_SECONDS, **columns: Any) -> Replica:
         """Wait for the row to have these values."""
 
         async def check() -> Replica | None:
@@ -162,7 +162,7 @@ class Lab:
             return row if all(getattr(row, name) == value for name, value in columns.items()) else None
 
         try:
-            return await eventually(check)  # type: ignore[no-any-return]
+            return await eventually(check, seconds)  # type: ignore[no-any-return]
         except AssertionError as error:
             row = vars(await self.row())
             raise AssertionError(f"wanted {columns}, have {row}; {self.agent_log()[-3000:]}") from error
@@ -180,11 +180,17 @@ class Lab:
             row = await session.get_one(Replica, REPLICA)
             return await begin_swap(session, row, release_id, time.time() + 30)
 
-    async def worker(self, epoch: int) -> None:
-        """A live gateway worker that goes by `epoch`."""
-        now = time.time()
+    async def begin_beside(self, release_id: str) -> None:
+        """What the reconciler does where an engine takes no weights while it runs."""
         async with self.database.write() as session:
-            await session.merge(GatewayWorker(id="gw_1", host="h", pid=1, epoch=epoch, started_at=now, seen_at=now))
+            await begin_beside(session, await session.get_one(Replica, REPLICA), release_id)
+
+    async def worker(self, epoch: int, in_flight: dict[str, int] | None = None) -> None:
+        """A live gateway worker that goes by `epoch`, with requests at work at these addresses."""
+        now = time.time()
+        told = {"epoch": epoch, "in_flight": in_flight or {}, "started_at": now, "seen_at": now}
+        async with self.database.write() as session:
+            await session.merge(GatewayWorker(id="gw_1", host="h", pid=1, **told))
 
     async def ask(self, text: str, model: str = WEIGHTS_NAME) -> str:
         """The engine's answer to a prompt."""

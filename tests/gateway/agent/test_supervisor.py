@@ -15,7 +15,7 @@ from gateway.agent.supervisor import ReplicaSupervisor
 from gateway.errors import DatabaseUnavailable
 from gateway.storage.database import Database, Durability
 from gateway.storage.tables import Replica
-from tests.gateway.agent.lab import REPLICA, Lab
+from tests.gateway.agent.lab import REPLICA, Lab, eventually
 
 
 class FlakyDatabase(Database):
@@ -117,3 +117,36 @@ def test_pauses_double_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     pause.trouble()
     now += 0.5
     assert pause.due()
+
+
+async def test_an_engine_that_takes_no_weights_is_followed_by_a_second_one_and_drains(lab: Lab) -> None:
+    lab.engine = lab.engine.model_copy(update={"exchange": "second_process"})
+    supervisor, _ = supervise(lab, lab.database)
+    work = asyncio.create_task(supervisor.run())
+    first = await lab.until(phase="ready", in_place=False)
+    better, broken = await lab.release("better"), await lab.release("broken", unloadable=True)
+
+    await lab.begin_beside(broken)
+    kept = await lab.until(swap_state=None)
+    assert (kept.url, kept.weights_release_id, kept.phase) == (first.url, lab.base_id, "ready")
+    assert "no second engine on the weights of" in kept.detail
+    assert (await lab.ask("hello")).startswith("base ")
+
+    await lab.worker(0, {str(first.url): 1})
+    await lab.begin_beside(better)
+    second = await lab.until(weights_release_id=better, swap_state=None)
+    assert second.url != first.url
+    assert (await lab.ask("hello")).startswith("better ")
+    await asyncio.sleep(1)
+    assert len(lab.engines()) == 2  # a request is at work there, and the worker has not seen the change
+    await lab.worker(1000, {})
+    await eventually(lambda: counted(lab, 1))
+    assert (await lab.ask("hello")).startswith("better ")
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+    await supervisor.shut_down()
+    assert lab.engines() == []
+
+
+async def counted(lab: Lab, engines: int) -> bool:
+    return len(lab.engines()) == engines

@@ -13,7 +13,7 @@ from gateway.contracts.release import BaseModelRef
 from gateway.contracts.seal import weights_sha256
 from gateway.errors import Conflict, InvalidRequest, StartupFailed
 from gateway.rollout.adding import NewBase, add_base
-from gateway.rollout.plan import fits_as_adapter
+from gateway.rollout.facts import fits_as_adapter
 from gateway.rollout.snapshot import release_facts, snapshot_of
 from gateway.settings import ModelSettings
 from gateway.storage.releases import announce_release

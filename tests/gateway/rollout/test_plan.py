@@ -7,20 +7,20 @@ import pytest
 from gateway.contracts.rollout import NEXT_STATES, check_step, swap_pause_seconds
 from gateway.errors import Conflict
 from gateway.rollout.canary import Trial
+from gateway.rollout.facts import ReleaseFacts, ReplicaFacts, RolloutFacts, Snapshot, fits_as_adapter
 from gateway.rollout.plan import (
     Advance,
+    BeginBeside,
     BeginSwap,
+    CallOffBeside,
     CallOffSwap,
     EndCanary,
+    Forget,
+    GoBack,
     HoldAdapters,
-    ReleaseFacts,
-    ReplicaFacts,
-    RolloutFacts,
     Serve,
-    Snapshot,
     StartCanary,
     StartOn,
-    fits_as_adapter,
     plan,
 )
 
@@ -259,3 +259,54 @@ def test_the_way_back_leads_to_the_base_too() -> None:
     base = replace(BASE, derived={"one": 16})
     after_first = replace(OVER_ONE, replicas=(merged,), releases={"base": base, "one": ONE}, fallback_id="base")
     assert plan(after_first) == [HoldAdapters("r1", frozenset({"base"}))]
+
+
+GIVEN_ONE = replace(R1, id="r-url", managed=False, given=True, weights_id="one", desired_weights_id="one")
+BY_URL = replace(R1, managed=False, max_adapter_rank=0)
+"""An engine that somebody else runs on the base."""
+
+
+def test_a_given_server_takes_its_share_and_then_the_alias_while_nothing_is_loaded_anywhere() -> None:
+    trial = RolloutFacts("one", "canary", "canary", canary_share=0.05)
+    snapshot = replace(SETTLED, rollout=trial, replicas=(BY_URL, GIVEN_ONE))
+    assert plan(snapshot) == [StartCanary("one", 0.05)]
+    assert plan(replace(snapshot, rollout=PROMOTING_ONE)) == [Serve("one")]
+    serving = replace(snapshot, rollout=PROMOTING_ONE, serving_id="one")
+    assert [action.to for action in plan(serving) if isinstance(action, Advance)] == ["promoted"]
+
+
+def test_a_given_server_that_is_gone_ends_its_canary_and_its_promotion() -> None:
+    gone = replace(GIVEN_ONE, ready=False, detail="refused")
+    snapshot = replace(SETTLED, rollout=PROMOTING_ONE, replicas=(BY_URL, gone))
+    assert plan(snapshot) == [Advance("rolled_back", "its server does not answer: r-url: refused")]
+    (ended,) = plan(replace(snapshot, rollout=RolloutFacts("one", "canary", "canary", canary_share=0.05)))
+    assert isinstance(ended, EndCanary)
+    assert not ended.rejected
+
+
+def test_what_served_before_serves_again_when_every_given_server_is_gone_and_it_is_at_hand() -> None:
+    gone = replace(GIVEN_ONE, ready=False, detail="refused")
+    snapshot = replace(SETTLED, serving_id="one", fallback_id="base", replicas=(BY_URL, gone))
+    assert plan(snapshot) == [GoBack("its server does not answer: r-url: refused")]
+    assert plan(replace(snapshot, replicas=(replace(BY_URL, ready=False), gone))) == []
+    assert plan(replace(snapshot, replicas=(BY_URL, gone, replace(GIVEN_ONE, id="r-url2")))) == []
+
+
+def test_a_given_server_is_forgotten_once_nobody_may_ask_for_its_release_and_nothing_goes_on_there() -> None:
+    idle = replace(GIVEN_ONE, idle=True)
+    snapshot = replace(SETTLED, replicas=(BY_URL, idle))
+    assert plan(snapshot) == [Forget("r-url")]
+    assert plan(replace(snapshot, replicas=(BY_URL, GIVEN_ONE))) == []
+    for kept in ({"serving_id": "one"}, {"fallback_id": "one"}, {"canary_id": "one"}):
+        assert plan(replace(snapshot, **kept)) == []
+    trial = RolloutFacts("two", "promoting", "immediate", incumbent_id="one")
+    assert Forget("r-url") not in plan(replace(snapshot, rollout=trial))
+
+
+def test_an_engine_that_takes_no_weights_gets_a_second_one_beside_it_while_they_are_wanted() -> None:
+    stiff = replace(R1, max_adapter_rank=0, in_place=False)
+    snapshot = replace(SETTLED, rollout=PROMOTING_ONE, replicas=(stiff, replace(stiff, id="r2")))
+    assert plan(snapshot) == [BeginBeside("r1", "one")]
+    begun = replace(stiff, swap_state="beside", desired_weights_id="one")
+    assert plan(replace(snapshot, replicas=(begun, replace(stiff, id="r2")))) == []
+    assert plan(replace(SETTLED, replicas=(begun,))) == [CallOffBeside("r1")]

@@ -14,6 +14,7 @@ from gateway.contracts.rollout import NEXT_STATES, OPEN_STATES, RolloutState, ch
 from gateway.errors import Conflict
 from gateway.rollout.canary import Trial
 from gateway.rollout.evidence import Signal, VoteCount
+from gateway.rollout.facts import ReleaseFacts, ReplicaFacts, RolloutFacts, Snapshot
 from gateway.rollout.plan import (
     Action,
     Advance,
@@ -22,11 +23,7 @@ from gateway.rollout.plan import (
     EndCanary,
     HoldAdapters,
     RaiseShare,
-    ReleaseFacts,
-    ReplicaFacts,
-    RolloutFacts,
     Serve,
-    Snapshot,
     StartCanary,
     StartOn,
     plan,

@@ -100,6 +100,20 @@ async def test_a_replica_that_refused_a_connection_is_left_alone_for_a_moment() 
         await _release_of(ours)
 
 
+async def test_while_the_candidates_engine_is_gone_the_incumbent_answers_for_it() -> None:
+    ours = pool(max_wait_seconds=0.05)
+    before = table()
+    candidate = replace(before.replicas[0], id="r2", url="http://r2", weights_release_id="rel_new", managed=False)
+    trial = replace(before.aliases["assistant"], canary_release_id="rel_new", canary_share=1.0)
+    ours.apply(replace(before, aliases={"assistant": trial}, replicas=(*before.replicas, candidate)))
+    lease = await ours.take("assistant", b"")
+    assert lease.target.release.id == "rel_new"
+    ours.report(lease.target, UpstreamUnreachable("refused"))
+    assert (await ours.take("assistant", b"")).target.release.id == "rel_old"
+    with pytest.raises(NoReplicaReady):  # who asks for the candidate by name gets nothing else
+        await ours.take("rel_new", b"")
+
+
 async def test_a_release_that_one_replica_lost_is_looked_for_elsewhere_and_the_replica_serves_on() -> None:
     ours = pool(max_wait_seconds=0.1)
     ours.apply(table())
