@@ -18,10 +18,10 @@ from gateway.contracts.tensor_file import count_values
 from gateway.contracts.training import TrainingOptions
 from gateway.rollout.triggers import PairCounts, shown_time
 from gateway.sections.aligner import BORROW, AlignerSettings
-from gateway.storage.aligner_hosts import newest_aligner
+from gateway.storage.aligner_hosts import count_aligners, newest_aligner
 from gateway.storage.feedback_tables import Run
 from gateway.storage.lending import find_spare
-from gateway.storage.runs import earlier_runs, open_runs
+from gateway.storage.runs import earlier_runs, open_runs, running_runs
 from gateway.storage.tables import Alias, ReleaseRow
 
 EARLIER_RUNS = 5
@@ -46,6 +46,16 @@ class Start:
     """now, queued, in_window, or never: then something has to be done first."""
     reason: str
     at: float | None = None
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What a run would find before it."""
+
+    before: int
+    """Open runs of its alias."""
+    busy: bool
+    """Whether every aligner has a run already."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +108,11 @@ async def foretell(
         placed = _placed(settings, devices, need, spare)
     except NoDevice as error:
         return Forecast(steps, estimate, Start("never", error.message), displaced=spare)
-    waiting = await open_runs(session, alias.name)
-    start = _start(settings, spare, waiting, now, allow_downtime)
+    queue = Queue(
+        before=await open_runs(session, alias.name),
+        busy=await running_runs(session) >= await count_aligners(session, now),
+    )
+    start = _start(settings, spare, queue, now, allow_downtime)
     return Forecast(steps, estimate, start, placed, spare)
 
 
@@ -131,7 +144,7 @@ def _placed(settings: AlignerSettings, devices: Sequence[Device], need: Need, sp
     return place(spare.engine.device_names, emptied, need)
 
 
-def _start(settings: AlignerSettings, spare: Spare | None, waiting: int, now: float, allow_downtime: bool) -> Start:
+def _start(settings: AlignerSettings, spare: Spare | None, queue: Queue, now: float, allow_downtime: bool) -> Start:
     window = settings.window
     if spare is not None and spare.is_missed and not allow_downtime:
         if window is None:
@@ -144,6 +157,8 @@ def _start(settings: AlignerSettings, spare: Spare | None, waiting: int, now: fl
             opens_at = window.opens_after(now)
             shown = f"the maintenance window opens {shown_time(opens_at, settings)}"
             return Start("in_window", shown, opens_at)
-    if waiting:
-        return Start("queued", f"{waiting} {'run is' if waiting == 1 else 'runs are'} before it")
+    if queue.before:
+        return Start("queued", f"{queue.before} {'run is' if queue.before == 1 else 'runs are'} before it")
+    if queue.busy:
+        return Start("queued", "every aligner is at work for another alias")
     return Start("now", "an aligner is there, and no run is before it")

@@ -83,6 +83,13 @@ async def an_earlier_run(served: Served) -> None:
         await report_aligner(session, "aligner_1", "host", [CPU], time.time())
 
 
+async def another_at_work(served: Served) -> None:
+    await served.prepare("zebra")
+    async with served.database.write() as session:
+        run = await create_run(session, alias="zebra", trigger="manual", actor="k", options=TrainingOptions(), now=1.0)
+        run.state = "running"
+
+
 def test_a_dry_run_says_pairs_device_memory_duration_and_when_and_queues_nothing(folder: Path) -> None:
     told = json.loads(call(folder, retrain_app(), "--dry-run", "--json"))
     assert (told["train_pairs"], told["holdout_pairs"], told["steps"]) == (16, 4, 12)  # 3 passes, 4 pairs a step
@@ -103,6 +110,9 @@ def test_a_dry_run_says_pairs_device_memory_duration_and_when_and_queues_nothing
     assert "16 to train on, 4 held out" in shown
     assert "about 2 min, by the pace of 1 earlier run" in shown
     assert len(json.loads(call(folder, runs, "list", "--json"))["runs"]) == 1
+    inside(folder, another_at_work)
+    told = json.loads(call(folder, retrain_app(), "--dry-run", "--json", "--alias", ALIAS))
+    assert (told["starts"], told["starts_reason"]) == ("queued", "every aligner is at work for another alias")
 
 
 def test_the_queue_is_seen_and_runs_are_paused_resumed_and_cancelled(folder: Path) -> None:
