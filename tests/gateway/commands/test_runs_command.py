@@ -70,6 +70,11 @@ def retrain_app() -> typer.Typer:
     return app
 
 
+async def an_aligner(served: Served) -> None:
+    async with served.database.write() as session:
+        await report_aligner(session, "aligner_1", "host", [CPU], time.time())
+
+
 async def an_earlier_run(served: Served) -> None:
     """It took 50 s for 10 steps, and 40 s for the rest; and an aligner is there."""
     async with served.database.write() as session:
@@ -80,7 +85,7 @@ async def an_earlier_run(served: Served) -> None:
         run.effort = Effort(
             device="cpu", peak_memory_bytes=2 * GIB, train_seconds=50.0, steps=10, began_at=1000.0
         ).model_dump()
-        await report_aligner(session, "aligner_1", "host", [CPU], time.time())
+    await an_aligner(served)
 
 
 async def another_at_work(served: Served) -> None:
@@ -120,12 +125,15 @@ def test_the_queue_is_seen_and_runs_are_paused_resumed_and_cancelled(folder: Pat
     second = json.loads(call(folder, retrain_app(), "--json"))
     assert (first["options"]["rank"], first["queue_position"], second["queue_position"]) == (8, 0, 1)
     listed = call(folder, runs, "list")
-    assert "queued (1 before it)" in listed
+    assert "no aligner runs; start `alignway up`" in listed
     assert "assistant: next planned run" in listed
     assert "02:30 CST (30 2 * * * Asia/Shanghai)" in listed
     assert "is paused" in call(folder, runs, "pause", first["id"])
     assert json.loads(call(folder, runs, "show", second["id"], "--json"))["queue_position"] == 0
+    inside(folder, an_aligner)
+    assert "1 run is before it" not in call(folder, runs, "list")
     assert "is queued" in call(folder, runs, "resume", first["id"])
+    assert "1 run is before it" in call(folder, runs, "list")
     assert "is cancelled" in call(folder, runs, "cancel", first["id"])
     with pytest.raises(InvalidRequest, match="has cancelled already; create another one"):
         call(folder, runs, "resume", first["id"])
