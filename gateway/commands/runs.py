@@ -13,6 +13,7 @@ from gateway.calendar.wall_clock import zone_named
 from gateway.commands.options import ConfigOption, DataDirOption, JsonOption, console, copied, folded, print_json
 from gateway.commands.workplace import with_database
 from gateway.errors import InvalidRequest, NotFound
+from gateway.rollout.forecast import why_waiting
 from gateway.rollout.pausing import pause_training, resume_training
 from gateway.rollout.retraining import alias_to_train
 from gateway.rollout.run_changes import Change, change_run
@@ -46,19 +47,18 @@ def list_(
     async def work(database: Database, settings: Settings) -> tuple[Views, Views, Settings]:
         async with database.read() as session:
             runs = await list_runs(session, alias)
-            shown = [run_view(run) | {"queue_position": await _position(session, run)} for run in runs]
+            shown = [await _view(session, settings, run) for run in runs]
             return shown, await automatic_views(session, settings.aligner, time.time(), alias), settings
 
     runs, automatic, settings = with_database(config, data_dir, work)
     if as_json:
         print_json({"runs": runs, "automatic": automatic})
         return
-    table = Table(*copied("id", "alias"), "status", "stage", "done", "trigger", "asked for")
+    table = Table(*copied("id", "alias"), "status", *folded("stage"), "done", "trigger", "asked for")
     for run in runs:
-        position = run["queue_position"]
-        status = f"{run['status']} ({position} before it)" if position else run["status"]
         asked = f"{datetime.fromtimestamp(run['created_at'], zone_named(settings.aligner.time_zone)):%Y-%m-%d %H:%M}"
-        table.add_row(run["id"], run["alias"], status, run["stage"], f"{run['progress']:.0%}", run["trigger"], asked)
+        where = (run["status"], run["waits_for"] or run["stage"], f"{run['progress']:.0%}")
+        table.add_row(run["id"], run["alias"], *where, run["trigger"], asked)
     console.print(table)
     for one in automatic:
         console.print(_automatic_line(one, settings), markup=False)
@@ -71,18 +71,18 @@ def show(
 ) -> None:
     """Show a run: where it stands, what it took, and what happened last."""
 
-    async def work(database: Database, _: Settings) -> dict[str, Any]:
+    async def work(database: Database, settings: Settings) -> dict[str, Any]:
         async with database.read() as session:
             run = await _found(session, run_id)
             events = await list_run_events(session, run_id)
             told = [{"type": e.type, "level": e.level, "message": e.message, "at": e.at} for e in events]
-            return run_view(run) | {"queue_position": await _position(session, run), "events": told}
+            return await _view(session, settings, run) | {"events": told}
 
     found = with_database(config, data_dir, work)
     if as_json:
         print_json(found)
         return
-    for name in ("id", "alias", "status", "queue_position", "stage", "trigger", "dataset_id", "release_id", "error"):
+    for name in ("id", "alias", "status", "waits_for", "stage", "trigger", "dataset_id", "release_id", "error"):
         console.print(f"{name:15} {'-' if found[name] is None else found[name]}", markup=False)
     console.print(f"{'progress':15} {found['progress']:.0%}")
     table = Table("at", *folded("what happened"))
@@ -158,11 +158,11 @@ def _switch(
 
 
 def _change(run_id: str, to: Change, config: Path | None, data_dir: Path | None, as_json: bool) -> None:
-    async def work(database: Database, _: Settings) -> dict[str, Any]:
+    async def work(database: Database, settings: Settings) -> dict[str, Any]:
         async with database.write() as session:
             run = await _found(session, run_id, locked=True)
             await change_run(session, run, to, COMMAND_LINE, time.time())
-            return run_view(run) | {"requested": to, "queue_position": await _position(session, run)}
+            return await _view(session, settings, run) | {"requested": to}
 
     run = with_database(config, data_dir, work)
     if as_json:
@@ -191,8 +191,10 @@ def _automatic_line(one: dict[str, Any], settings: Settings) -> str:
     )
 
 
-async def _position(session: AsyncSession, run: Run) -> int | None:
-    return await queue_position(session, run) if run.state == "queued" else None
+async def _view(session: AsyncSession, settings: Settings, run: Run) -> dict[str, Any]:
+    position = await queue_position(session, run) if run.state == "queued" else None
+    waits_for = await why_waiting(session, settings.aligner, run, time.time())
+    return run_view(run) | {"queue_position": position, "waits_for": waits_for}
 
 
 async def _found(session: AsyncSession, run_id: str, *, locked: bool = False) -> Run:

@@ -4,7 +4,7 @@ Memory and duration come from earlier runs of the alias on the same base; where 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,13 +18,14 @@ from gateway.contracts.tensor_file import count_values
 from gateway.contracts.training import TrainingOptions
 from gateway.rollout.triggers import PairCounts, shown_time
 from gateway.sections.aligner import BORROW, AlignerSettings
-from gateway.storage.aligner_hosts import newest_aligner
+from gateway.storage.aligner_hosts import count_aligners, newest_aligner
 from gateway.storage.feedback_tables import Run
 from gateway.storage.lending import find_spare
-from gateway.storage.runs import earlier_runs, open_runs
+from gateway.storage.runs import earlier_runs, open_runs, queue_position, running_runs
 from gateway.storage.tables import Alias, ReleaseRow
 
 EARLIER_RUNS = 5
+NO_ALIGNER = "no aligner runs; start `alignway up`, or `alignway aligner` beside it"
 _SAME = ("method", "pairs_per_step", "max_length_tokens", "rank", "quantize", "dtype", "gradient_checkpointing")
 """Runs that differ in one of these tell nothing about each other's pace and memory."""
 
@@ -46,6 +47,16 @@ class Start:
     """now, queued, in_window, or never: then something has to be done first."""
     reason: str
     at: float | None = None
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What a run would find before it."""
+
+    before: int
+    """Open runs of its alias."""
+    busy: bool
+    """Whether every aligner has a run already."""
 
 
 @dataclass(frozen=True)
@@ -86,21 +97,37 @@ async def foretell(
     steps = steps_of(options, pairs.train) if pairs.train else 0
     runs = await earlier_runs(session, alias.name, alias.base_release_id, EARLIER_RUNS)
     estimate = estimated(runs, options, steps)
+    spare = await find_spare(session, alias) if settings.devices == BORROW else None
     aligner = await newest_aligner(session, now)
     if aligner is None:
-        start = Start("never", "no aligner runs; start `alignway up`, or `alignway aligner` beside it")
-        return Forecast(steps, estimate, start)
+        return Forecast(steps, estimate, Start("never", NO_ALIGNER), displaced=spare)
     base = await session.get_one(ReleaseRow, alias.base_release_id)
     need = Need(options, count_values(Path(base.location)), estimate.peak_memory_bytes)
     devices = [Device.model_validate(device) for device in aligner.devices]
-    spare = await find_spare(session, alias) if settings.devices == BORROW else None
     try:
         placed = _placed(settings, devices, need, spare)
     except NoDevice as error:
         return Forecast(steps, estimate, Start("never", error.message), displaced=spare)
-    waiting = await open_runs(session, alias.name)
-    start = _start(settings, spare, waiting, now, allow_downtime)
+    queue = Queue(
+        before=await open_runs(session, alias.name),
+        busy=await running_runs(session) >= await count_aligners(session, now),
+    )
+    start = _start(settings, spare, queue, now, allow_downtime)
     return Forecast(steps, estimate, start, placed, spare)
+
+
+async def why_waiting(session: AsyncSession, settings: AlignerSettings, run: Run, now: float) -> str | None:
+    """What a queued run waits for; None if it is not queued, or begins any moment."""
+    if run.state != "queued":
+        return None
+    aligners = await count_aligners(session, now)
+    if not aligners:
+        return NO_ALIGNER
+    alias = await session.get_one(Alias, run.alias)
+    spare = await find_spare(session, alias) if settings.devices == BORROW else None
+    queue = Queue(await queue_position(session, run), await running_runs(session) >= aligners)
+    start = _start(settings, spare, queue, now, run.allow_downtime)
+    return None if start.when == "now" else start.reason
 
 
 def view(forecast: Forecast) -> dict[str, Any]:
@@ -128,10 +155,11 @@ def _placed(settings: AlignerSettings, devices: Sequence[Device], need: Need, sp
         return place(settings.device_names, devices, need)
     # Once the engine is stopped its memory is free; how much of it others have is seen only then.
     emptied = [device.model_copy(update={"free_bytes": device.total_bytes}) for device in devices]
-    return place(spare.engine.device_names, emptied, need)
+    found = place(spare.engine.device_names, emptied, need)
+    return replace(found, reason=f"{found.reason}, once {spare.engine.id} is stopped and if nobody else has any")
 
 
-def _start(settings: AlignerSettings, spare: Spare | None, waiting: int, now: float, allow_downtime: bool) -> Start:
+def _start(settings: AlignerSettings, spare: Spare | None, queue: Queue, now: float, allow_downtime: bool) -> Start:
     window = settings.window
     if spare is not None and spare.is_missed and not allow_downtime:
         if window is None:
@@ -144,6 +172,8 @@ def _start(settings: AlignerSettings, spare: Spare | None, waiting: int, now: fl
             opens_at = window.opens_after(now)
             shown = f"the maintenance window opens {shown_time(opens_at, settings)}"
             return Start("in_window", shown, opens_at)
-    if waiting:
-        return Start("queued", f"{waiting} {'run is' if waiting == 1 else 'runs are'} before it")
+    if queue.before:
+        return Start("queued", f"{queue.before} {'run is' if queue.before == 1 else 'runs are'} before it")
+    if queue.busy:
+        return Start("queued", "every aligner is at work for another alias")
     return Start("now", "an aligner is there, and no run is before it")

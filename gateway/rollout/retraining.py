@@ -60,7 +60,7 @@ async def queue_run(database: Database, settings: Settings, wish: Wish, actor: s
             allow_downtime=wish.allow_downtime,
         )
         counted = {"train_pairs": pairs.train, "holdout_pairs": pairs.holdout}
-        after = {"run": run.id, "options": run.options, **counted}
+        after = {"run": run.id, "options": run.options, "allow_downtime": run.allow_downtime, **counted}
         await write_audit(session, actor=actor, action="run.queued", subject=name, after=after)
         return Queued(run, pairs, await queue_position(session, run))
 

@@ -11,6 +11,7 @@ from gateway.access.authenticate import require
 from gateway.access.caller import Caller
 from gateway.contracts.training import TrainingOptions
 from gateway.errors import NotFound
+from gateway.rollout.forecast import why_waiting
 from gateway.rollout.retraining import Wish, queue_run, try_out
 from gateway.rollout.run_changes import change_run
 from gateway.rollout.triggers import automatic_views
@@ -65,9 +66,11 @@ async def show_runs(request: Request, caller: Trainer, alias: str | None = None)
 @router.get("/runs/{run_id}")
 async def show_run(request: Request, run_id: str, caller: Trainer) -> dict[str, Any]:
     """One run."""
-    async with request.app.state.services.database.read() as session:
+    services: Services = request.app.state.services
+    async with services.database.read() as session:
         run = await _found(session, run_id)
-        return run_view(run) | {"queue_position": await queue_position(session, run)}
+        waits_for = await why_waiting(session, services.settings.aligner, run, time.time())
+        return run_view(run) | {"queue_position": await queue_position(session, run), "waits_for": waits_for}
 
 
 @router.get("/runs/{run_id}/events")

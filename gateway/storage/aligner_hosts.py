@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.placement import Device
@@ -26,6 +26,12 @@ async def report_aligner(
 async def forget_aligner(session: AsyncSession, aligner_id: str) -> None:
     """An aligner ends in good order."""
     await session.execute(delete(AlignerHost).where(AlignerHost.id == aligner_id))
+
+
+async def count_aligners(session: AsyncSession, now: float) -> int:
+    """How many aligners run; each carries out one run at a time."""
+    heard = AlignerHost.seen_at > now - SILENT_SECONDS
+    return await session.scalar(select(func.count()).select_from(AlignerHost).where(heard)) or 0
 
 
 async def newest_aligner(session: AsyncSession, now: float) -> AlignerHost | None:

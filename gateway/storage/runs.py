@@ -95,6 +95,11 @@ async def open_runs(session: AsyncSession, alias: str) -> int:
     return await session.scalar(select(func.count()).where(Run.alias == alias, Run.state.in_(OPEN_STATES))) or 0
 
 
+async def running_runs(session: AsyncSession) -> int:
+    """How many runs are at work, of all aliases."""
+    return await session.scalar(select(func.count()).where(Run.state == "running")) or 0
+
+
 async def queue_position(session: AsyncSession, run: Run) -> int:
     """How many open runs of the same alias come before this one."""
     statement = select(func.count()).where(

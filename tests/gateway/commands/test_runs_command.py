@@ -70,6 +70,11 @@ def retrain_app() -> typer.Typer:
     return app
 
 
+async def an_aligner(served: Served) -> None:
+    async with served.database.write() as session:
+        await report_aligner(session, "aligner_1", "host", [CPU], time.time())
+
+
 async def an_earlier_run(served: Served) -> None:
     """It took 50 s for 10 steps, and 40 s for the rest; and an aligner is there."""
     async with served.database.write() as session:
@@ -80,7 +85,14 @@ async def an_earlier_run(served: Served) -> None:
         run.effort = Effort(
             device="cpu", peak_memory_bytes=2 * GIB, train_seconds=50.0, steps=10, began_at=1000.0
         ).model_dump()
-        await report_aligner(session, "aligner_1", "host", [CPU], time.time())
+    await an_aligner(served)
+
+
+async def another_at_work(served: Served) -> None:
+    await served.prepare("zebra")
+    async with served.database.write() as session:
+        run = await create_run(session, alias="zebra", trigger="manual", actor="k", options=TrainingOptions(), now=1.0)
+        run.state = "running"
 
 
 def test_a_dry_run_says_pairs_device_memory_duration_and_when_and_queues_nothing(folder: Path) -> None:
@@ -103,6 +115,9 @@ def test_a_dry_run_says_pairs_device_memory_duration_and_when_and_queues_nothing
     assert "16 to train on, 4 held out" in shown
     assert "about 2 min, by the pace of 1 earlier run" in shown
     assert len(json.loads(call(folder, runs, "list", "--json"))["runs"]) == 1
+    inside(folder, another_at_work)
+    told = json.loads(call(folder, retrain_app(), "--dry-run", "--json", "--alias", ALIAS))
+    assert (told["starts"], told["starts_reason"]) == ("queued", "every aligner is at work for another alias")
 
 
 def test_the_queue_is_seen_and_runs_are_paused_resumed_and_cancelled(folder: Path) -> None:
@@ -110,12 +125,15 @@ def test_the_queue_is_seen_and_runs_are_paused_resumed_and_cancelled(folder: Pat
     second = json.loads(call(folder, retrain_app(), "--json"))
     assert (first["options"]["rank"], first["queue_position"], second["queue_position"]) == (8, 0, 1)
     listed = call(folder, runs, "list")
-    assert "queued (1 before it)" in listed
+    assert "no aligner runs; start `alignway up`" in listed
     assert "assistant: next planned run" in listed
     assert "02:30 CST (30 2 * * * Asia/Shanghai)" in listed
     assert "is paused" in call(folder, runs, "pause", first["id"])
     assert json.loads(call(folder, runs, "show", second["id"], "--json"))["queue_position"] == 0
+    inside(folder, an_aligner)
+    assert "1 run is before it" not in call(folder, runs, "list")
     assert "is queued" in call(folder, runs, "resume", first["id"])
+    assert "1 run is before it" in call(folder, runs, "list")
     assert "is cancelled" in call(folder, runs, "cancel", first["id"])
     with pytest.raises(InvalidRequest, match="has cancelled already; create another one"):
         call(folder, runs, "resume", first["id"])
