@@ -50,6 +50,8 @@ class RunLedger:
     _changes: dict[str, Any] = field(default_factory=dict)
     _renewed_at: float = field(default_factory=time.time)
     _closed: bool = False
+    _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Two writes at once would both write what was noted before them."""
     _last_event_at: float = 0.0
 
     def note(self, message: str, level: str = "info", data: dict[str, Any] | None = None) -> None:
@@ -116,7 +118,7 @@ class RunLedger:
         self, state: RunState, error: str | None, release: Release | None, location: str, release_state: str
     ) -> None:
         self._closed = True
-        async with self.database.write() as session:
+        async with self._writing, self.database.write() as session:
             for event in self._events:
                 await _add(session, self.run_id, event)
             if release is not None:
@@ -134,7 +136,7 @@ class RunLedger:
             if not (stale or self._events or self._changes):
                 continue
             try:
-                await self.flush()
+                await self._renew()
             except RunLeaseLost:
                 self.lost.set()
             except Exception as error:  # the database may be away for a while; the lease says how long that may last
@@ -142,7 +144,16 @@ class RunLedger:
                 if self.clock() - self._renewed_at > self.lease_seconds:
                     self.lost.set()
 
+    async def _renew(self) -> None:
+        async with self._writing:
+            if not self._closed:
+                await self._write_noted(self.lease_seconds)
+
     async def _write(self, lease_seconds: float) -> None:
+        async with self._writing:
+            await self._write_noted(lease_seconds)
+
+    async def _write_noted(self, lease_seconds: float) -> None:
         events, changes = list(self._events), dict(self._changes)
         async with self.database.write("relaxed") as session:
             now = self.clock()

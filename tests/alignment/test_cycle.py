@@ -60,7 +60,14 @@ async def database(sqlite_url: str) -> AsyncIterator[Database]:
 LENIENT = Rules(gates=GateSettings(kl_block=100.0, repeats_floor=1.0, ended_block=1.0))
 
 WATCHED = LENIENT.gates.model_copy(
-    update={"safety": True, "look_required": True, "judge": True, "judge_tokens": 8, "answer_tokens": 16}
+    update={
+        "safety": True,
+        "look_required": True,
+        "judge": True,
+        "judge_tokens": 8,
+        "answer_tokens": 16,
+        "unsafe_block": 1.0,
+    }
 )
 """With every gate that is off unless it is asked for, but benchmarks."""
 

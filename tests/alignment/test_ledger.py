@@ -40,6 +40,17 @@ async def read(database: Database, run_id: str) -> Run:
     return run
 
 
+async def test_what_two_write_at_once_is_written_once(database: Database, run_id: str) -> None:
+    ledger = ledger_of(database, run_id, "first", NOW + 3)
+    for text in ("one", "two"):
+        ledger.note(text)
+    await asyncio.gather(ledger.flush(), ledger.flush())
+    ledger.note("three")
+    await ledger.flush()
+    async with database.read() as session:
+        assert [event.message for event in await list_run_events(session, run_id)] == ["one", "two", "three"]
+
+
 async def test_what_was_noted_is_written_in_its_order_with_the_progress(database: Database, run_id: str) -> None:
     ledger = ledger_of(database, run_id, "first", NOW + 3)
     ledger.change(stage="training", progress=0.25)

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from gateway.commands.gates import app
 from gateway.contracts.case import Case, failures_of
 from gateway.errors import AlignwayError, InvalidRequest, NotFound
+from gateway.settings import Settings
 from gateway.storage import keys
 from gateway.storage.tables import Alias
 from tests.gateway.routes.test_admin_keys import Api, api
@@ -98,3 +100,11 @@ def test_an_unknown_case_or_alias_is_said(tmp_path: Path, sqlite_template: Path)
     with pytest.raises(NotFound, match="There is no alias `assistant`"):
         run(tmp_path, "add", cases_file(tmp_path, GOOD))
     assert json.loads(run(tmp_path, "list", "--json")) == []
+
+
+@pytest.mark.parametrize(
+    ("gates", "wanted"), [({"judge": True}, "judge.base_url"), ({"tasks": ["mmlu"]}, "gates.tasks_dir")]
+)
+def test_a_gate_that_lacks_what_it_needs_is_refused_at_the_start(gates: dict[str, Any], wanted: str) -> None:
+    with pytest.raises(ValidationError, match=wanted):
+        Settings.model_validate({"gates": gates})

@@ -6,18 +6,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
+from gateway.app import create_app
 from gateway.commands.gates import app as gates_app
 from gateway.commands.releases import app
 from gateway.contracts.gate_report import REPORT_FILE, Calibration, LimitNoise
 from gateway.errors import AlignwayError, InvalidRequest, NotFound
+from gateway.settings import Settings
+from gateway.storage import keys
 from gateway.storage.database import Database
 from gateway.storage.gate_calibrations import keep_calibration
 from gateway.storage.tables import ReleaseRow
 from tests.gateway.rollout.served import ALIAS, Served
 
+ADMIN, PATH = "test-admin-key-0123456789", "/admin/v1/releases"
 DROP = {"name": "drop", "level": "block", "value": 0.01, "limit": -0.05, "side": "below", "crossed": False}
 GATE = {
     "gate": "holdout_preference",
@@ -111,5 +116,22 @@ def test_what_cannot_be_calibrated_says_what_to_do(folder: Path, capfd: pytest.C
     assert "--seeds is 2 or more" in refused.exception.message
     assert CliRunner().invoke(gates_app, ["calibrate", *words]).exit_code == 1
     assert "let two be trained here: alignway gates calibrate --seeds 2" in capfd.readouterr().err
-    assert CliRunner().invoke(gates_app, ["calibrate", "--seeds", "2", *words]).exit_code == 1
-    assert "freeze one: alignway dataset build" in capfd.readouterr().err
+
+
+def test_the_route_says_the_same_to_admins(folder: Path) -> None:
+    async def asked() -> tuple[httpx.Response, httpx.Response]:
+        app = create_app(Settings.model_validate({"data_dir": folder}))
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client,
+        ):
+            async with app.state.services.database.write() as session:
+                project = await keys.ensure_project(session)
+                await keys.create_key(session, project.id, "admin", ["admin"], ADMIN)
+            client.headers["authorization"] = f"Bearer {ADMIN}"
+            return await client.get(f"{PATH}/rel_a/gates"), await client.get(f"{PATH}/rel_base/gates")
+
+    found, refused = asyncio.run(asked())
+    shown = json.loads(run(folder, "gates", "rel_a", "--json"))
+    assert found.json() == {"object": "release.gates"} | shown
+    assert (refused.status_code, refused.json()["error"]["code"]) == (404, "gates_not_asked")
