@@ -50,7 +50,12 @@ async def test_a_pair_outlives_its_chat_and_still_trains(place: Place) -> None:
     async with place.database.read() as session:
         assert await find_stored(session, "proj_1", answers[0]) is None  # what the routes answer 404 by
     kept: list[FeedbackPair] = []
-    await collect(place.database, "assistant", DatasetSettings(), sink=lambda pair, _: kept.append(pair))
+    await collect(
+        place.database,
+        "assistant",
+        DatasetSettings(),
+        sink=lambda body, _: kept.append(FeedbackPair.model_validate(body)),
+    )
     assert [(pair.prompt[0].text, pair.chosen.message.text) for pair in kept] == [("很久以前的问题", "是")]
 
 
