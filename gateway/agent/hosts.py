@@ -1,5 +1,7 @@
 """The two places of one replica for an engine: the one that serves, and one beside it, which starts or drains."""
 
+import asyncio
+
 from gateway.agent.engine_host import EngineHost
 
 
@@ -26,5 +28,4 @@ class EngineHosts:
 
     async def stop(self) -> None:
         """End both."""
-        await self.spare.stop()
-        await self.serving.stop()
+        await asyncio.gather(self.serving.stop(), self.spare.stop())

@@ -38,6 +38,8 @@ class SecondEngine(ReplicaDuty):
 
         True: the engine there serves from now on.
         """
+        if self.hosts.spare.alive and row.url == self.hosts.spare.url:
+            return self._change(row.epoch)  # it was written that it serves, though nobody heard so
         wanted = (row.epoch, row.desired_weights_id) if row.swap_state == "beside" else None
         if wanted is None:
             await self._give_up()
@@ -80,12 +82,16 @@ class SecondEngine(ReplicaDuty):
             )
         if epoch is None:
             return False  # called off meanwhile: the next look ends it
+        return self._change(epoch)
+
+    def _change(self, epoch: int) -> bool:
+        """The engine in the other place serves; nothing is sent to the one before from `epoch` on."""
         self.hosts.change()
         self._left_at = epoch
-        held = self.held
-        held.phase, held.url, held.weights_id, held.adapters = "ready", url, row.desired_weights_id, ()
+        held, release_id = self.held, self.host.record.release_id
+        held.phase, held.url, held.weights_id, held.adapters = "ready", self.host.url, release_id, ()
         held.detail = held.remark = ""
-        log.info("second_engine_serves", replica=self.replica_id, release=row.desired_weights_id)
+        log.info("second_engine_serves", replica=self.replica_id, release=release_id)
         return True
 
     async def _fail(self, row: Replica, reason: str) -> None:
