@@ -17,7 +17,7 @@ _FULL_WORDS = (
 """safetensors and torch write by themselves and keep only words of what went wrong."""
 _MEMORY_WORDS = (
     "can't allocate memory", "not enough memory", "std::bad_alloc", "Cannot allocate memory", "can't start new thread",
-    "failed to map segment", "out of memory",
+    "failed to map segment", "cannot map zero-fill pages", "out of memory",
 )  # fmt: skip
 """Torch says it in words; where there was no room to load torch, the loader does."""
 
