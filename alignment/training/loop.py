@@ -18,7 +18,7 @@ from alignment.training.checkpoints import Found, discard, find_newest, sealed_c
 from alignment.training.curves import CURVES_FILE, plot_curves
 from alignment.training.exhaustion import is_out_of_memory
 from alignment.training.holdout import Holdout, best_adapter
-from alignment.training.memory import peak_bytes
+from alignment.training.memory import peak_bytes, reserve_kept
 from alignment.training.prepare import Prepared, Run, prepare
 from alignment.training.records import METRICS_FILE, Metrics, read_metrics
 from alignment.training.schedule import Schedule, schedule
@@ -101,7 +101,8 @@ def _run(prepared: Prepared, found: Found, folder: Path) -> None:
     for note in found.notes if trainer.is_world_process_zero() else ():
         _log.warning(note)
     try:
-        trainer.train(resume_from_checkpoint=str(found.newest) if found.newest else None)
+        with reserve_kept():
+            trainer.train(resume_from_checkpoint=str(found.newest) if found.newest else None)
         trainer.check_finite()
     except TrainingDiverged as error:
         raise TrainingDiverged(f"{error.message}. {_last_good(prepared, folder)}") from error

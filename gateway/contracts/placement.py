@@ -16,8 +16,8 @@ FREE_SHARE = 0.9
 """Of what is free a run may have this much: engines beside it go on asking for memory now and then."""
 _NF4_BYTES = 0.7
 """Of a number in 4 bits, with its share of scales and of layers that stay wide."""
-_PROCESS_BYTES = GIB
-"""Of a training process that holds no model yet: two thirds of it are torch and what comes with it."""
+_PROCESS_BYTES = GIB + GIB // 4
+"""Of a training process that holds no model yet: half of it are torch and what comes with it."""
 _MORE_THAN_WEIGHTS = 1.2
 """Weights alone train nothing: so much of them is the least for adapter, gradients and one pair at a time."""
 

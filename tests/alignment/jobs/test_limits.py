@@ -21,7 +21,7 @@ from gateway.contracts.release import BaseModelRef
 from gateway.contracts.tensor_file import read_tensors
 from gateway.contracts.training import TrainingOptions
 
-LIMIT_BYTES = 1 << 30
+LIMIT_BYTES = 5 << 28
 TOKENS = 8_000_000
 WORDS = 100
 
@@ -88,20 +88,25 @@ async def test_a_training_process_that_runs_out_of_memory_leaves_an_open_stream_
     process, url = engine
     await until_up(url)
     pairs = tmp_path / "pairs.jsonl"
-    pairs.write_text(json.dumps({"prompt": "colour?", "chosen": "blue", "rejected": "red"}) + "\n")
+    sides = {"chosen": "blue " * 40, "rejected": "red " * 40}
+    rows = [{"prompt": f"colour {number} {'x' * 200}", **sides} for number in range(64)]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
     job = TrainJob(
-        base_folder=too_large(tiny_model, tmp_path / "large"),
-        base=BaseModelRef(model="owner/large", revision="r1", weights_sha256="0" * 64),
-        options=TrainingOptions(device="cpu"),
+        base_folder=tiny_model,
+        base=BaseModelRef(model="owner/model", revision="r1", weights_sha256="0" * 64),
+        options=TrainingOptions(device="cpu", max_steps=1, pairs_per_step=64, tokens_per_batch=40_000),
         pairs_file=pairs,
         folder=tmp_path / "run",
     )
+    larger = job.model_copy(update={"base_folder": too_large(tiny_model, tmp_path / "large")})
     async with trainer_process(tmp_path / "trainer.log", ["--memory-bytes", str(LIMIT_BYTES)]) as trainer:
-        training = asyncio.create_task(trainer.train(job, lambda _: None))
+        training = asyncio.create_task(trainer.train(larger, lambda _: None))
         while not training.done():
             assert await words_streamed(url) == WORDS
         with pytest.raises(AlignmentError, match=r"memory ran out before or between steps .* train a smaller model"):
             await training
+        trained = await trainer.train(job, lambda _: None)
+        assert any(reason.startswith("memory ran out: from then on at most") for reason in trained.reasons)
         limits = Path(f"/proc/{trainer.pid}/limits").read_text()
         assert str(LIMIT_BYTES) in next(line for line in limits.splitlines() if line.startswith("Max data size"))
         first, last = (int(Path(f"/proc/{pid}/oom_score").read_text()) for pid in (trainer.pid, process.pid))
