@@ -23,6 +23,8 @@ IMPORTED_BEFORE_FORK = (
     "vllm.v1.executor.uniproc_executor",
     "vllm.v1.worker.cpu_worker",
 )
+ADAPTER_ARITHMETIC = "vllm.lora.ops.torch_ops.lora_ops"
+ADAPTER_CALLS = "vllm.lora.punica_wrapper.punica_cpu"
 KEEPS_UNI_EXECUTOR = "VLLM_ENABLE_V1_MULTIPROCESSING"
 
 
@@ -66,6 +68,7 @@ def forked_server() -> Callable[[], Any] | None:
         entry = importlib.import_module(ENTRY)
         for name in IMPORTED_BEFORE_FORK:
             importlib.import_module(name)
+        mend_adapters(importlib.import_module(ADAPTER_ARITHMETIC), importlib.import_module(ADAPTER_CALLS))
         for name, module in list(sys.modules.items()):
             if name.startswith("vllm.") and CONTEXT_GETTER in vars(module):
                 _replace_context(module, context)
@@ -75,6 +78,44 @@ def forked_server() -> Callable[[], Any] | None:
         del os.environ[KEEPS_UNI_EXECUTOR]
         return None
     return main
+
+
+def mend_adapters(arithmetic: Any, calls: Any) -> None:
+    """Replace vLLM's arithmetic of adapters on CPUs, in the module that has it and in the one that calls it.
+
+    There, a token of a request without an adapter (index -1) gets the adapter in the last place as soon as another
+    request of the batch has one, and every token gets a copy of its adapter's weights, which takes minutes for a large
+    batch. Shapes as in vLLM: inputs (tokens, i), weights (places, 1, o, i) or (places, o, i), indices (tokens,).
+    """
+
+    def product(inputs: Any, weights: Any, indices: Any, dtype: Any) -> Any:
+        inputs, weights = inputs.to(dtype), weights.flatten(0, -3)
+        outputs = inputs.new_zeros((inputs.shape[0], weights.shape[1]))
+        for place in indices.unique().tolist():
+            if place >= 0:
+                rows = indices == place
+                outputs[rows] = inputs[rows] @ weights[place].to(dtype).T
+        return outputs
+
+    def bgmv_shrink(inputs: Any, weights: Any, output: Any, indices: Any, scaling: float = 1.0) -> None:
+        outputs = product(inputs, weights, indices, output.dtype)
+        output[:, : outputs.shape[1]] = scaling * outputs
+
+    def bgmv_expand(inputs: Any, weights: Any, output: Any, indices: Any, add_inputs: bool = True) -> None:
+        width = min(weights.shape[-2], output.shape[1])
+        bgmv_expand_slice(inputs, weights, output, indices, 0, width, add_inputs)
+
+    def bgmv_expand_slice(
+        inputs: Any, weights: Any, output: Any, indices: Any, offset: int, size: int, add_inputs: bool = True
+    ) -> None:
+        outputs, part = product(inputs, weights, indices, output.dtype), output[:, offset : offset + size]
+        part.copy_(part + outputs[:, :size] if add_inputs else outputs[:, :size])
+
+    for function in (bgmv_shrink, bgmv_expand, bgmv_expand_slice):
+        for module in (arithmetic, calls):
+            if not hasattr(module, function.__name__):
+                raise AttributeError(f"{module.__name__} has no {function.__name__}")
+            setattr(module, function.__name__, function)
 
 
 def _replace_context(module: Any, context: Any) -> None:
