@@ -23,7 +23,6 @@ from gateway.errors import AlignwayError, InvalidRequest, NotFound
 from gateway.rollout.by_address import find_servers, promote_at
 from gateway.rollout.disk import require_room
 from gateway.rollout.gate_report import find_report
-from gateway.rollout.pausing import resume_training
 from gateway.rollout.promotion import Promotion, Strategy, roll_back
 from gateway.routes.views import canary_view, release_view, rollout_view
 from gateway.settings import Settings
@@ -207,19 +206,6 @@ def rollout_(
         print_json(found)
     else:
         print_rollout(found)
-
-
-@app.command("resume-training")
-def resume_training_(alias: AliasOption = None, config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
-    """Let training begin by itself again, after a release was rolled back by itself."""
-
-    async def work(database: Database, _: Settings) -> str:
-        async with database.write() as session:
-            name = alias or await _alias_of(session, None)
-            return (await resume_training(session, name, COMMAND_LINE)).name
-
-    name = with_database(config, data_dir, work)
-    console.print(f"{name}: training begins by itself again, as [aligner] says.", markup=False)
 
 
 def _begin_and_follow(

@@ -1,4 +1,4 @@
-"""`alignway releases rollout` and `resume-training`: what an operator sees of a canary."""
+"""`alignway releases rollout`: what an operator sees of a canary."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from gateway.commands.releases import app
 from gateway.errors import NotFound
 from gateway.storage.database import Database
-from gateway.storage.tables import Alias, Replica, Rollout
+from gateway.storage.tables import Rollout
 from tests.gateway.rollout.served import ALIAS, Served
 from tests.gateway.rollout.test_canary import answer, begun
 
@@ -77,18 +77,3 @@ def test_a_canary_promoted_by_command_says_how_to_follow_it(folder: Path) -> Non
     told = run(folder, "promote", "rel_a", "--strategy", "canary")
     assert "alignway releases rollout" in told
     assert json.loads(run(folder, "rollout", "--json"))["share"] == 0.05
-
-
-def test_training_that_a_rollback_paused_begins_again_when_told_so(folder: Path) -> None:
-    async def pause(served: Served) -> None:
-        async with served.database.write() as session:
-            (await session.get_one(Alias, ALIAS)).auto_training_paused_reason = "rolled back"
-
-    async def is_free(served: Served) -> None:
-        async with served.database.read() as session:
-            assert (await session.get_one(Alias, ALIAS)).auto_training_paused_reason is None
-            assert await session.get(Replica, f"{ALIAS}-1") is not None
-
-    inside(folder, pause)
-    assert "begins by itself again" in run(folder, "resume-training")
-    inside(folder, is_free)
