@@ -31,7 +31,7 @@ from gateway.feedback.stats import feedback_stats
 from gateway.settings import DatasetSettings
 from gateway.storage.database import Database
 from gateway.storage.feedback import Wanted
-from gateway.storage.feedback_tables import Feedback, PairRow
+from gateway.storage.feedback_tables import Feedback, PairRow, PromptSide
 from gateway.storage.migrate import migrate
 from gateway.storage.pairs import pair_values
 from gateway.storage.tables import Alias, Project, ReleaseRow
@@ -115,11 +115,13 @@ async def measure(votes: int, folder: Path, url: str) -> dict[str, Any]:
         await preview(database, "assistant", settings)
     with took.of("show"):
         await show(database, folder, card["id"])
+    async with database.read() as session:
+        prompts = await session.scalar(select(func.count()).select_from(PromptSide))
     await database.close()
     return {
         "votes": votes,
         "database": url.split("+")[0],
-        "prompts": int(votes * PROMPTS_SHARE),
+        "prompts": prompts,
         "pairs": card["pairs"],
         **took.seconds,
         "memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
