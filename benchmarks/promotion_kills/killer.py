@@ -82,25 +82,25 @@ class Killer:
         accepted = time.monotonic()
         await asyncio.sleep(self.chance.uniform(0.0, self.promotion_seconds[swap]))
         under_way = (await self._rollout(rollout["id"]))["state"] not in ENDED
-        kill = await self._kill(victim)
+        pid, kill = await self._kill(victim)
         self.kills.append(kill)
         after_seconds = kill.at - accepted
         if not under_way:  # the machine is quicker than it was: kill earlier
             self.promotion_seconds[swap] = min(self.promotion_seconds[swap], after_seconds)
-        state, problem = await self._come_to_rest(rollout)
+        state, problem = await self._come_to_rest(rollout, victim, pid)
         healed_seconds = time.monotonic() - kill.at
         if problem is None:
             problem = await self._problem(rollout["candidate"] if state == "promoted" else incumbent)
         self.outcomes.append(Outcome(victim, swap, after_seconds, under_way, state, healed_seconds, problem))
         return self.outcomes[-1]
 
-    async def _come_to_rest(self, rollout: dict[str, Any]) -> tuple[str, str | None]:
+    async def _come_to_rest(self, rollout: dict[str, Any], victim: Victim, killed: int) -> tuple[str, str | None]:
         """How the rollout ended, once nothing is to be done any more; and what is wrong if that takes too long."""
         state = "?"
         try:
             async with asyncio.timeout(HEALED_SECONDS):
                 state = str((await self._ended(rollout))["state"])
-                while any(self.site.stack.supervisor.pid(child) is None for child in CHILDREN.values()):
+                while self._pid(victim) in (None, killed):
                     await asyncio.sleep(0.1)
                 await self.site.settled(HEALED_SECONDS)
         except TimeoutError:
@@ -118,7 +118,7 @@ class Killer:
             return f"asked who serves, {sorted(named)} answered: {[_said(answer) for answer in answers]}"
         return None
 
-    async def _kill(self, victim: Victim) -> Kill:
+    async def _kill(self, victim: Victim) -> tuple[int, Kill]:
         """SIGKILL, as soon as the victim is there: it may be starting again after the last time."""
         while True:
             pid = self._pid(victim)
@@ -128,7 +128,7 @@ class Killer:
                     at = time.monotonic()
                     while not _is_gone(pid, born_at):
                         await asyncio.sleep(0.005)
-                    return Kill(victim, at, time.monotonic())
+                    return pid, Kill(victim, at, time.monotonic())
             await asyncio.sleep(0.02)
 
     def _pid(self, victim: Victim) -> int | None:
