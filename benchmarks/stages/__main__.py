@@ -141,7 +141,7 @@ async def measure() -> dict[str, Any]:
             await at_rest(stack)
             rollback = await first_answer(stack, "rollback", {}, alias["serving_release"])
             return {
-                "pairs": release.manifest["metrics"]["holdout_pairs"],
+                "holdout_pairs": release.manifest["metrics"]["holdout_pairs"],
                 "train_steps": release.manifest["metrics"]["train_steps"],
                 "last_vote_to_run_queued_seconds": round(run.created_at - last_vote, 2),
                 "queued_to_started_seconds": round((run.started_at or 0) - run.created_at, 2),
