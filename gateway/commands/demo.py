@@ -12,7 +12,8 @@ from rich.console import Console
 
 from gateway.commands.options import JsonOption
 from gateway.demo.host import hosted
-from gateway.demo.loop import QUICK, DemoSettings, run_demo
+from gateway.demo.loop import run_demo
+from gateway.demo.player import QUICK, DemoSettings
 from gateway.demo.plot import save_report
 from gateway.demo.report import DemoReport, Stage
 from gateway.demo.table import print_report

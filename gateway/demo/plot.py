@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from gateway.demo.report import DemoReport
+from gateway.demo.report import DemoReport, LearningReport
 
 BEFORE_COLOUR, AFTER_COLOUR = "#8a8f98", "#1f77b4"
 JSON_FILE, PLOT_FILE = "report.json", "report.png"
@@ -33,7 +33,7 @@ def draw_report(report: DemoReport, path: Path) -> None:
     canvas.print_png(str(path))
 
 
-def _draw_shares(axes: Any, report: DemoReport) -> None:
+def _draw_shares(axes: Any, report: LearningReport) -> None:
     before, after, found = 100 * report.style_before, 100 * report.style_after, report.difference
     axes.bar(["before", "after"], [before, after], color=[BEFORE_COLOUR, AFTER_COLOUR], width=0.6)
     # The interval is of the difference; drawn on the second bar it says where that bar's top may lie over the first.
@@ -44,7 +44,7 @@ def _draw_shares(axes: Any, report: DemoReport) -> None:
     axes.set_title(f"{found.points:+.1f} points, 95 % {found.low:+.1f} to {found.high:+.1f}", fontsize=11)
 
 
-def _draw_lengths(axes: Any, report: DemoReport) -> None:
+def _draw_lengths(axes: Any, report: LearningReport) -> None:
     longest = max((*report.words_before, *report.words_after, 10))
     edges = [longest * step / 20 for step in range(21)]
     axes.hist(report.words_before, edges, alpha=0.7, color=BEFORE_COLOUR, label="before")
@@ -56,7 +56,7 @@ def _draw_lengths(axes: Any, report: DemoReport) -> None:
     axes.legend()
 
 
-def _draw_stages(axes: Any, report: DemoReport) -> None:
+def _draw_stages(axes: Any, report: LearningReport) -> None:
     stages = list(reversed(report.stages))
     for row, stage in enumerate(stages):
         axes.barh(row, stage.seconds, left=stage.started_seconds, color=AFTER_COLOUR)

@@ -7,7 +7,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from gateway.demo.report import DemoReport, Measured, describe_control
+from gateway.demo.report import DemoReport, LearningReport, Measured, describe_control
 
 
 def print_report(report: DemoReport, console: Console) -> None:
@@ -15,7 +15,7 @@ def print_report(report: DemoReport, console: Console) -> None:
     console.print(Group(_figures(report), _checks(report), _stages(report), *_examples(report), _verdict(report)))
 
 
-def _figures(report: DemoReport) -> Table:
+def _figures(report: LearningReport) -> Table:
     table = Table(title=f"Before and after, on {len(report.words_before)} unseen prompts", title_justify="left")
     for column in ("", "before", "after", "difference (95 %)"):
         table.add_column(column, justify="left" if not column else "right")
@@ -61,7 +61,7 @@ def _mark(holds: bool) -> Text:
     return Text("ok", style="green") if holds else Text("FAILED", style="bold red")
 
 
-def _stages(report: DemoReport) -> Table:
+def _stages(report: LearningReport) -> Table:
     teaching = report.teaching
     taught = f"{teaching.corrections} corrections, {teaching.votes} votes, {teaching.pairs} pairs"
     table = Table(title="Stages", title_justify="left", show_header=False)
@@ -70,7 +70,7 @@ def _stages(report: DemoReport) -> Table:
     return table
 
 
-def _examples(report: DemoReport) -> list[Panel]:
+def _examples(report: LearningReport) -> list[Panel]:
     panels = []
     for example in report.examples:
         text = Text.assemble(("before  ", "dim"), example.before.strip(), ("\nafter   ", "dim"), example.after.strip())
