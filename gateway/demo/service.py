@@ -39,10 +39,13 @@ class Service:
         """Close the connections."""
         await self.client.close()
 
-    async def ask(self, prompt: str, max_tokens: int, **sampling: Any) -> list[Answer]:
-        """All choices of one completion."""
+    async def ask(self, prompt: str, max_tokens: int, model: str | None = None, **sampling: Any) -> list[Answer]:
+        """All choices of one completion, by the alias unless a release is named."""
         completion: ChatCompletion = await self.client.chat.completions.create(
-            model=self.alias, messages=[{"role": "user", "content": prompt}], max_tokens=max_tokens, **sampling
+            model=model or self.alias,
+            messages=[{"role": "user", "content": prompt}],
+            max_tokens=max_tokens,
+            **sampling,
         )
         return [
             Answer(

@@ -1,0 +1,87 @@
+"""A bad candidate: the votes turned round, trained on as a file, and measured on what people really preferred."""
+
+import asyncio
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import openai
+
+from gateway.demo.full.command import Shell
+from gateway.demo.full.report import Inverted, gates_of, stops
+from gateway.demo.player import Player, Telling
+
+REASON = "the votes say so"
+EPOCHS = 1
+
+
+def invert(lines: Iterable[str]) -> list[str]:
+    """Rows of TRL's format, one a line, with chosen and rejected exchanged."""
+    rows = [json.loads(line) for line in lines if line.strip()]
+    return [
+        json.dumps(row | {"chosen": row["rejected"], "rejected": row["chosen"]}, ensure_ascii=False) for row in rows
+    ]
+
+
+async def try_inverted_votes(player: Player, shell: Shell, dataset_id: str) -> Inverted:
+    """Train on inverted votes, see what the gates say, and try to promote the candidate all the same."""
+    votes = shell.data_dir / "votes.jsonl"
+    export = ("feedback", "export", "--format", "trl", "--alias", player.service.alias, "--out", str(votes))
+    telling = Telling(
+        "A bad candidate: somebody turns every vote round and trains on that file. It is measured on votes held out.",
+        (
+            shell.typed(*export),
+            'file = client.files.create(file=open("inverted.jsonl", "rb"), purpose="fine-tune")',
+            f'client.fine_tuning.jobs.create(model="{player.service.alias}", training_file=file.id, '
+            f'validation_file="{dataset_id}")',
+        ),
+    )
+    with player.stages.stage("train on inverted votes", 1.0, telling.doing, telling.typed) as advance:
+        await shell.run(*export)
+        rows = await asyncio.to_thread(_inverted_file, votes)
+        job = await _begin(player, rows, dataset_id)
+        run = await player.finished_run(job, advance)
+    release = await player.release(str(run["release_id"]))
+    gates = gates_of(release)
+    return Inverted(
+        release_id=release["id"],
+        release_name=release["name"],
+        state=release["state"],
+        pairs=len(rows),
+        gates=gates,
+        stopped_by=stops(gates),
+        refusal=await _refusal(player, release["name"]),
+    )
+
+
+def _inverted_file(votes: Path) -> list[str]:
+    rows = invert(votes.read_text(encoding="utf-8").splitlines())
+    votes.with_name("inverted.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return rows
+
+
+async def _begin(player: Player, rows: list[str], dataset_id: str) -> str:
+    client = player.service.unretried
+    upload = ("inverted.jsonl", "\n".join(rows).encode())
+    file = await client.files.create(file=upload, purpose="fine-tune")
+    job = await client.fine_tuning.jobs.create(
+        model=player.service.alias,
+        training_file=file.id,
+        validation_file=dataset_id,
+        hyperparameters={"n_epochs": EPOCHS},
+    )
+    return job.id
+
+
+async def _refusal(player: Player, release_name: str) -> str:
+    alias = player.service.alias
+    player.stages.tell(
+        "Somebody tries to promote it all the same, with a reason.",
+        (f'alignway releases promote {release_name} --reason "{REASON}"',),
+    )
+    try:
+        await player.service.post(f"/aliases/{alias}/promote", {"release": release_name, "reason": REASON})
+    except openai.ConflictError as error:
+        body = error.body if isinstance(error.body, dict) else {}
+        return str(body.get("message", error))
+    return ""
