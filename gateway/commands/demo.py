@@ -52,11 +52,12 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Teach a real model a house style and watch the loop find it: ask, prefer, align, swap, roll back."""
+    if full:
+        _check_full(quick, url)
     # A demo that is told to end must take down what it started: let the clean-up run.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console = Console(stderr=as_json)
     if full:
-        _check_full(quick, url)
         raise typer.Exit(_play_full(data_dir, report_dir, console, as_json))
     settings = QUICK if quick else DemoSettings()
     if url is not None:

@@ -39,9 +39,12 @@ class Service:
         """Close the connections."""
         await self.client.close()
 
-    async def ask(self, prompt: str, max_tokens: int, model: str | None = None, **sampling: Any) -> list[Answer]:
+    async def ask(
+        self, prompt: str, max_tokens: int, *, model: str | None = None, retried: bool = True, **sampling: Any
+    ) -> list[Answer]:
         """All choices of one completion, by the alias unless a release is named."""
-        completion: ChatCompletion = await self.client.chat.completions.create(
+        client = self.client if retried else self.unretried
+        completion: ChatCompletion = await client.chat.completions.create(
             model=model or self.alias,
             messages=[{"role": "user", "content": prompt}],
             max_tokens=max_tokens,

@@ -126,7 +126,7 @@ class EndUsers:
                 await asyncio.sleep(PAUSE_AFTER_FAILURE_SECONDS)
 
     async def _turn(self, user: str, prompt: str) -> None:
-        answer = (await self._service.ask(prompt, MAX_TOKENS, user=user))[0]
+        answer = (await self._service.ask(prompt, MAX_TOKENS, retried=False, user=user))[0]
         self.tally.answered(user, str(answer.release_id), self._sides)
         await self._rate(user, answer)
         if self._sides.compared_with is not None and answer.release_id == self._sides.candidate_id:
@@ -141,7 +141,7 @@ class EndUsers:
 
     async def _compare(self, user: str, prompt: str, answer: Answer, other_name: str) -> None:
         try:
-            other = (await self._service.ask(prompt, MAX_TOKENS, model=other_name, user=user))[0]
+            other = (await self._service.ask(prompt, MAX_TOKENS, model=other_name, retried=False, user=user))[0]
         except openai.APIStatusError as error:
             if error.code == "release_not_loaded":
                 return  # the candidate was promoted meanwhile: there is nothing left to compare with
