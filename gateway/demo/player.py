@@ -9,7 +9,7 @@ from typing import Any
 from rich.progress import Progress
 
 from gateway.demo.answer import Answer
-from gateway.demo.asking import ask_greedily, teach
+from gateway.demo.asking import VOTE_MAX_TOKENS, ask_greedily, teach
 from gateway.demo.prompts import load_prompts
 from gateway.demo.report import Example, LearningReport, Measured, Stage, Teaching
 from gateway.demo.service import Advance, DemoFailed, Service, only_release
@@ -31,6 +31,7 @@ class DemoSettings:
     max_tokens: int = 160
     teaching_max_tokens: int = 96
     """A correction cuts the answer anyway, so there is no need to wait for its end."""
+    vote_max_tokens: int = VOTE_MAX_TOKENS
     train_timeout_seconds: float = 1800.0
     swap_timeout_seconds: float = 300.0
     settle_seconds: float = 60.0
@@ -106,7 +107,13 @@ class Player:
         chosen = self.settings
         with self.stages.stage("teach", chosen.pairs, telling.doing, telling.typed) as advance:
             return await teach(
-                self.service, self.teaching, chosen.pairs, chosen.concurrency, chosen.teaching_max_tokens, advance
+                self.service,
+                self.teaching,
+                chosen.pairs,
+                chosen.concurrency,
+                chosen.teaching_max_tokens,
+                advance,
+                chosen.vote_max_tokens,
             )
 
     async def train(self, telling: Telling = SILENT) -> dict[str, Any]:

@@ -30,9 +30,19 @@ class FullSettings:
 
     demo: DemoSettings = dataclasses.field(
         default_factory=lambda: DemoSettings(
-            unseen=24, pairs=72, fixed=3, max_tokens=96, train_timeout_seconds=900.0, settle_seconds=120.0
+            unseen=20,
+            pairs=56,
+            fixed=3,
+            concurrency=8,
+            max_tokens=64,
+            teaching_max_tokens=64,
+            vote_max_tokens=96,
+            train_timeout_seconds=900.0,
+            settle_seconds=120.0,
         )
     )
+    """Less of everything, and shorter answers: there is more to come."""
+    request_timeout_seconds: float = 600.0
     canary_timeout_seconds: float = 600.0
     rollback_timeout_seconds: float = 300.0
     limit_seconds: float = 2400.0
@@ -52,7 +62,7 @@ def run_full_demo(
 ) -> FullReport:
     """Play the full demo against a running service of its own. Raises `DemoFailed` where it cannot end."""
     with shown(console) as progress:
-        service = Service(base_url, api_key, alias)
+        service = Service(base_url, api_key, alias, settings.request_timeout_seconds)
         full = _FullDemo(Player(service, settings.demo, Stages(progress)), shell, settings)
         return asyncio.run(_bounded(service, full.play, settings.limit_seconds, full.stage_names))
 

@@ -21,7 +21,9 @@ from gateway.demo.service import DemoFailed, Service, explain
 USERS = 120
 """So many that a twentieth of them is a handful."""
 CONCURRENCY = 8
-MAX_TOKENS = 64
+QUESTIONS = 2
+"""Whoever is shown two answers stays for another question."""
+MAX_TOKENS = 48
 PAUSE_AFTER_FAILURE_SECONDS = 0.5
 FAILURES_KEPT = 5
 
@@ -119,18 +121,27 @@ class EndUsers:
         while not self._stop.is_set():
             turn = next(self._turns)
             try:
-                await self._turn(f"user-{turn % USERS:03}", self._prompts[turn % len(self._prompts)])
+                await self._visit(f"user-{turn % USERS:03}", turn)
             except (openai.OpenAIError, DemoFailed) as error:
                 told = explain(error) if isinstance(error, openai.OpenAIError) else str(error)
                 self.tally.failures.append(told)
                 await asyncio.sleep(PAUSE_AFTER_FAILURE_SECONDS)
 
-    async def _turn(self, user: str, prompt: str) -> None:
+    async def _visit(self, user: str, turn: int) -> None:
+        for question in range(QUESTIONS):
+            prompt = self._prompts[(turn + question * USERS) % len(self._prompts)]
+            if not await self._ask(user, prompt) or self._stop.is_set():
+                return
+
+    async def _ask(self, user: str, prompt: str) -> bool:
+        """Ask, rate, and compare where there is something to compare; returns whether there was."""
         answer = (await self._service.ask(prompt, MAX_TOKENS, retried=False, user=user))[0]
         self.tally.answered(user, str(answer.release_id), self._sides)
         await self._rate(user, answer)
-        if self._sides.compared_with is not None and answer.release_id == self._sides.candidate_id:
-            await self._compare(user, prompt, answer, self._sides.compared_with)
+        if self._sides.compared_with is None or answer.release_id != self._sides.candidate_id:
+            return False
+        await self._compare(user, prompt, answer, self._sides.compared_with)
+        return True
 
     async def _rate(self, user: str, answer: Answer) -> None:
         likes = answer.in_style

@@ -226,8 +226,8 @@ class Room:
 async def test_people_rate_what_they_read_and_compare_where_the_candidate_answered() -> None:
     room = Room()
     people = users.EndUsers(room, ["Why?"], users.Sides("rel_new", "rel_old", "assistant-base"))  # type: ignore[arg-type]
-    await people._turn("user-1", "Why?")
-    await people._turn("user-2", "Why?")
+    await people._ask("user-1", "Why?")
+    await people._ask("user-2", "Why?")
     said = [(body["type"], body.get("value"), body["rater"]["id"]) for body in room.feedback]
     assert said == [("rating", False, "user-1"), ("rating", True, "user-2"), ("preference", None, "user-2")]
     preference = room.feedback[-1]
@@ -243,7 +243,7 @@ async def test_whoever_moves_back_to_the_incumbent_and_who_is_answered_by_a_stra
     room.by_alias = ["rel_new", "rel_old", "rel_other"]
     people = users.EndUsers(room, ["Why?"], users.Sides("rel_new", "rel_old", None))  # type: ignore[arg-type]
     for _ in range(3):
-        await people._turn("user-1", "Why?")
+        await people._ask("user-1", "Why?")
     assert (people.seen.moved_back, people.seen.strangers, people.seen.preferences) == (1, 1, 0)
 
 
