@@ -32,6 +32,8 @@ class DemoSettings:
     teaching_max_tokens: int = 96
     """A correction cuts the answer anyway, so there is no need to wait for its end."""
     vote_max_tokens: int = VOTE_MAX_TOKENS
+    max_steps: int | None = None
+    """Train so many steps at most; by default as many as the trainer finds right."""
     train_timeout_seconds: float = 1800.0
     swap_timeout_seconds: float = 300.0
     settle_seconds: float = 60.0
@@ -119,7 +121,9 @@ class Player:
     async def train(self, telling: Telling = SILENT) -> dict[str, Any]:
         """Ask for a run, and wait until its release is there; returns the run."""
         with self.stages.stage("train and evaluate", 1.0, telling.doing, telling.typed) as advance:
-            begun = await self.service.post("/retrain", {"alias": self.service.alias})
+            steps = self.settings.max_steps
+            options = {} if steps is None else {"options": {"max_steps": steps}}
+            begun = await self.service.post("/retrain", {"alias": self.service.alias} | options)
             return await self.finished_run(str(begun["id"]), advance)
 
     async def finished_run(self, run_id: str, advance: Advance) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import json
 import time
 import tomllib
 from collections.abc import Callable
@@ -37,6 +38,7 @@ class FullSettings:
             max_tokens=64,
             teaching_max_tokens=64,
             vote_max_tokens=96,
+            max_steps=18,
             train_timeout_seconds=900.0,
             settle_seconds=120.0,
         )
@@ -121,10 +123,12 @@ class _FullDemo:
         )
 
     def _train(self) -> Telling:
-        alias = self._player.service.alias
+        body = json.dumps(
+            {"alias": self._player.service.alias, "options": {"max_steps": self._player.settings.max_steps}}
+        )
         return Telling(
             "Train: the pairs are frozen, an adapter is trained on them, measured against what serves, and sealed.",
-            (f'curl -X POST $URL/admin/v1/retrain -H "Authorization: Bearer $KEY" -d \'{{"alias": "{alias}"}}\'',),
+            (f"curl -X POST $URL/admin/v1/retrain -H 'Authorization: Bearer '$KEY -d '{body}'",),
         )
 
     def _show_gates(self, candidate: dict[str, Any]) -> None:
