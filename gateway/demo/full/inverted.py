@@ -3,16 +3,19 @@
 import asyncio
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import openai
 
 from gateway.demo.full.command import Shell
 from gateway.demo.full.report import Inverted, gates_of, stops
-from gateway.demo.player import Player, Telling
+from gateway.demo.player import Player
 
 REASON = "the votes say so"
 EPOCHS = 1
+INVERTED_FILE = "inverted.jsonl"
 
 
 def invert(lines: Iterable[str]) -> list[str]:
@@ -23,31 +26,39 @@ def invert(lines: Iterable[str]) -> list[str]:
     ]
 
 
-async def try_inverted_votes(player: Player, shell: Shell, dataset_id: str) -> Inverted:
-    """Train on inverted votes, see what the gates say, and try to promote the candidate all the same."""
-    votes = shell.data_dir / "votes.jsonl"
-    export = ("feedback", "export", "--format", "trl", "--alias", player.service.alias, "--out", str(votes))
-    telling = Telling(
-        "A bad candidate: somebody turns every vote round and trains on that file. It is measured on votes held out.",
-        (
-            shell.typed(*export),
-            'file = client.files.create(file=open("inverted.jsonl", "rb"), purpose="fine-tune")',
-            f'client.fine_tuning.jobs.create(model="{player.service.alias}", training_file=file.id, '
-            f'validation_file="{dataset_id}")',
-        ),
+@dataclass(frozen=True)
+class BadCandidate:
+    """What came of the inverted votes."""
+
+    release: dict[str, Any]
+    pairs: int
+
+
+async def train_on_inverted_votes(player: Player, shell: Shell, dataset_id: str) -> BadCandidate:
+    """Turn the votes round, train on that file, and measure on what `dataset_id` holds out."""
+    votes, alias = shell.data_dir / "votes.jsonl", player.service.alias
+    export = ("feedback", "export", "--format", "trl", "--alias", alias, "--out", str(votes))
+    doing = "A bad candidate: somebody turns every vote round and trains on that. It is measured on votes held out."
+    typed = (
+        shell.typed(*export),
+        f'file = client.files.create(file=open("{INVERTED_FILE}", "rb"), purpose="fine-tune")',
+        f'client.fine_tuning.jobs.create(model="{alias}", training_file=file.id, validation_file="{dataset_id}")',
     )
-    with player.stages.stage("train on inverted votes", 1.0, telling.doing, telling.typed) as advance:
+    with player.stages.stage("train on inverted votes", 1.0, doing, typed) as advance:
         await shell.run(*export)
         rows = await asyncio.to_thread(_inverted_file, votes)
-        job = await _begin(player, rows, dataset_id)
-        run = await player.finished_run(job, advance)
-    release = await player.release(str(run["release_id"]))
-    gates = gates_of(release)
+        run = await player.finished_run(await _begin(player, rows, dataset_id), advance)
+    return BadCandidate(await player.release(str(run["release_id"])), len(rows))
+
+
+async def try_to_promote(player: Player, bad: BadCandidate) -> Inverted:
+    """Promote it all the same, as somebody who trusts the votes would; returns what the service said to that."""
+    release, gates = bad.release, gates_of(bad.release)
     return Inverted(
         release_id=release["id"],
         release_name=release["name"],
         state=release["state"],
-        pairs=len(rows),
+        pairs=bad.pairs,
         gates=gates,
         stopped_by=stops(gates),
         refusal=await _refusal(player, release["name"]),
@@ -56,13 +67,13 @@ async def try_inverted_votes(player: Player, shell: Shell, dataset_id: str) -> I
 
 def _inverted_file(votes: Path) -> list[str]:
     rows = invert(votes.read_text(encoding="utf-8").splitlines())
-    votes.with_name("inverted.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    votes.with_name(INVERTED_FILE).write_text("\n".join(rows) + "\n", encoding="utf-8")
     return rows
 
 
 async def _begin(player: Player, rows: list[str], dataset_id: str) -> str:
     client = player.service.unretried
-    upload = ("inverted.jsonl", "\n".join(rows).encode())
+    upload = (INVERTED_FILE, "\n".join(rows).encode())
     file = await client.files.create(file=upload, purpose="fine-tune")
     job = await client.fine_tuning.jobs.create(
         model=player.service.alias,

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from gateway.demo.full.command import Shell
-from gateway.demo.full.inverted import try_inverted_votes
+from gateway.demo.full.inverted import train_on_inverted_votes, try_to_promote
 from gateway.demo.full.report import FullReport, gates_of
 from gateway.demo.full.sabotage import add_broken_release, promote_broken_release
 from gateway.demo.full.table import gates_table
@@ -105,9 +105,10 @@ class _FullDemo:
         after = await player.ask("ask, after", Telling("The candidate has all traffic. The unseen prompts again."))
         if (found := only_release(after)) != candidate["id"]:
             raise DemoFailed(f"after the promotion of {candidate['id']} the answers come from {found}")
-        inverted = await try_inverted_votes(player, self._shell, str(run["dataset_id"]))
+        bad = await train_on_inverted_votes(player, self._shell, str(run["dataset_id"]))
+        self._print(gates_table(gates_of(bad.release)))
+        inverted = await try_to_promote(player, bad)
         player.stages.tell(f"The service refuses: {inverted.refusal}" if inverted.refusal else "It was NOT refused.")
-        self._print(gates_table(inverted.gates))
         broken = await add_broken_release(player, self._shell)
         fixed = after[: player.settings.fixed]
         sabotage = await promote_broken_release(player, self._shell, broken, fixed, chosen.rollback_timeout_seconds)

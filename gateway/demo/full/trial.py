@@ -49,7 +49,7 @@ async def _follow(player: Player, rollout_id: str, timeout_seconds: float, users
         found = await player.service.get(f"/rollouts/{rollout_id}")
         if (now := _standing(found)) != told:
             told = now
-            player.stages.tell(f"  {now}  [{users.seen.answers} answers so far]".replace("\n", ""))
+            player.stages.tell(f"  {now}  [{users.seen.answers} answers so far]")
         if found["state"] == "promoted":
             return found
         if found["state"] in ("stopped", "rolled_back"):
@@ -63,11 +63,9 @@ async def _follow(player: Player, rollout_id: str, timeout_seconds: float, users
 
 
 def _standing(found: dict[str, Any]) -> str:
-    if found["state"] == "canary":
-        return (
-            f"canary at {found['share']:.0%}: {found['detail']}" if found["canary"] else "the engine takes the adapter"
-        )
-    return f"{found['state']}: {found['detail']}"
+    if found["state"] != "canary":
+        return f"{found['state']}: {found['detail']}"
+    return f"canary at {found['share']:.0%}: {found['detail']}" if found["canary"] else "the engine takes the adapter"
 
 
 def _waits_for(found: dict[str, Any]) -> str:
