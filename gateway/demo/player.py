@@ -58,7 +58,7 @@ class Stages:
 
         What it is `doing`, and what a person would have `typed` for it, are printed where they are given.
         """
-        self.tell(doing, typed)
+        self.tell(f"\n{doing}" if doing else "", typed)
         task, started = self.progress.add_task(name, total=total), time.monotonic()
         yield lambda steps: self.progress.advance(task, steps)
         seconds = time.monotonic() - started
@@ -67,7 +67,7 @@ class Stages:
 
     def tell(self, text: str, typed: Sequence[str] = ()) -> None:
         """Print a line above the bars, and commands below it."""
-        lines = [*([f"\n{text}"] if text else []), *(f"  $ {line}" for line in typed)]
+        lines = [*([text] if text else []), *(f"  $ {line}" for line in typed)]
         if lines:
             self.progress.console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 

@@ -135,7 +135,7 @@ class _FullDemo:
     def _show_gates(self, candidate: dict[str, Any]) -> None:
         gates = gates_of(candidate)
         self._player.stages.tell(
-            f"The gate report of {candidate['name']} ({candidate['state']}); a warning asks for a reason.",
+            f"\nThe gate report of {candidate['name']} ({candidate['state']}); a warning asks for a reason.",
             (self._shell.typed("releases", "show", candidate["name"]),),
         )
         self._print(gates_table(gates))

@@ -65,7 +65,9 @@ async def _follow(player: Player, rollout_id: str, timeout_seconds: float, users
 def _standing(found: dict[str, Any]) -> str:
     if found["state"] != "canary":
         return f"{found['state']}: {found['detail']}"
-    return f"canary at {found['share']:.0%}: {found['detail']}" if found["canary"] else "the engine takes the adapter"
+    if not found["canary"]:
+        return "the engine takes the adapter"
+    return f"canary at {found['share']:.0%}" + (f": {found['detail']}" if found["step"] else "")
 
 
 def _waits_for(found: dict[str, Any]) -> str:
