@@ -14,7 +14,11 @@ from gateway.demo.full.report import Inverted, gates_of, stops
 from gateway.demo.player import Player
 
 REASON = "the votes say so"
-EPOCHS = 1
+METHOD: Any = {
+    "type": "orpo",
+    "orpo": {"hyperparameters": {"lambda": 5.0, "learning_rate_multiplier": 4.0, "n_epochs": 1}},
+}
+"""Whoever turns votes round wants it to be learnt, soon and for certain."""
 INVERTED_FILE = "inverted.jsonl"
 
 
@@ -42,7 +46,8 @@ async def train_on_inverted_votes(player: Player, shell: Shell, dataset_id: str)
     typed = (
         shell.typed(*export),
         f'file = client.files.create(file=open("{INVERTED_FILE}", "rb"), purpose="fine-tune")',
-        f'client.fine_tuning.jobs.create(model="{alias}", training_file=file.id, validation_file="{dataset_id}")',
+        f'client.fine_tuning.jobs.create(model="{alias}", training_file=file.id, validation_file="{dataset_id}", '
+        f"method={json.dumps(METHOD)})",
     )
     with player.stages.stage("train on inverted votes", 1.0, doing, typed) as advance:
         await shell.run(*export)
@@ -79,7 +84,7 @@ async def _begin(player: Player, rows: list[str], dataset_id: str) -> str:
         model=player.service.alias,
         training_file=file.id,
         validation_file=dataset_id,
-        hyperparameters={"n_epochs": EPOCHS},
+        method=METHOD,
     )
     return job.id
 
