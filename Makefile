@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet $(PIP_ARGS)
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo up test proof-votes lint format lmdeploy-env export-env clients-env clean
+.PHONY: install demo demo-full up test proof-votes lint format lmdeploy-env export-env clients-env clean
 
 install: $(INSTALLED)
 
@@ -23,6 +23,10 @@ $(INSTALLED): constraints/main.txt pyproject.toml
 
 demo: $(INSTALLED)
 	$(BIN)/alignway demo
+
+# Also a canary with votes, a bad candidate that the gates stop, and a broken release that is rolled back by itself.
+demo-full: $(INSTALLED)
+	$(BIN)/alignway demo --full
 
 up: $(INSTALLED)
 	$(BIN)/alignway up

@@ -39,10 +39,16 @@ async def ask_greedily(
 
 
 async def teach(
-    service: Service, prompts: Sequence[str], pairs: int, concurrency: int, max_tokens: int, advance: Advance
+    service: Service,
+    prompts: Sequence[str],
+    pairs: int,
+    concurrency: int,
+    max_tokens: int,
+    advance: Advance,
+    vote_max_tokens: int = VOTE_MAX_TOKENS,
 ) -> Teaching:
     """Ask, let the annotator judge, and send what it says, until the service made so many pairs of it."""
-    lesson = _Lesson(service, pairs, max_tokens, advance)
+    lesson = _Lesson(service, pairs, (max_tokens, vote_max_tokens), advance)
     questions = list(enumerate(list(prompts) * MAX_ROUNDS))
     await _gather(lesson.take, questions, concurrency)
     return lesson.taught
@@ -51,10 +57,10 @@ async def teach(
 class _Lesson:
     """Counts what was taught, and stops asking when it is enough."""
 
-    def __init__(self, service: Service, pairs: int, max_tokens: int, advance: Advance) -> None:
+    def __init__(self, service: Service, pairs: int, max_tokens: tuple[int, int], advance: Advance) -> None:
         self._service = service
         self._wanted = pairs
-        self._max_tokens = max_tokens
+        self._max_tokens = max_tokens  # of one choice, and of each of two
         self._advance = advance
         self.taught = Teaching(completions=0, corrections=0, votes=0, pairs=0)
 
@@ -67,7 +73,7 @@ class _Lesson:
         # A seed a question: the same lesson each time, and another answer in the next round.
         sampling: dict[str, Any] = {"temperature": 1.0, "n": choices, "seed": number}
         self._count(completions=1)
-        max_tokens = self._max_tokens if choices == 1 else VOTE_MAX_TOKENS
+        max_tokens = self._max_tokens[choices - 1]
         body = annotate(await self._service.ask(prompt, max_tokens, **sampling))
         if body is not None:
             await self._send(body)

@@ -74,8 +74,8 @@ class Example(_Record):
     after: str
 
 
-class DemoReport(_Record):
-    """The whole demo in figures. `passed` and `reasons` follow from the rest."""
+class LearningReport(_Record):
+    """What was learnt, on the same prompts before and after. `passed` and `reasons` follow from the rest."""
 
     alias: str
     incumbent_id: str
@@ -91,8 +91,6 @@ class DemoReport(_Record):
     perplexity: Measured
     controls: tuple[Control, ...]
     teaching: Teaching
-    streams: Streams
-    rollback: Rollback
     stages: tuple[Stage, ...]
     examples: tuple[Example, ...] = ()
 
@@ -110,7 +108,10 @@ class DemoReport(_Record):
     @property
     def reasons(self) -> tuple[str, ...]:
         """Why the demo failed; empty where it passed."""
-        return (*_gain_reasons(self), *_control_reasons(self), *_stream_reasons(self), *_rollback_reasons(self))
+        return (*_gain_reasons(self), *_control_reasons(self), *self._more_reasons())
+
+    def _more_reasons(self) -> tuple[str, ...]:
+        return ()
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -124,7 +125,17 @@ class DemoReport(_Record):
         return 0 if self.passed else 1
 
 
-def _gain_reasons(report: DemoReport) -> list[str]:
+class DemoReport(LearningReport):
+    """The whole demo in figures."""
+
+    streams: Streams
+    rollback: Rollback
+
+    def _more_reasons(self) -> tuple[str, ...]:
+        return (*_stream_reasons(self), *_rollback_reasons(self))
+
+
+def _gain_reasons(report: LearningReport) -> list[str]:
     found, reasons = report.difference, []
     if found.low <= 0 <= found.high:
         reasons.append(f"the 95 % interval of the gain includes 0: {found.low:+.1f} to {found.high:+.1f} points")
@@ -133,7 +144,7 @@ def _gain_reasons(report: DemoReport) -> list[str]:
     return reasons
 
 
-def _control_reasons(report: DemoReport) -> list[str]:
+def _control_reasons(report: LearningReport) -> list[str]:
     return [f"control failed: {describe_control(control)}" for control in report.controls if not control.holds]
 
 

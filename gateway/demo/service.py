@@ -39,10 +39,16 @@ class Service:
         """Close the connections."""
         await self.client.close()
 
-    async def ask(self, prompt: str, max_tokens: int, **sampling: Any) -> list[Answer]:
-        """All choices of one completion."""
-        completion: ChatCompletion = await self.client.chat.completions.create(
-            model=self.alias, messages=[{"role": "user", "content": prompt}], max_tokens=max_tokens, **sampling
+    async def ask(
+        self, prompt: str, max_tokens: int, *, model: str | None = None, retried: bool = True, **sampling: Any
+    ) -> list[Answer]:
+        """All choices of one completion, by the alias unless a release is named."""
+        client = self.client if retried else self.unretried
+        completion: ChatCompletion = await client.chat.completions.create(
+            model=model or self.alias,
+            messages=[{"role": "user", "content": prompt}],
+            max_tokens=max_tokens,
+            **sampling,
         )
         return [
             Answer(

@@ -7,15 +7,17 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from gateway.demo.report import DemoReport, Measured, describe_control
+from gateway.demo.report import DemoReport, LearningReport, Measured, describe_control
 
 
 def print_report(report: DemoReport, console: Console) -> None:
     """Figures, controls, stage times and the verdict."""
-    console.print(Group(_figures(report), _checks(report), _stages(report), *_examples(report), _verdict(report)))
+    figures, stages = figures_table(report), stages_table(report)
+    console.print(Group(figures, _checks(report), stages, *example_panels(report), _verdict(report)))
 
 
-def _figures(report: DemoReport) -> Table:
+def figures_table(report: LearningReport) -> Table:
+    """Style, length and the gates' own figures, before and after."""
     table = Table(title=f"Before and after, on {len(report.words_before)} unseen prompts", title_justify="left")
     for column in ("", "before", "after", "difference (95 %)"):
         table.add_column(column, justify="left" if not column else "right")
@@ -44,24 +46,31 @@ def _relative(before: float, after: float) -> str:
 
 
 def _checks(report: DemoReport) -> Table:
-    table = Table(title="Must hold", title_justify="left", show_header=False)
-    streams, rollback = report.streams, report.rollback
-    for control in report.controls:
-        table.add_row(_mark(control.holds), describe_control(control))
+    streams, rollback, table = report.streams, report.rollback, controls_table(report)
     unbroken = bool(streams.answers) and not streams.failed and not streams.mixed
     counts = f"{streams.answers} answers, {streams.failed} failed, {streams.mixed} mixed"
     waits = f"longest stall {streams.max_stall_seconds:.2f} s, longest wait {streams.max_wait_seconds:.2f} s"
-    table.add_row(_mark(unbroken), f"{streams.streams} streams during the swap: {counts}; {waits}")
+    table.add_row(mark(unbroken), f"{streams.streams} streams during the swap: {counts}; {waits}")
     restored = f"{rollback.restored} of {rollback.compared} greedy answers are back"
-    table.add_row(_mark(rollback.complete), f"rollback: {restored} after {rollback.seconds:.1f} s")
+    table.add_row(mark(rollback.complete), f"rollback: {restored} after {rollback.seconds:.1f} s")
     return table
 
 
-def _mark(holds: bool) -> Text:
+def controls_table(report: LearningReport) -> Table:
+    """What must hold, so far the controls; there is room for more below."""
+    table = Table(title="Must hold", title_justify="left", show_header=False)
+    for control in report.controls:
+        table.add_row(mark(control.holds), describe_control(control))
+    return table
+
+
+def mark(holds: bool) -> Text:
+    """Whether it holds, to be seen at a glance."""
     return Text("ok", style="green") if holds else Text("FAILED", style="bold red")
 
 
-def _stages(report: DemoReport) -> Table:
+def stages_table(report: LearningReport) -> Table:
+    """How long each stage took."""
     teaching = report.teaching
     taught = f"{teaching.corrections} corrections, {teaching.votes} votes, {teaching.pairs} pairs"
     table = Table(title="Stages", title_justify="left", show_header=False)
@@ -70,7 +79,8 @@ def _stages(report: DemoReport) -> Table:
     return table
 
 
-def _examples(report: DemoReport) -> list[Panel]:
+def example_panels(report: LearningReport) -> list[Panel]:
+    """A few prompts with both answers."""
     panels = []
     for example in report.examples:
         text = Text.assemble(("before  ", "dim"), example.before.strip(), ("\nafter   ", "dim"), example.after.strip())

@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from gateway.demo.loop import QUICK, DemoSettings, play_demo
+from gateway.demo.loop import play_demo
+from gateway.demo.player import QUICK, DemoSettings
 from gateway.demo.prompts import load_prompts
 from gateway.demo.report import DemoReport
 from gateway.demo.service import DemoFailed

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from gateway.demo.plot import save_report
+from gateway.demo.plot import draw_report, save_report
 from gateway.demo.report import DemoReport, Example, Measured, Rollback, Stage, Streams, Teaching
 from gateway.demo.statistics import Difference, answer_controls, perplexity_control
 from gateway.demo.table import print_report
@@ -110,7 +110,7 @@ def test_the_table_shows_the_figures_and_why_it_failed():
 
 
 def test_the_files_are_json_with_the_verdict_and_a_png(tmp_path):
-    json_path, plot_path = save_report(report(), tmp_path / "demo-report")
+    json_path, plot_path = save_report(report(), tmp_path / "demo-report", draw_report)
     written = json.loads(json_path.read_text(encoding="utf-8"))
     assert (written["passed"], written["reasons"], written["difference"]["low"]) == (True, [], 35.4)
     assert plot_path.read_bytes().startswith(b"\x89PNG")
