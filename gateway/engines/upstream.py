@@ -50,7 +50,7 @@ class Connection(asyncio.Protocol):
         self._origin = origin
         self._receiver: Receiver | None = None
         self._parser: httptools.HttpResponseParser | None = None
-        self._begun = self._headed = self._complete = self._reusable = self._paused = False
+        self._begun = self._headed = self._fed = self._complete = self._reusable = self._paused = False
         self._beside_body_bytes = 0
         self._transport: asyncio.Transport
         self.since = 0.0
@@ -66,7 +66,7 @@ class Connection(asyncio.Protocol):
     def send(self, request: bytes, receiver: Receiver, patience: float) -> None:
         """Send a whole request; `patience`: how many seconds may pass without anything coming back."""
         self._receiver, self.patience = receiver, patience
-        self._begun = self._headed = self._complete = False
+        self._begun = self._headed = self._fed = self._complete = False
         self._beside_body_bytes = 0
         self.since = self._origin.loop.time()
         self._transport.write(request)
@@ -140,7 +140,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         """Some of the body."""
-        self._beside_body_bytes = 0
+        self._fed, self._beside_body_bytes = True, 0
         if self._receiver is not None:
             self._receiver.reply_data(data)
 
@@ -157,7 +157,7 @@ class Connection(asyncio.Protocol):
             receiver, self._receiver = self._receiver, None
             if receiver is not None:
                 receiver.reply_ended()  # replies without a length end with the connection
-        elif self._begun:
+        elif self._fed:
             self._fail(UpstreamBrokeOff())
         else:
             self._fail(UpstreamDisconnected("The engine hung up before it answered; it may be restarting. Try again."))
