@@ -18,8 +18,8 @@ from gateway.storage.rollouts import open_rollout, transition
 from gateway.storage.tables import Alias, FenceAck, GatewayWorker, ReleaseRow, Replica
 
 ROUTING = "routing"
-FENCED = ("draining", "loading")
-"""States of an exchange in which nothing may be sent to the replica."""
+FENCED = ("draining", "loading", "lending")
+"""States in which nothing may be sent to the replica."""
 AS_IT_IS = {"synchronize_session": False}
 """No object of the session is looked for that the statement might change."""
 
