@@ -23,7 +23,8 @@ USERS = 120
 CONCURRENCY = 8
 QUESTIONS = 2
 """Whoever is shown two answers stays for another question."""
-MAX_TOKENS = 48
+MAX_TOKENS = 256
+"""Enough for most answers to end: a comparison with one that was cut off is no vote."""
 PAUSE_AFTER_FAILURE_SECONDS = 0.5
 FAILURES_KEPT = 5
 
