@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import structlog
 
 from gateway.agent.duty import ReplicaDuty
-from gateway.storage.lending import LENDING, LENT
-from gateway.storage.routing_state import fence_is_closed
+from gateway.storage.lending import LENT
+from gateway.storage.routing_state import LENDING, fence_is_closed
 from gateway.storage.tables import Replica
 
 log = structlog.get_logger(__name__)
@@ -21,10 +21,12 @@ class Lending(ReplicaDuty):
 
     async def mend(self, row: Replica) -> None:
         """Stop the engine as soon as no worker sends it anything or has anything in flight there."""
+        if self.hosts.spare.alive:
+            return  # its last requests end first
         if self.host.alive:
             async with self.database.read() as session:
                 closed = await fence_is_closed(session, self.replica_id, row.epoch, self.workers.dead())
-            if not closed or self.hosts.spare.alive:
+            if not closed:
                 return
             await self.host.stop()
             log.info("engine_lent", replica=self.replica_id, run=row.lent_to)

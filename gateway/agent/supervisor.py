@@ -24,7 +24,7 @@ from gateway.errors import DatabaseUnavailable, StartupFailed
 from gateway.storage.counters import current_value
 from gateway.storage.database import Database
 from gateway.storage.replicas import ReplicaReport, report_replica, touch_replica
-from gateway.storage.routing_state import FENCED, ROUTING, obeyed_by_all, worker_beats
+from gateway.storage.routing_state import EXCHANGING, ROUTING, obeyed_by_all, worker_beats
 from gateway.storage.tables import Alias, Replica
 
 POLL_SECONDS = 0.15
@@ -131,7 +131,7 @@ class ReplicaSupervisor:
             return
         if row.swap_state == "draining" and not await self._exchange.take_on(row):
             return
-        exchanging = row.swap_state in FENCED
+        exchanging = row.swap_state in EXCHANGING
         try:
             await self._start(await self._choices(row, exchanging))
         except (StartupFailed, ReleaseUnusable) as error:

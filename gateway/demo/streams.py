@@ -3,9 +3,10 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import openai
 
@@ -32,6 +33,20 @@ class StreamedAnswer:
         return len(self.written_by) > 1 or any(release not in releases for _, release in self.written_by)
 
 
+@asynccontextmanager
+async def at_work(clients: Iterable[Coroutine[Any, Any, None]], stop: asyncio.Event) -> AsyncIterator[None]:
+    """Clients work while this is entered. When it is left, `stop` is set, and each ends what it is at."""
+    tasks = [asyncio.create_task(client) for client in clients]
+    try:
+        yield
+        stop.set()
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 class StreamLoad:
     """So many clients, each asking again as soon as it was answered, until told to stop."""
 
@@ -47,16 +62,9 @@ class StreamLoad:
     @asynccontextmanager
     async def running(self, start_timeout_seconds: float) -> AsyncIterator[None]:
         """Streams are open when this is entered. When it is left, each finishes its answer and asks one more."""
-        clients = [asyncio.create_task(self._keep_asking(number)) for number in range(self._streams)]
-        try:
+        async with at_work((self._keep_asking(number) for number in range(self._streams)), self._stop):
             await self._all_begun(start_timeout_seconds)
             yield
-            self._stop.set()
-            await asyncio.gather(*clients)
-        finally:
-            for client in clients:
-                client.cancel()
-            await asyncio.gather(*clients, return_exceptions=True)
 
     async def _all_begun(self, timeout_seconds: float) -> None:
         try:

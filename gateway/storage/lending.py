@@ -6,11 +6,9 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.lending import Engine, Spare, spare_of
-from gateway.storage.routing_state import bump_epoch, lock_pool
+from gateway.storage.routing_state import LENDING, bump_epoch, lock_pool
 from gateway.storage.tables import Alias, Replica
 
-LENDING = "lending"
-"""The state of a replica whose engine is to be stopped, or is, for a run."""
 LENT = "lent"
 """Its phase once the device is free."""
 

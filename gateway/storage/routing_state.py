@@ -18,7 +18,11 @@ from gateway.storage.rollouts import open_rollout, transition
 from gateway.storage.tables import Alias, FenceAck, GatewayWorker, ReleaseRow, Replica
 
 ROUTING = "routing"
-FENCED = ("draining", "loading", "lending")
+EXCHANGING = ("draining", "loading")
+"""States of an exchange of weights behind the fence."""
+LENDING = "lending"
+"""The state of a replica whose engine is to be stopped, or is, for a run."""
+FENCED = (*EXCHANGING, LENDING)
 """States in which nothing may be sent to the replica."""
 AS_IT_IS = {"synchronize_session": False}
 """No object of the session is looked for that the statement might change."""

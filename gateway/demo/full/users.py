@@ -17,6 +17,7 @@ from gateway.demo.annotator import FeedbackBody, vote
 from gateway.demo.answer import Answer
 from gateway.demo.full.report import Traffic
 from gateway.demo.service import DemoFailed, Service, explain
+from gateway.demo.streams import at_work
 
 USERS = 120
 """So many that a twentieth of them is a handful."""
@@ -98,15 +99,8 @@ class EndUsers:
     @asynccontextmanager
     async def asking(self) -> AsyncIterator[None]:
         """People ask while this is entered; when it is left, each reads its answer to the end."""
-        clients = [asyncio.create_task(self._keep_asking()) for _ in range(CONCURRENCY)]
-        try:
+        async with at_work((self._keep_asking() for _ in range(CONCURRENCY)), self._stop):
             yield
-            self._stop.set()
-            await asyncio.gather(*clients)
-        finally:
-            for client in clients:
-                client.cancel()
-            await asyncio.gather(*clients, return_exceptions=True)
 
     @property
     def seen(self) -> Traffic:
