@@ -1,9 +1,10 @@
-"""What was tried to come closer to the floor, and what it gave: packed weights, torch.compile, a fused optimiser.
+"""What was tried to come closer to the floor, and what it gave: packed weights, a fused optimiser.
 
     python -m benchmarks.training.tried --data PAIRS.jsonl [--rounds N] [--threads N]
 
 Each trial is timed in turn with what the trainer does now, round after round, and the best round of each counts: a
-machine that slows down slows both. A ratio above 1 says that the trial is faster.
+machine that slows down slows both. A ratio above 1 says that the trial is faster. torch.compile of each layer was
+measured once, before oneDNN (1.05, `results/training-tried-20261129T121940Z.json`), which it cannot trace.
 """
 
 import argparse
@@ -20,11 +21,9 @@ from transformers import AutoConfig
 from alignment.adapter.attach import attach_adapter
 from alignment.base_models.identity import describe
 from alignment.base_models.resolve import resolve_model
-from alignment.losses.orpo import orpo
-from alignment.models import load_model, load_renderer, load_tokenizer, pad_id
+from alignment.models import load_model, load_renderer
 from alignment.pairs.read import read_pairs
-from alignment.step.batch import Pair, tokens_of
-from alignment.step.pair_step import PairStep
+from alignment.step.batch import tokens_of
 from alignment.step.products import linear
 from benchmarks.record import RESULTS, record
 from gateway.contracts.training import TrainingOptions
@@ -78,23 +77,6 @@ def packed_products(config: Any, tokens: int, rounds: int) -> dict[str, float]:
         return best_of(runs, 5 * rounds)
 
 
-def step_of(folder: Path, pairs: list[Pair], compiled: bool) -> Run:
-    """One forward and backward pass over the pairs, as the trainer does it; `compiled`: each layer by torch.compile."""
-    model = attach_adapter(load_model(folder, torch.float32), describe(folder), TrainingOptions(rank=16, alpha=32))
-    step = PairStep(model, pad_id(load_tokenizer(folder)))
-    if compiled:
-        for layer in model.get_base_model().model.layers:
-            layer.compile(dynamic=True)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-
-    def run() -> None:
-        with step.held(model):
-            logps = step.logps(model, step.collate(pairs), prompt=True)
-            torch.autograd.grad(orpo(logps, lambda_=0.1).per_row.mean(), trained)
-
-    return run
-
-
 def optimiser_of(folder: Path, kind: str) -> Run:
     """One step of AdamW over the adapter's matrices, `foreach` or `fused`."""
     model = attach_adapter(load_model(folder, torch.float32), describe(folder), TrainingOptions(rank=16, alpha=32))
@@ -113,9 +95,6 @@ def main() -> None:
     tokens = sum(tokens_of(pair) for pair in pairs)
     seconds = {
         "forward products of a layer": packed_products(AutoConfig.from_pretrained(folder), tokens, given.rounds),
-        "forward and backward": best_of(
-            {"eager": step_of(folder, pairs, False), "torch.compile": step_of(folder, pairs, True)}, given.rounds
-        ),
         "optimiser": best_of({name: optimiser_of(folder, name) for name in ("fused", "foreach")}, 5 * given.rounds),
     }
     figures = {"model": given.model, "tokens": tokens, "threads": given.threads, "rounds": given.rounds,
