@@ -310,6 +310,14 @@ def test_a_judge_counts_only_where_it_agrees_with_people(
     assert result.reason.startswith("does not count") is (agreed < 21 or disagreed + agreed < 30)
 
 
+def test_a_judge_that_does_not_count_is_told_with_what_it_was_asked_and_what_it_said() -> None:
+    asked_nobody = judge(judged=Judged(100, 60, 40, 0, 0, 0))[JUDGE_GATE]
+    assert "0 consistent verdicts on 0 held-out pairs of people, and it takes 30" in asked_nobody.reason
+    chatty = judge(judged=Judged(100, 0, 0, 0, 3, 2, pairs=40, unreadable=133))[JUDGE_GATE]
+    assert "5 consistent verdicts on 40 held-out pairs of people" in chatty.reason
+    assert chatty.reason.endswith("; in 133 comparisons a reply was no verdict")
+
+
 def test_a_judge_that_does_not_answer_keeps_nothing_from_serving_but_says_so() -> None:
     result = judge(judged=Judged(100, 0, 0, 0, 0, 0, failure="status 500"))[JUDGE_GATE]
     assert (result.verdict, result.reason) == ("warn", "the judge could not be asked: status 500")
