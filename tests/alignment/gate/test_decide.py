@@ -278,6 +278,11 @@ def test_benchmarks_are_compared_item_by_item(
     assert result.value == pytest.approx(value, abs=1e-4)
 
 
+def test_no_difference_is_told_without_a_minus() -> None:
+    result = judge(tasks=(TaskOutcome("mmlu", "base", 12, 0, 0),))["benchmark_mmlu_base"]
+    assert ": +0.0 points on 12 items" in result.reason
+
+
 def test_a_benchmark_that_sees_too_little_says_how_many_items_it_takes() -> None:
     result = judge(tasks=(TaskOutcome("gsm8k", "base", 50, 2, 1),))["benchmark_gsm8k_base"]
     # sqrt(3 + 1 - 1/52) * 1.6449 / 52 = 6.31 points, so 50 * (6.31 / 3)^2 = 221.4
