@@ -14,7 +14,7 @@ from gateway.errors import UpstreamError
 from gateway.storage.replicas import requests_in_flight
 
 LOOK_SECONDS = 5.0
-"""Between two looks, and how long one waits for an answer."""
+"""Between two looks, and how long one waits for the counts."""
 LEAST_LOOKS = 4
 """Before an engine is taken to have hung."""
 
@@ -47,14 +47,19 @@ class Pulse(ReplicaDuty):
         """Take one look."""
         process = self._serving()
         if process is None or process != self._process:
-            self._process, self._work, self.silent_seconds = process, "", 0.0
+            self._process, self._work, self.silent_seconds, self._looked_at = process, "", 0.0, time.monotonic()
         lives = process is not None and await self._shows_life()
         now = time.monotonic()
         if process is None or lives:
             self.silent_seconds = 0.0
         else:  # no more than a look takes: time in which this agent itself was held up does not count
-            self.silent_seconds += min(now - self._looked_at, 2 * self.look_seconds)
+            self.silent_seconds += min(now - self._looked_at, 2 * self.look_seconds + self._token_seconds)
         self._looked_at = now
+
+    @property
+    def _token_seconds(self) -> float:
+        """How long a token may take: where many wait it is in turn late, and to ask anew would be to lose its turn."""
+        return self.hung_seconds / 2
 
     def _serving(self) -> Process | None:
         if not self.host.alive or self.host.record.phase != "serving":
@@ -69,7 +74,7 @@ class Pulse(ReplicaDuty):
             moved, self._work = work != self._work, work
             if moved or not work or not (self.silent_seconds or await self._is_asked()):
                 return True
-            async with asyncio.timeout(self.look_seconds):
+            async with asyncio.timeout(self._token_seconds):
                 await control.probe(WEIGHTS_NAME)
         except (UpstreamError, TimeoutError):
             return False
