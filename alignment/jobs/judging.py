@@ -16,7 +16,7 @@ from alignment.jobs.contracts import ComparedAnswers
 from gateway.contracts.message import Message
 from gateway.datasets.freeze import read_pairs
 from gateway.judging.endpoint import JudgeEndpoint, JudgeFailed
-from gateway.judging.judgement import FIRST, SECOND, TIE
+from gateway.judging.judgement import FIRST, SECOND, TIE, UNREADABLE
 from gateway.sections.annotation import JudgeSettings
 
 PEOPLE = ("end_user", "annotator")
@@ -66,26 +66,32 @@ async def judge_answers(
         tied=verdicts[TIE] + len(compared) - len(differing),
         agreed=agreement[FIRST],
         disagreed=agreement[SECOND],
+        pairs=len(human),
+        unreadable=agreement[UNREADABLE] + verdicts[UNREADABLE],
     )
+
+
+async def _verdict(endpoint: JudgeEndpoint, http: aiohttp.ClientSession, comparison: Comparison) -> str:
+    """A consistent verdict, or why there is none."""
+    outcome, verdict = await endpoint.compare(http, *comparison)
+    return verdict or outcome
 
 
 def _failed(answers: Sequence[ComparedAnswers], why: str) -> Judged:
     return Judged(len(answers), 0, 0, 0, 0, 0, failure=why)
 
 
-async def _verdicts(
-    settings: JudgeSettings, endpoint: JudgeEndpoint, asked: Sequence[Comparison]
-) -> Counter[str | None]:
-    """How often each consistent verdict came; None counts the others. Raises `JudgeFailed` once a call is given up."""
+async def _verdicts(settings: JudgeSettings, endpoint: JudgeEndpoint, asked: Sequence[Comparison]) -> Counter[str]:
+    """How often each consistent verdict came, or what came instead. Raises `JudgeFailed` once a call is given up."""
     room = asyncio.Semaphore(settings.concurrency)
 
-    async def one(http: aiohttp.ClientSession, comparison: Comparison) -> str | None:
+    async def one(http: aiohttp.ClientSession, comparison: Comparison) -> str:
         async with room:
             for attempt in range(1, settings.max_attempts):
                 with contextlib.suppress(JudgeFailed):
-                    return (await endpoint.compare(http, *comparison))[1]
+                    return await _verdict(endpoint, http, comparison)
                 await asyncio.sleep(settings.retry_seconds * 2 ** (attempt - 1))
-            return (await endpoint.compare(http, *comparison))[1]
+            return await _verdict(endpoint, http, comparison)
 
     async with endpoint.session() as http:
         try:

@@ -34,13 +34,13 @@ def site_of(options: argparse.Namespace) -> AbstractAsyncContextManager[Site]:
     """A running Alignway over the engine asked for."""
     if options.engine == "vllm":
         return vllm.opened()
+    if options.engine == "lmdeploy":
+        return lmdeploy.opened(options.streams, options.database_url)
     return scripted.opened(options.database_url)
 
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Walk through the releases under load until enough swaps were made, the time is up, or somebody says stop."""
-    if options.engine == "lmdeploy":
-        return await lmdeploy.measure(options.swaps, options.streams, options.minutes, options.database_url)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -4,16 +4,15 @@ import asyncio
 import random
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import cycle
-from typing import Any, Literal
+from typing import Any
 
 from benchmarks.record import quantiles
-from benchmarks.swap.site import ALIAS, Site
+from benchmarks.swap.site import ALIAS, Site, Swap
 from benchmarks.swap.streams import Answer
 
-Swap = Literal["merged", "adapter"]
 LONGEST_PAUSE_SECONDS = 1.0
 """Before a swap: sometimes what a rollback needs is loaded by then, sometimes not."""
 SETTLED_SECONDS = 300.0
@@ -38,7 +37,6 @@ class Walk:
 
     site: Site
     chance: random.Random
-    modes: Sequence[Swap] = ("merged", "adapter")
 
     def __post_init__(self) -> None:
         self.swaps: list[Swapped] = []
@@ -64,8 +62,10 @@ class Walk:
             self.swaps.append(Swapped("without an end", "", began, time.monotonic(), failure))
 
     def _steps(self) -> Iterator[tuple[Swap, str]]:
-        for mode in cycle(self.chance.sample(self.modes, len(self.modes))):
-            yield mode, "change"
+        modes = self.site.modes
+        for mode in cycle(self.chance.sample(modes, len(modes))):
+            if len(modes) > 1:
+                yield mode, "change"
             yield from ((mode, move) for move in self._moves())
 
     def _moves(self) -> list[str]:

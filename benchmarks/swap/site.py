@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from gateway.rollout.plan import plan
 from gateway.rollout.snapshot import snapshot_of
@@ -13,6 +13,7 @@ from tests.stack import Stack
 ALIAS = "assistant"
 ENDED = ("promoted", "rolled_back", "stopped")
 POLL_SECONDS = 0.1
+Swap = Literal["merged", "adapter"]
 
 
 @dataclass(frozen=True)
@@ -23,17 +24,19 @@ class Site:
     base_id: str
     releases: Sequence[str]
     """Ids of what is promoted, the base apart."""
-    says: Mapping[str, frozenset[str]]
+    says: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Markers that a release may write. An answer holds exactly one of them; none where the release has none."""
-    markers: frozenset[str]
+    markers: frozenset[str] = frozenset()
     """All words that are a marker of any release."""
-    prompts: Sequence[str]
+    prompts: Sequence[str] = ()
     fields: Mapping[str, Any] = field(default_factory=dict)
     """What else a request carries, such as `max_tokens`."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What is recorded beside the figures."""
+    modes: Sequence[Swap] = ("merged", "adapter")
+    """The ways in which its engine holds a release."""
 
-    def is_right(self, fingerprints: set[str], text: str) -> bool:
+    def is_right(self, prompt: str, fingerprints: set[str], text: str) -> bool:
         """Whether an answer names one release, and holds the markers of that release alone."""
         found = {word for word in text.split() if word in self.markers}
         if len(fingerprints) != 1 or not fingerprints <= self.says.keys():

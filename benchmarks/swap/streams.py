@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import count
 
 from openai import APIStatusError
@@ -57,7 +58,8 @@ async def ask(site: Site, prompt: str) -> Answer:
     try:
         await _read(site, prompt, answer)
     except Exception as error:  # counted, and shown with the figures
-        answer.failure = f"{type(error).__name__}: {error} ({error.__cause__!r})"[:300]
+        failure = f"{datetime.now(UTC):%H:%M:%S} {type(error).__name__}: {error} ({error.__cause__!r})"
+        answer.failure = failure[:300]
         answer.refused = isinstance(error, APIStatusError)
     answer.ended = time.monotonic()
     return answer
@@ -80,4 +82,4 @@ async def _read(site: Site, prompt: str, answer: Answer) -> None:
             finish = choice.finish_reason or finish
     if finish is None:
         answer.failure = "the stream ended without a finish_reason"
-    answer.is_right = site.is_right(answer.fingerprints, answer.text)
+    answer.is_right = site.is_right(prompt, answer.fingerprints, answer.text)

@@ -63,6 +63,11 @@ class EngineHost:
         return f"http://127.0.0.1:{record.port}" if record is not None and lives else None
 
     @property
+    def hung_seconds(self) -> float:
+        """After so long without a sign of life the engine is to be started again."""
+        return self._settings.engine.hung_seconds
+
+    @property
     def takes_weights(self) -> bool:
         """Whether the engine exchanges its full weights while it runs."""
         return takes_weights(self._settings.engine)

@@ -17,12 +17,15 @@ from gateway.agent.exchange import WeightExchange
 from gateway.agent.held import Backoff, Held
 from gateway.agent.hosts import EngineHosts
 from gateway.agent.lending import Lending, is_lent
+from gateway.agent.pulse import Pulse
 from gateway.agent.releases import ReleaseLookup, ReleaseUnusable
 from gateway.agent.second import SecondEngine
 from gateway.agent.workers import WorkerWatch
+from gateway.contracts.notice import engine_hung
 from gateway.errors import DatabaseUnavailable, StartupFailed
 from gateway.storage.counters import current_value
 from gateway.storage.database import Database
+from gateway.storage.notifications import note
 from gateway.storage.replicas import ReplicaReport, report_replica, touch_replica
 from gateway.storage.routing_state import EXCHANGING, ROUTING, obeyed_by_all, worker_beats
 from gateway.storage.tables import Alias, Replica
@@ -48,6 +51,7 @@ class ReplicaSupervisor:
         shared = (replica_id, database, releases, self._hosts, self._held, self._workers)
         self._exchange, self._adapters = WeightExchange(*shared), AdapterKeeper(*shared)
         self._second, self._lending = SecondEngine(*shared), Lending(*shared)
+        self._pulse = Pulse(*shared, hung_seconds=host.hung_seconds)
         self._pause = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
         self._told_detail = ""
         self._told_epoch: int | None = None
@@ -58,6 +62,7 @@ class ReplicaSupervisor:
         async with asyncio.TaskGroup() as group:
             group.create_task(_again_and_again(self._beat, BEAT_SECONDS))
             group.create_task(_again_and_again(self.step, POLL_SECONDS))
+            group.create_task(_again_and_again(self._pulse.feel, self._pulse.look_seconds))
 
     async def shut_down(self) -> None:
         """End the engine and say so."""
@@ -85,6 +90,8 @@ class ReplicaSupervisor:
         self._lending.end()
         if not self._host.alive:
             await self._revive(row)
+        elif self._pulse.stopped:
+            await self._end_hung(row)
         elif row.swap_state == "draining":
             await self._exchange.drain(row)
         elif row.swap_state == "loading":
@@ -123,7 +130,7 @@ class ReplicaSupervisor:
 
     async def _revive(self, row: Replica) -> None:
         if self._held.phase == "ready":
-            self._mourn()
+            self._mourn("ended")
         if self._held.weights_id is None:
             self._held.weights_id = row.weights_release_id
         await self._report()
@@ -144,11 +151,20 @@ class ReplicaSupervisor:
         if exchanging:
             await self._exchange.finish(row)
 
-    def _mourn(self) -> None:
+    async def _end_hung(self, row: Replica) -> None:
+        """End an engine that does nothing any more; the next look starts it again, as one that ended by itself."""
+        silent_seconds = round(self._pulse.silent_seconds)
+        log.error("engine_hung", replica=self._id, silent_seconds=silent_seconds)
+        async with self._database.write() as session:
+            await note(session, engine_hung(row.alias, self._id, self._host.record.release_id, silent_seconds))
+        self._mourn(f"did nothing for {silent_seconds} s (engine.hung_seconds)")
+        await self._host.stop()
+
+    def _mourn(self, what: str) -> None:
         self._pause.trouble()
         self._held.phase, self._held.adapters = "starting", ()
         self._held.restarts += 1
-        self._held.detail = f"the engine ended and is started again; {self._host.log.path} ends: "
+        self._held.detail = f"the engine {what} and is started again; {self._host.log.path} ends: "
         self._held.detail += self._host.log.complaint()
         log.warning("engine_ended", replica=self._id, restarts=self._held.restarts)
 

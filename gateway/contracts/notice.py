@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-NoticeEvent = Literal["gate_failed", "rollback", "alarm", "run_failed", "harmful_vote"]
+NoticeEvent = Literal["gate_failed", "rollback", "alarm", "run_failed", "harmful_vote", "engine_hung"]
 TEST = "test"
 """The event of a message that only tries a target out."""
 REASON_CHARACTERS = 300
@@ -51,6 +51,12 @@ def harmful_vote(alias: str, feedback_id: str, release_ids: list[str], tags: lis
     """Somebody says that an answer does harm."""
     facts = {"feedback": feedback_id, "releases": release_ids, "tags": tags}
     return Notice("harmful_vote", alias, f"harmful_vote:{feedback_id}", facts, feedback_id)
+
+
+def engine_hung(alias: str, replica_id: str, release_id: str, silent_seconds: int) -> Notice:
+    """An engine ran and did nothing, and is started again. Told once an hour for each engine."""
+    facts = {"replica": replica_id, "release": release_id, "silent_seconds": silent_seconds}
+    return Notice("engine_hung", alias, f"engine_hung:{replica_id}", facts, repeat_seconds=3600.0)
 
 
 def alarm(alias: str, dataset_id: str, alarms: Mapping[str, Any], repeat_seconds: float = 86_400.0) -> Notice | None:

@@ -1,6 +1,7 @@
 """Control calls over HTTP to one engine: bounded in time and size, every failure an `UpstreamError`."""
 
 import json
+import re
 from typing import Any
 
 import aiohttp
@@ -11,6 +12,9 @@ from gateway.errors import UpstreamError
 CALL_SECONDS = 60.0
 MESSAGE_CHARACTERS = 500
 """Engines can answer with megabytes of error text; this much of it is kept."""
+
+WORK = re.compile(r"^(?:vllm|lmdeploy):\w*(?:tokens|cache_usage)\w*[ {].*$", re.MULTILINE)
+"""Counted by the part of the engine that decodes. What its HTTP server counts moves even where that part hangs."""
 
 
 class CallRefused(UpstreamError):
@@ -49,6 +53,13 @@ class EngineCalls:
         usage = answer.get("usage") if isinstance(answer, dict) else None
         if not usage or not usage.get("completion_tokens"):
             raise UpstreamError(f"the engine at {self.url} generated no token under {name}")
+
+    async def work_done(self) -> str:
+        """The tokens and the cache in the engine's metrics: what moves while it works. Empty where it has none."""
+        try:
+            return "\n".join(WORK.findall(str(await self.get("/metrics"))))
+        except CallRefused:
+            return ""
 
     async def adapter_names(self) -> list[str]:
         """Names of the adapters the engine lists beside its full weights."""

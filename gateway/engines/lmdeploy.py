@@ -105,6 +105,10 @@ class LmdeployControl:
         """Generate one real token. `/health` is no proof: it answers from memory, after a sleep even wrongly."""
         await self._calls.generate_one(name)
 
+    async def work_done(self) -> str:
+        """The counts that move while the engine works."""
+        return await self._calls.work_done()
+
     async def load_adapter(self, release_id: str, folder: Path) -> None:
         """Refused: LMDeploy takes adapters at start only."""
         raise _no_adapters()

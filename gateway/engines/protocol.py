@@ -36,6 +36,10 @@ class EngineControl(Protocol):
         """Generate one real token under the model name `name`: the only proof that an engine serves."""
         ...
 
+    async def work_done(self) -> str:
+        """What the engine counts of its work; the same text again: it did nothing. Empty: it does not tell."""
+        ...
+
     async def load_adapter(self, release_id: str, folder: Path) -> None:
         """Load an adapter under its release's engine name, beside whatever is served."""
         ...

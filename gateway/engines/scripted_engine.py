@@ -87,7 +87,7 @@ class ScriptedEngine:
         self.chunk_seconds = chunk_seconds
         self.adapters: dict[str, Folder] = {}
         self.version = DEFAULT_VERSION
-        self.in_flight = 0
+        self.in_flight = self.said = 0
         self.open, self.idle = asyncio.Event(), asyncio.Event()
         self.open.set()
         self.idle.set()
@@ -110,6 +110,7 @@ class ScriptedEngine:
             if script.trouble and index == 1:
                 await _make(script.trouble)
             # Weights may be replaced under an open answer, its adapter may not: as with a real engine.
+            self.said += 1
             yield script.word(index, (self.writer(name) if name == WEIGHTS_NAME else writer).marker)
 
     @contextlib.asynccontextmanager

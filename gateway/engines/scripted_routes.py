@@ -192,8 +192,10 @@ async def answer_health(request: web.Request) -> web.Response:
 
 
 async def answer_metrics(request: web.Request) -> web.Response:
-    """GET /metrics: the one figure that tests ask for."""
-    return web.Response(text=f"vllm:num_requests_running {float(request.app[ENGINE].in_flight)}\n")
+    """GET /metrics: what is asked for here."""
+    engine = request.app[ENGINE]
+    figures = {"num_requests_running": engine.in_flight, "generation_tokens_total": engine.said}
+    return web.Response(text="".join(f"vllm:{name} {float(figure)}\n" for name, figure in figures.items()))
 
 
 async def list_models(request: web.Request) -> web.Response:

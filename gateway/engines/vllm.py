@@ -152,6 +152,10 @@ class VllmControl:
         """Generate one real token under the model name `name`."""
         await self._calls.generate_one(name)
 
+    async def work_done(self) -> str:
+        """The counts that move while the engine works."""
+        return await self._calls.work_done()
+
     async def load_adapter(self, release_id: str, folder: Path) -> None:
         """Load an adapter under its release's engine name. One that is loaded already stays as it is."""
         body = {"lora_name": engine_name(release_id), "lora_path": str(folder)}

@@ -7,6 +7,7 @@ from typing import Literal
 from gateway.contracts.message import Message
 
 FIRST, SECOND, TIE = "first", "second", "tie"
+UNREADABLE: Literal["unreadable"] = "unreadable"
 Outcome = Literal["consistent", "inconsistent", "unreadable"]
 WORDS = ("left", "right", "tie")
 _PLACES = re.compile(r"\{(guideline|prompt|left|right)\}")
@@ -36,7 +37,7 @@ def combined(first_left: str, second_left: str) -> tuple[Outcome, str | None]:
     """
     one, other = read_verdict(first_left), read_verdict(second_left)
     if one is None or other is None:
-        return "unreadable", None
+        return UNREADABLE, None
     before = {"left": FIRST, "right": SECOND}.get(one, TIE)
     after = {"left": SECOND, "right": FIRST}.get(other, TIE)
     return ("consistent", before) if before == after else ("inconsistent", None)

@@ -101,8 +101,17 @@ def _harmful_vote(message: Message) -> list[str]:
     ]
 
 
+def _engine_hung(message: Message) -> list[str]:
+    facts = message.facts
+    return [
+        f"Engine hung: {facts['replica']} of `{message.alias}` did nothing for {facts['silent_seconds']} s.",
+        f"It is stopped and started again on what it is to serve; it held {facts['release']}.",
+        "Look: GET /admin/v1/replicas",
+    ]
+
+
 def _test(message: Message) -> list[str]:
-    return ["Test: this address is told of failed gates, rollbacks, alarms, failed runs and harmful answers."]
+    return ["Test: this address is told of failed gates and runs, rollbacks, alarms, harmful answers and hung engines."]
 
 
 _SAY: dict[str, Callable[[Message], list[str]]] = {
@@ -111,5 +120,6 @@ _SAY: dict[str, Callable[[Message], list[str]]] = {
     "rollback": _rollback,
     "alarm": _alarm,
     "harmful_vote": _harmful_vote,
+    "engine_hung": _engine_hung,
     TEST: _test,
 }

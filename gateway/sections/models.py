@@ -42,6 +42,9 @@ class EngineSettings(Section):
     `second_process`: another one is started beside it and takes over. Nobody waits, but both need room."""
     start_timeout_seconds: PositiveFloat = 600.0
     """An engine that has not generated a token by then is stopped and started again."""
+    hung_seconds: PositiveFloat = 120.0
+    """An engine that runs, but shows no sign of life for so long, is stopped and started again: no answer, or requests
+    in flight of which its own counts say nothing new, and no token for the agent. Not while it loads weights."""
 
     @model_validator(mode="after")
     def _url_fits_kind(self) -> "EngineSettings":

@@ -9,8 +9,8 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from gateway.sections.section import Section
 
 TargetKind = Literal["webhook", "slack", "feishu", "wecom", "dingtalk"]
-Event = Literal["gate_failed", "rollback", "alarm", "run_failed", "harmful_vote"]
-EVENTS: tuple[Event, ...] = ("gate_failed", "rollback", "alarm", "run_failed", "harmful_vote")
+Event = Literal["gate_failed", "rollback", "alarm", "run_failed", "harmful_vote", "engine_hung"]
+EVENTS: tuple[Event, ...] = ("gate_failed", "rollback", "alarm", "run_failed", "harmful_vote", "engine_hung")
 WEB = r"^https?://[^/?#\s@]+([/?#]\S*)?$"
 KIND_OF_HOST: dict[str, TargetKind] = {
     "hooks.slack.com": "slack",
@@ -55,7 +55,7 @@ class NotifyTarget(Section):
 
 
 class NotifySettings(Section):
-    """Who is told when a release is rejected by its gates, taken back, or an answer is said to do harm."""
+    """Who is told when gates reject a release, one is taken back, an answer is said to do harm, or an engine hangs."""
 
     urls: tuple[Annotated[str, Field(pattern=WEB)], ...] = Field(default=(), repr=False)
     """Addresses that are told everything: webhooks of Slack, Feishu, WeCom or DingTalk, or one of your own."""

@@ -155,8 +155,17 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         left = self._resting_since + self.timeout_keep_alive - self.loop.time()
         if left > 0:
             self._rest = self.loop.call_later(left, self._rested)
-        elif not self.transport.is_closing():
+        else:
+            self._rest = self.loop.call_later(LAST_LOOK_SECONDS, self._end_rest)
+
+    def _end_rest(self) -> None:
+        self._rest = None
+        if self._resting_since is not None and not self.transport.is_closing():
             self.transport.close()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """The rest after an answer of the application's is over, unless something has come meanwhile."""
+        self.timeout_keep_alive_task = self.loop.call_later(LAST_LOOK_SECONDS, super().timeout_keep_alive_handler)
 
     def _is_resting(self) -> bool:
         return self._resting_since is not None or self.timeout_keep_alive_task is not None

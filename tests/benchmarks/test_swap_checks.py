@@ -3,6 +3,7 @@
 import random
 from typing import Any, cast
 
+from benchmarks.swap.lmdeploy import ExactSite
 from benchmarks.swap.moves import Swapped, Walk, figures
 from benchmarks.swap.site import Site
 from benchmarks.swap.streams import Answer
@@ -12,16 +13,36 @@ SITE = Site(cast(Any, None), "base", ["one", "two"], SAYS, frozenset({"ONE", "TW
 
 
 def test_an_answer_holds_one_marker_of_the_one_release_that_it_names() -> None:
-    assert SITE.is_right({"one"}, "ONE amber ONE")
-    assert SITE.is_right({"one"}, "TWO-REVERSE amber")
-    assert SITE.is_right({"base"}, "amber birch")
-    assert not SITE.is_right({"one"}, "ONE amber TWO-REVERSE")  # two sets of weights wrote it
-    assert not SITE.is_right({"one"}, "TWO amber")
-    assert not SITE.is_right({"one"}, "amber birch")
-    assert not SITE.is_right({"base"}, "ONE amber")
-    assert not SITE.is_right({"one", "two"}, "ONE amber")
-    assert not SITE.is_right({"strange"}, "amber")
-    assert not SITE.is_right(set(), "")
+    assert SITE.is_right("hello", {"one"}, "ONE amber ONE")
+    assert SITE.is_right("hello", {"one"}, "TWO-REVERSE amber")
+    assert SITE.is_right("hello", {"base"}, "amber birch")
+    assert not SITE.is_right("hello", {"one"}, "ONE amber TWO-REVERSE")  # two sets of weights wrote it
+    assert not SITE.is_right("hello", {"one"}, "TWO amber")
+    assert not SITE.is_right("hello", {"one"}, "amber birch")
+    assert not SITE.is_right("hello", {"base"}, "ONE amber")
+    assert not SITE.is_right("hello", {"one", "two"}, "ONE amber")
+    assert not SITE.is_right("hello", {"strange"}, "amber")
+    assert not SITE.is_right("hello", set(), "")
+
+
+def test_an_answer_without_markers_is_to_the_letter_what_the_one_release_it_names_writes_to_that_prompt() -> None:
+    texts = {"one": {"a": "xx", "b": "xy"}, "two": {"a": "yx", "b": "yy"}}
+    site = ExactSite(cast(Any, None), "one", ["two"], texts=texts, modes=("merged",))
+    assert site.is_right("a", {"one"}, "xx")
+    assert site.is_right("b", {"two"}, "yy")
+    assert not site.is_right("b", {"one"}, "xx")  # right for another prompt
+    assert not site.is_right("a", {"one"}, "xxx")
+    assert not site.is_right("a", {"one"}, "yx")
+    assert not site.is_right("a", {"one", "two"}, "xx")
+    assert not site.is_right("a", {"strange"}, "xx")
+    assert not site.is_right("a", set(), "")
+
+
+def test_an_engine_that_holds_releases_one_way_alone_is_never_asked_for_another() -> None:
+    steps = Walk(ExactSite(cast(Any, None), "one", ["two"], texts={}, modes=("merged",)), random.Random(0))._steps()
+    seen = [next(steps) for _ in range(50)]
+    assert {mode for mode, _ in seen} == {"merged"}
+    assert {move for _, move in seen} == {"base", "promote", "back"}
 
 
 def test_figures_hold_a_swap_to_those_it_met() -> None:

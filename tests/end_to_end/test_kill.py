@@ -86,6 +86,25 @@ async def test_everything_heals_and_no_acknowledged_vote_is_missing(
         await check_records(stack, acknowledged, serving)
 
 
+async def test_a_hung_engine_is_replaced_and_its_request_answered_by_the_release_that_serves(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    settings = stack_settings(tmp_path, sqlite_url)
+    engine = settings.models[0].engine.model_copy(update={"hung_seconds": 1.0})
+    model = settings.models[0].model_copy(update={"engine": engine})
+    async with running(settings.model_copy(update={"models": (model,)})) as stack:
+        release = await stack.make_release("BETTER")
+        assert (await stack.ended((await stack.promote(release.id))["id"]))["state"] == "promoted"
+        record = json.loads((stack.settings.data_dir / "engines" / "assistant-1.json").read_text())
+        os.kill(record["pid"], signal.SIGSTOP)
+        reply = await stack.ask("hello")  # held by the process that hangs, then by nobody, then by its successor
+        assert (reply.choices[0].message.content.split()[0], reply.system_fingerprint) == ("BETTER", release.id)
+        _, replicas = await stack.call("GET", "/admin/v1/replicas")
+        assert [row["restarts"] for row in replicas["data"]] == [1]
+        _, told = await stack.call("GET", "/admin/v1/notifications")
+        assert [one["event"] for one in told["data"]].count("engine_hung") == 1
+
+
 async def more_than(votes: set[str], number: int) -> bool:
     return len(votes) > number
 

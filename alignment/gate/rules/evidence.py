@@ -82,6 +82,10 @@ class Judged:
     disagreed: int
     failure: str = ""
     """Why it could not be asked to the end."""
+    pairs: int = 0
+    """Held-out pairs of people it was asked about."""
+    unreadable: int = 0
+    """Comparisons, of pairs and of answers, in which a reply of its was no verdict."""
 
 
 @dataclass(frozen=True, slots=True)

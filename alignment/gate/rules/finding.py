@@ -65,7 +65,7 @@ def result(
 
 def points(share: float) -> str:
     """A difference of shares."""
-    return f"{100 * share:+.1f} points"
+    return f"{round(100 * share, 1) + 0.0:+.1f} points"  # adding 0 takes the sign from -0
 
 
 def between(interval: Interval) -> str:

@@ -51,9 +51,10 @@ def _does_not_count(judged: Judged, limits: GateSettings) -> str:
     """Why the verdicts are told but not held against the candidate; empty if they are."""
     compared = judged.agreed + judged.disagreed
     if compared < LEAST_HUMAN_VERDICTS:
+        unreadable = f"; in {judged.unreadable} comparisons a reply was no verdict" if judged.unreadable else ""
         return (
-            f"does not count: only {compared} of its verdicts on held-out pairs of people are consistent, and it takes "
-            f"{LEAST_HUMAN_VERDICTS} to know whether it agrees with them"
+            f"does not count: {compared} consistent verdicts on {judged.pairs} held-out pairs of people, and it takes "
+            f"{LEAST_HUMAN_VERDICTS} to know whether it agrees with them{unreadable}"
         )
     share = _share(judged.agreed, compared)
     if share < limits.judge_agreement:

@@ -278,6 +278,11 @@ def test_benchmarks_are_compared_item_by_item(
     assert result.value == pytest.approx(value, abs=1e-4)
 
 
+def test_no_difference_is_told_without_a_minus() -> None:
+    result = judge(tasks=(TaskOutcome("mmlu", "base", 12, 0, 0),))["benchmark_mmlu_base"]
+    assert ": +0.0 points on 12 items" in result.reason
+
+
 def test_a_benchmark_that_sees_too_little_says_how_many_items_it_takes() -> None:
     result = judge(tasks=(TaskOutcome("gsm8k", "base", 50, 2, 1),))["benchmark_gsm8k_base"]
     # sqrt(3 + 1 - 1/52) * 1.6449 / 52 = 6.31 points, so 50 * (6.31 / 3)^2 = 221.4
@@ -308,6 +313,14 @@ def test_a_judge_counts_only_where_it_agrees_with_people(
     assert (result.verdict, result.limit) == (verdict, limit)
     assert result.value == pytest.approx(value, abs=1e-4)
     assert result.reason.startswith("does not count") is (agreed < 21 or disagreed + agreed < 30)
+
+
+def test_a_judge_that_does_not_count_is_told_with_what_it_was_asked_and_what_it_said() -> None:
+    asked_nobody = judge(judged=Judged(100, 60, 40, 0, 0, 0))[JUDGE_GATE]
+    assert "0 consistent verdicts on 0 held-out pairs of people, and it takes 30" in asked_nobody.reason
+    chatty = judge(judged=Judged(100, 0, 0, 0, 3, 2, pairs=40, unreadable=133))[JUDGE_GATE]
+    assert "5 consistent verdicts on 40 held-out pairs of people" in chatty.reason
+    assert chatty.reason.endswith("; in 133 comparisons a reply was no verdict")
 
 
 def test_a_judge_that_does_not_answer_keeps_nothing_from_serving_but_says_so() -> None:

@@ -42,7 +42,7 @@ async def judged(endpoint: Endpoint, given: Sequence[ComparedAnswers], *human: t
 async def test_verdicts_are_counted_for_the_candidate_and_against_people(endpoint: Endpoint) -> None:
     given = answers(("longer", "long"), ("so", "longer"), ("one", "two"), ("same", "same"))
     found = await judged(endpoint, given, ("chosen one", "other"), ("no", "rejected"), ("tied", "even"))
-    assert found == Judged(prompts=4, won=1, lost=1, tied=2, agreed=1, disagreed=1)
+    assert found == Judged(prompts=4, won=1, lost=1, tied=2, agreed=1, disagreed=1, pairs=3)
     assert len(endpoint.asked) == 2 * (3 + 3)  # two answers that are the same need no judge
     assert set(endpoint.keys) == {"Bearer sk-judge"}
     assert endpoint.most_at_once <= 4
@@ -51,7 +51,10 @@ async def test_verdicts_are_counted_for_the_candidate_and_against_people(endpoin
 async def test_a_judge_that_goes_by_the_side_has_no_say(endpoint: Endpoint) -> None:
     endpoint.says = lambda left, right: "left"
     found = await judged(endpoint, answers(("a", "b")), ("c", "d"))
-    assert found == Judged(prompts=1, won=0, lost=0, tied=0, agreed=0, disagreed=0)
+    assert found == Judged(prompts=1, won=0, lost=0, tied=0, agreed=0, disagreed=0, pairs=1)
+    endpoint.says = lambda left, right: "The answer is left"
+    found = await judged(endpoint, answers(("a", "b")), ("c", "d"), ("e", "f"))
+    assert (found.won, found.lost, found.pairs, found.unreadable) == (0, 0, 2, 3)  # it was asked for one word
 
 
 async def test_a_call_that_fails_is_tried_again_and_one_that_always_fails_is_told(endpoint: Endpoint) -> None:

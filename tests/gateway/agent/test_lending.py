@@ -1,6 +1,8 @@
 """An engine whose device a training run borrows: stopped behind the fence, and back on what its alias serves then."""
 
 import asyncio
+import os
+import signal
 import time
 
 from gateway.contracts.training import TrainingOptions
@@ -49,6 +51,34 @@ async def test_an_engine_is_lent_behind_the_fence_and_comes_back_on_what_is_serv
         await take_back(session, ALIAS, "ftjob-1")
     await lab.until(phase="ready", weights_release_id=release_id, lent_to=None, restarts=0)
     assert (await lab.ask("hello")).startswith("promoted ")
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+    await supervisor.shut_down()
+
+
+async def test_an_engine_is_not_lent_before_the_second_process_has_answered_its_last_request(lab: Lab) -> None:
+    """The device is not free while the one before still answers from it, even if the one that serves has ended."""
+    lab.engine = lab.engine.model_copy(update={"exchange": "second_process"})
+    supervisor, _ = supervise(lab, lab.database)
+    work = asyncio.create_task(supervisor.run())
+    first = await lab.until(phase="ready")
+    better = await lab.release("better")
+    await lab.worker(0, {str(first.url): 1})  # it knows nothing of an exchange yet, and has a request at work
+    await lab.begin_beside(better)
+    await lab.until(weights_release_id=better, swap_state=None)
+    async with lab.database.write() as session:
+        assert await lend(session, await session.get_one(Alias, ALIAS), "ftjob-1", may_be_missed=True)
+    async with lab.database.write() as session:
+        await acknowledge(session, "gw_1", REPLICA, (await lab.row()).epoch)
+    serving = next(pid for pid in lab.engines() if pid != lab.record().pid)
+    os.kill(serving, signal.SIGKILL)
+    await running_engines(lab, 1)
+    await asyncio.sleep(1)
+    assert (await lab.row()).phase != "lent"
+    assert lab.engines() == [lab.record().pid]  # what the first one has begun it ends
+    await lab.worker(1000, {})
+    await lab.until(phase="lent")
+    assert lab.engines() == []
     work.cancel()
     await asyncio.gather(work, return_exceptions=True)
     await supervisor.shut_down()

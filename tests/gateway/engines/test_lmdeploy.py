@@ -180,6 +180,10 @@ async def test_probe_passes_on_a_token_and_fails_on_an_unknown_name(controls: Co
         await controls["echo"].probe("nobody")
 
 
+async def test_a_server_without_metrics_does_not_tell_of_its_work(controls: Controls) -> None:
+    assert await controls["transformers"].work_done() == ""  # the stub under it counts nothing
+
+
 async def test_replaced_weights_write_as_their_folder(servers: Servers, controls: Controls, models: Folders) -> None:
     server, control = servers["transformers"], controls["transformers"]
     first = await write(server)

@@ -88,6 +88,37 @@ async def test_engine_too_old_to_name_its_weights_says_none() -> None:
     await runner.cleanup()
 
 
+async def test_what_an_engine_counts_of_its_work_is_told_and_not_what_its_server_counts() -> None:
+    lines = [
+        "# HELP vllm:generation_tokens_total Number of generation tokens processed.",
+        'vllm:kv_cache_usage_perc{engine="0",model_name="weights"} 0.25',
+        'vllm:generation_tokens_total{engine="0",model_name="weights"} 7201.0',
+        'vllm:num_requests_running{engine="0",model_name="weights"} 1.0',
+        'http_requests_total{handler="/metrics",method="GET",status="2xx"} 12.0',
+        "process_cpu_seconds_total 12.5",
+        'lmdeploy:generation_tokens_total{engine="0"} 9.0',
+    ]
+
+    async def metrics(request: web.Request) -> web.Response:
+        return web.Response(text="\n".join(lines) + "\n")
+
+    app = web.Application()
+    app.router.add_get("/metrics", metrics)
+    runner, url = await serve(app)
+    control = VllmControl(url, 0)
+    assert await control.work_done() == "\n".join((lines[1], lines[2], lines[6]))
+    await control.close()
+    await runner.cleanup()
+
+
+async def test_an_engine_without_metrics_does_not_tell_of_its_work() -> None:
+    runner, url = await serve(web.Application())
+    control = VllmControl(url, 0)
+    assert await control.work_done() == ""
+    await control.close()
+    await runner.cleanup()
+
+
 async def test_every_failure_is_an_upstream_error_of_bounded_length() -> None:
     async def complain(request: web.Request) -> web.Response:
         return web.json_response({"error": {"message": "x" * 10_000_000}}, status=500)

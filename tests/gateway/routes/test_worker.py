@@ -24,7 +24,7 @@ from tests.end_to_end.engine_stub import (
     never,
     stack_over_stub,
 )
-from tests.stack import Stack
+from tests.stack import ADMIN_KEY, Stack
 
 
 async def test_a_nul_in_prompt_answer_and_parameters_is_recorded(tmp_path: Path, database_url: str) -> None:
@@ -118,6 +118,34 @@ async def test_a_resting_connection_outlives_what_clients_keep_theirs_for(tmp_pa
         began = time.monotonic()
         assert await asyncio.wait_for(reader.read(), 10) == b""
         assert time.monotonic() - began > 1.0
+        writer.close()
+
+
+@pytest.mark.parametrize(("path", "status"), [("/healthz", b"405"), ("/v1/chat/completions", b"400")])
+async def test_a_request_that_came_while_the_worker_was_held_up_is_answered(
+    tmp_path: Path, path: str, status: bytes
+) -> None:
+    """The rest of its connection was over by the time the worker looked, and the request was there."""
+    body = b'{"model":"assistant"}'
+    head = f"POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ADMIN_KEY}\r\ncontent-type: application/json\r\n"
+    request = f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+    async with stack_over_stub(tmp_path, keep_alive_seconds=1) as (stack, _):
+        pid = stack.supervisor.pid("gateway-1")
+        assert pid is not None
+        reader, writer = await asyncio.open_connection(*address(stack))
+        statuses = []
+        for held_up_seconds in (0.0, 1.5):
+            if held_up_seconds:
+                await asyncio.sleep(0.3)  # the connection is at rest
+                os.kill(pid, signal.SIGSTOP)
+            await asyncio.sleep(held_up_seconds)
+            writer.write(request)
+            os.kill(pid, signal.SIGCONT)
+            answer_head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+            length = int(answer_head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            await reader.readexactly(length)
+            statuses.append(answer_head.split()[1])
+        assert statuses == [status, status]
         writer.close()
 
 
