@@ -113,9 +113,8 @@ async def _lie(database: Database, given: Given, settings: DatasetSettings) -> d
     else:
         newcomers = await beside_settled(database, given.alias)
         async with database.read() as session:
-            async for one in sides_of(session, given.alias):
-                if one.prompt_hash in new:
-                    lying[one.prompt_hash] = Lying(one.side, one.cluster, one.bridges)
+            async for rows in sides_of(session, given.alias):
+                lying |= {row.prompt_hash: Lying(*row[1:]) for row in rows if row.prompt_hash in new}
     coming = deque((prompt_hash, text) for prompt_hash, text in new.items() if prompt_hash not in lying)
     while coming:
         await asyncio.to_thread(_take_some, newcomers, coming)
@@ -171,10 +170,11 @@ def _write(
             kept = as_trained(body_of(pair), benchmarks, redact, collected, sides_differ=not given.answers)
             if kept is None:
                 continue
-            chosen = chosen_of(kept, lies, raters=1)
+            texts = texts_of(kept)
+            chosen = chosen_of(kept, texts, lies, raters=1)
             collected.chosen.append(chosen)
             if not given.answers:
-                collected.newest.append(texts_of(kept))
+                collected.newest.append(texts)
             parts[lies.side].add(kept, chosen)
     collected.votes["eligible", None] = len(collected.chosen) + sum(dropped.values())
 
