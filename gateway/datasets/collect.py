@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
 from sys import intern
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.contracts.pair import FeedbackPair
 from gateway.datasets.aggregate import Agreed
@@ -81,6 +81,8 @@ class Collected:
     guarded: list[Texts] = field(default_factory=list)
     """Of the pairs that were struck because of whom they are from."""
     redacted: Counter[str] = field(default_factory=Counter)
+    thumbs: dict[str, Any] | None = None
+    """What became of the ratings that are part of no pair (`gateway/datasets/thumbs.py`)."""
 
     def part(self, side: str) -> list[Chosen]:
         """The pairs of one side."""

@@ -13,6 +13,8 @@ from gateway.storage.feedback_tables import Completion, Feedback, PairRow
 
 LIMITED_TYPES = ("preference", "ranking", "rating")
 COMPLETIONS_AT_ONCE = 500
+UNFINISHED = ("length", "content_filter")
+"""Why an answer ended that teaches nothing good."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,14 @@ class UnpairedRating:
     """An answer that somebody found good or bad, without another to compare it with."""
 
     feedback_id: str
+    project_id: str
     prompt: tuple[Message, ...]
     tools: tuple[dict[str, Any], ...]
     prompt_hash: str
     completion: Side
     up: bool
     rater: Rater
+    judged_at: float
 
 
 async def lock_prompts(session: AsyncSession, names: Sequence[str]) -> None:
@@ -100,13 +104,14 @@ async def pairs_that_lean_on(session: AsyncSession, feedback: Feedback) -> list[
     return list(await session.scalars(statement))
 
 
-async def unpaired_ratings(session: AsyncSession, alias: str) -> list[UnpairedRating]:
-    """Every thumb up or down on an alias that is part of no eligible pair, oldest first.
+async def unpaired_ratings(session: AsyncSession, alias: str, project_id: str) -> list[UnpairedRating]:
+    """Every thumb up or down of a project on an alias that is part of no eligible pair, oldest first.
 
-    Those whose completion was deleted are left out: there is nothing to learn from.
+    Those whose completion was deleted, or did not end by itself, are left out: there is nothing to learn from.
     """
     paired = await _paired(session, alias)
     rated = select(Feedback).where(
+        Feedback.project_id == project_id,
         Feedback.alias == alias,
         Feedback.type == "rating",
         Feedback.status == "active",
@@ -140,9 +145,12 @@ def _unpaired(row: Feedback, completion: Completion | None) -> UnpairedRating | 
     choice = next((choice for choice in choices if choice["index"] == index), None)
     if completion is None or choice is None or row.prompt_hash is None:
         return None
+    if completion.status != "finished" or choice["finish_reason"] in UNFINISHED:
+        return None
     kind: RaterKind = row.rater_kind  # type: ignore[assignment]  # a column of plain text
     return UnpairedRating(
         feedback_id=row.id,
+        project_id=row.project_id,
         prompt=tuple(Message.model_validate(message) for message in completion.messages),
         tools=tuple(completion.parameters.get("tools") or ()),
         prompt_hash=row.prompt_hash,
@@ -155,6 +163,7 @@ def _unpaired(row: Feedback, completion: Completion | None) -> UnpairedRating | 
         ),
         up=row.leaning == "up",
         rater=Rater(id_hash=row.rater_hash, kind=kind, trusted=row.rater_trusted),
+        judged_at=row.updated_at,
     )
 
 
