@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from gateway.contracts.message import Message
 from gateway.contracts.pair import Rater, RaterKind, Side
 from gateway.storage.feedback_tables import Completion, Feedback, PairRow
+from gateway.storage.tables import ApiKey
 
 LIMITED_TYPES = ("preference", "ranking", "rating")
 COMPLETIONS_AT_ONCE = 500
@@ -107,9 +108,11 @@ async def pairs_that_lean_on(session: AsyncSession, feedback: Feedback) -> list[
 async def unpaired_ratings(session: AsyncSession, alias: str, project_id: str) -> list[UnpairedRating]:
     """Every thumb up or down of a project on an alias that is part of no eligible pair, oldest first.
 
-    Those whose completion was deleted, or did not end by itself, are left out: there is nothing to learn from.
+    Those whose completion was deleted, or did not end by itself, are left out: there is nothing to learn from. So are
+    those that a key with `train = false` has part in.
     """
     paired = await _paired(session, alias)
+    forbidding = set(await session.scalars(select(ApiKey.id).where(ApiKey.train.is_(False))))
     rated = select(Feedback).where(
         Feedback.project_id == project_id,
         Feedback.alias == alias,
@@ -118,14 +121,16 @@ async def unpaired_ratings(session: AsyncSession, alias: str, project_id: str) -
         Feedback.leaning.is_not(None),
     )
     by_age = rated.order_by(Feedback.created_at, Feedback.id)
-    waiting = [row for row in await session.scalars(by_age) if row.id not in paired]
+    ratings = await session.scalars(by_age)
+    waiting = [row for row in ratings if row.id not in paired and row.key_id not in forbidding]
     found: list[UnpairedRating] = []
     for start in range(0, len(waiting), COMPLETIONS_AT_ONCE):
         some = waiting[start : start + COMPLETIONS_AT_ONCE]
         wanted = {row.body["target"]["completion_id"] for row in some}
-        completions = {c.id: c for c in await session.scalars(select(Completion).where(Completion.id.in_(wanted)))}
-        ratings = (_unpaired(row, completions.get(row.body["target"]["completion_id"])) for row in some)
-        found += [rating for rating in ratings if rating is not None]
+        rated_ones = await session.scalars(select(Completion).where(Completion.id.in_(wanted)))
+        completions = {one.id: one for one in rated_ones if one.key_id not in forbidding}
+        unpaired = (_unpaired(row, completions.get(row.body["target"]["completion_id"])) for row in some)
+        found += [rating for rating in unpaired if rating is not None]
     return found
 
 

@@ -16,6 +16,7 @@ from gateway.privacy.dataset_files import rewrite_without
 from gateway.settings import DatasetSettings
 from gateway.storage.datasets import settle_prompts
 from gateway.storage.feedback_tables import Feedback
+from gateway.storage.tables import ApiKey
 from tests.gateway.datasets.test_build import SERVER, text
 from tests.gateway.feedback.conftest import Desk
 from tests.gateway.feedback.conftest import desk as desk
@@ -67,6 +68,18 @@ async def test_a_thumb_in_a_pair_on_a_broken_answer_or_of_another_project_is_non
         (await session.get_one(Feedback, foreign)).project_id = "proj_2"
     card = await build(desk.database, tmp_path, "assistant", NONE_HELD_OUT)
     assert (card["pairs"], card["thumbs"]["ratings"], card["thumbs"]["answers"]) == (1, 1, 1)
+
+
+async def test_no_thumb_is_used_that_a_key_without_training_has_part_in(desk: Desk, tmp_path: Path) -> None:
+    await rate(desk, 1, up=True)
+    await rate(desk, 2, up=True, key_id="key_private")
+    voted = await rate(desk, 3, up=True)
+    async with desk.database.write() as session:
+        fields = {"secret_sha256": "x", "scopes": [], "created_at": 1.0}
+        session.add(ApiKey(id="key_private", project_id="proj_1", name="private", train=False, **fields))
+        (await session.get_one(Feedback, voted)).key_id = "key_private"
+    card = await build(desk.database, tmp_path, "assistant", NONE_HELD_OUT)
+    assert (card["thumbs"]["ratings"], card["thumbs"]["answers"]) == (1, 1)
 
 
 async def test_no_thumb_is_on_a_prompt_that_resembles_one_to_measure_on(desk: Desk, tmp_path: Path) -> None:
