@@ -9,6 +9,7 @@ from pathlib import Path
 from alignment.errors import AlignmentError, NotEnoughPairs
 from alignment.ledger import RunLedger
 from alignment.publish import SPARE_BYTES
+from gateway.contracts.methods import find_method
 from gateway.contracts.training import MINIMUM_PAIRS_BY_HAND
 from gateway.datasets.card import summary
 from gateway.datasets.freeze import freeze, read_card, read_lineage
@@ -108,9 +109,11 @@ async def _freeze(database: Database, store: Path, folder: Path, run: Run, rules
 
 def _check(card: Card, run: Run) -> None:
     """Raise unless there is enough to train on, and nothing that a person should look at first."""
-    if run.training_file is not None and card["train"]["pairs"] < 1:
+    method = find_method(str(run.options.get("method", "orpo")))
+    thumbs = card.get("thumbs", {}).get("answers", 0) if method.rows == "answers" else 0
+    if run.training_file is not None and card["train"]["pairs"] + thumbs < 1:
         raise NotEnoughPairs(f"{run.training_file} leaves no row to train on ({summary(card)}); give other files")
-    if card["pairs"] < MINIMUM_PAIRS_BY_HAND:
+    if card["pairs"] + thumbs < MINIMUM_PAIRS_BY_HAND:
         more = "upload a larger file" if run.training_file else "collect more feedback"
         raise NotEnoughPairs(
             f"{run.training_file or run.alias} has {card['pairs']} pairs to use, and a run needs at least "

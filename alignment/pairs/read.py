@@ -1,12 +1,12 @@
 """Read preferences from a file or folder, all or nothing: a bad row is an error that names its place and the reason."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from alignment.errors import BadPairs
 from alignment.pairs.pair import Answer, PreferencePair
-from alignment.pairs.table import named_rows
+from alignment.pairs.table import NamedRow, named_rows
 from gateway.formats.answers import demonstrations_of, is_answer, thumbs_of
 from gateway.formats.fields import BadRow
 from gateway.formats.pairs import pairs_of
@@ -26,8 +26,9 @@ def read_pairs(path: Path) -> list[PreferencePair]:
 
 
 def read_thumbs(path: Path) -> list[Answer]:
-    """Single answers, each with its thumb; of pairs both sides."""
-    return _read(path, lambda row, fallback_id: [_answer(one, fallback_id) for one in thumbs_of(row)])
+    """Single answers, each with its thumb; of pairs both sides, of a frozen data set its lone ratings, too."""
+    rows = named_rows(path, thumbs=True)
+    return _read(path, lambda row, fallback_id: [_answer(one, fallback_id) for one in thumbs_of(row)], rows)
 
 
 def read_demonstrations(path: Path) -> list[Answer]:
@@ -59,10 +60,12 @@ def _answer(answer: RowAnswer, fallback_id: str) -> Answer:
     )
 
 
-def _read(path: Path, parse: Callable[[Any, str], Sequence[_Item]]) -> list[_Item]:
+def _read(
+    path: Path, parse: Callable[[Any, str], Sequence[_Item]], rows: Iterable[NamedRow] | None = None
+) -> list[_Item]:
     found: dict[str, _Item] = {}
     problems: list[str] = []
-    for place, fallback_id, row in named_rows(path):
+    for place, fallback_id, row in named_rows(path) if rows is None else rows:
         try:
             for item in _parsed(row, fallback_id, parse):
                 if item.id in found:

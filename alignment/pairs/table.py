@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from alignment.errors import BadPairs
-from gateway.datasets.freeze import CARD_FILE, TRAIN_FILE, DatasetDamaged, read_card
+from gateway.datasets.freeze import CARD_FILE, THUMBS_FILE, TRAIN_FILE, DatasetDamaged, read_card
 from gateway.formats.table import UnreadableRows, rows_of_file
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
@@ -22,9 +22,12 @@ class NamedRow(NamedTuple):
     """What JSON says it is; a `BadRow` where it is no JSON."""
 
 
-def named_rows(path: Path) -> Iterator[NamedRow]:
-    """Every row in order; of a frozen data set its training part. Raises `BadPairs` if something cannot be read."""
-    files = data_files(path)
+def named_rows(path: Path, *, thumbs: bool = False) -> Iterator[NamedRow]:
+    """Every row in order; of a frozen data set its training part. Raises `BadPairs` if something cannot be read.
+
+    `thumbs`: of a frozen data set also the ratings that are part of no pair.
+    """
+    files = data_files(path) + (_thumbs_beside(path) if thumbs else [])
     for file in files:
         try:
             for number, kind, value in rows_of_file(file):
@@ -33,6 +36,14 @@ def named_rows(path: Path) -> Iterator[NamedRow]:
                 yield row if len(files) == 1 else several
         except UnreadableRows as error:
             raise BadPairs(error.message) from error
+
+
+def _thumbs_beside(path: Path) -> list[Path]:
+    """Of a frozen data set, or of its training part."""
+    folder = path if path.is_dir() else path.parent if path.name == TRAIN_FILE else None
+    if folder is None or not (folder / CARD_FILE).is_file():
+        return []
+    return [file for file in [folder / THUMBS_FILE] if file.is_file()]
 
 
 def data_files(path: Path) -> list[Path]:

@@ -116,6 +116,8 @@ def _tell(card: dict[str, Any]) -> None:
             f"A holdout of {holdout['pairs']} pairs measures accuracy to within {holdout['half_width_95']:.1%} "
             f"(95 %), and shows a gain of {holdout['detectable_gain']:.1%} in four of five runs."
         )
+    if answers := card.get("thumbs", {}).get("answers"):
+        console.print(f"And {answers:,} single answers with a thumb, which only `kto` learns from.", markup=False)
     for warning in card["warnings"]:
         console.print(f"Warning: {warning}", markup=False)
     for one in card["alarms"]["phrases"]:

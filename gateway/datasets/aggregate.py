@@ -6,7 +6,7 @@ thirds, and count; two against two, or three against two, do not. Of one rater's
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gateway.datasets.votes import PairVote
 
@@ -16,8 +16,7 @@ _ROUNDING = 1e-9
 NOTHING: Mapping[str, int] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Agreed:
+class Agreed(NamedTuple):
     """A pair that its votes agree on."""
 
     vote: PairVote
@@ -42,14 +41,16 @@ def agree(votes: Sequence[PairVote], gold: Mapping[str, float]) -> Agreed | Mapp
         return Agreed(votes[0], 1, (votes[0].feedback_id,), NOTHING)
     own: dict[str, PairVote] = {}
     for vote in votes:
-        if vote.rater not in own or _rank(vote) > _rank(own[vote.rater]):
+        known = own.get(vote.rater)
+        if known is None or _rank(vote) > _rank(known):
             own[vote.rater] = vote
-    direction = votes[0].item
-    ahead = [vote for vote in own.values() if (vote.chosen, vote.rejected) == direction]
-    behind = [vote for vote in own.values() if (vote.chosen, vote.rejected) != direction]
-    if _sum(behind, gold) > _sum(ahead, gold):
-        ahead, behind = behind, ahead
-    if not _decided(_sum(ahead, gold), _sum(behind, gold), len(own), bool(behind)):
+    one = min(votes[0].chosen, votes[0].rejected)
+    ahead = [vote for vote in own.values() if vote.chosen == one]
+    behind = [vote for vote in own.values() if vote.chosen != one]
+    for_ahead, for_behind = _sum(ahead, gold), _sum(behind, gold)
+    if for_behind > for_ahead:
+        ahead, behind, for_ahead, for_behind = behind, ahead, for_behind, for_ahead
+    if not _decided(for_ahead, for_behind, len(own), bool(behind)):
         return {CONFLICT: len(votes)}
     best = max(ahead, key=_credit)
     same = [vote for vote in votes if vote.chosen == best.chosen]
@@ -69,7 +70,7 @@ def _decided(ahead: float, behind: float, raters: int, disputed: bool) -> bool:
 
 
 def _sum(votes: Sequence[PairVote], gold: Mapping[str, float]) -> float:
-    return sum(gold.get(vote.rater, 1.0) for vote in votes)
+    return sum([gold.get(vote.rater, 1.0) for vote in votes]) if gold else float(len(votes))
 
 
 def _credit(vote: PairVote) -> tuple[float, bool, float, str]:

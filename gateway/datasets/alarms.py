@@ -4,10 +4,9 @@ Phrases: log-odds of each word and pair of words in chosen against rejected text
 Dirichlet prior (Monroe, Colaresi and Quinn 2008, eq. 16 and 22); a |z| above `Z_ALARM` is no accident.
 """
 
-from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, pairwise
+from itertools import chain
 from math import log, sqrt
 from typing import Any
 
@@ -22,8 +21,9 @@ PRIOR_SCALE = 0.1
 LEAST_PAIRS = 8
 """A phrase in fewer pairs than this raises no alarm, whatever its z."""
 SLOTS = 1 << 22
-WORD_BITS = 31
+WORD_BITS = 27
 TEXTS_AT_ONCE = 500
+"""Beside two words and the side, 9 bits are left for the number of a text."""
 KEPT = 8_000_000
 """So many phrases are kept between counting and naming them, 64 MB; the others are looked for again."""
 _ONE = numpy.int32(1)
@@ -128,18 +128,30 @@ def _seen_often(texts: Sequence[tuple[str, str]], words: _Numbers) -> tuple[Any,
 def _apart(texts: Sequence[tuple[str, str]], words: _Numbers) -> Iterator[Sides]:
     """The phrases of either text that the other has not, many pairs at a time: what both say tells nothing."""
     for begin in range(0, len(texts), TEXTS_AT_ONCE):
-        sides = array("q"), array("q")
-        for one, other in texts[begin : begin + TEXTS_AT_ONCE]:
-            mine, theirs = _phrases(one, words), _phrases(other, words)
-            sides[0].extend(mine - theirs)
-            sides[1].extend(theirs - mine)
-        yield numpy.array(sides[0], numpy.int64), numpy.array(sides[1], numpy.int64)
+        sides = zip(*texts[begin : begin + TEXTS_AT_ONCE], strict=True)
+        said = numpy.concatenate([_phrases(some, words) << 1 | place for place, some in enumerate(sides)])
+        said.sort()
+        said = said[_differs_from_next(said)]
+        phrase = said >> 1
+        differs = _differs_from_next(phrase)
+        alone = differs & numpy.concatenate(([True], differs[:-1]))
+        found = [(phrase & ((1 << 2 * WORD_BITS) - 1))[alone & (said & 1 == place)] for place in range(2)]
+        yield found[0].astype(numpy.int64), found[1].astype(numpy.int64)
 
 
-def _phrases(text: str, words: _Numbers) -> set[int]:
-    """A word as its number; two in a row as that of the first, shifted, and that of the second."""
-    numbers = [words[word] for word in tokens(text)]
-    return {*numbers, *(a << WORD_BITS | b for a, b in pairwise(numbers))}
+def _phrases(texts: Sequence[str], words: _Numbers) -> Any:
+    """The phrases of each text, behind its number. A word is its own number; two in a row are that of the first,
+    shifted, and that of the second."""
+    said = [tokens(text) for text in texts]
+    numbers = numpy.fromiter(map(words.__getitem__, chain.from_iterable(said)), numpy.uint64)
+    text = numpy.repeat(numpy.arange(len(said), dtype=numpy.uint64) << 2 * WORD_BITS, list(map(len, said)))
+    follows = text[1:] == text[:-1]
+    pairs = (text[1:] | numbers[:-1] << WORD_BITS | numbers[1:])[follows]
+    return numpy.concatenate((text | numbers, pairs))
+
+
+def _differs_from_next(values: Any) -> Any:
+    return numpy.concatenate((values[1:] != values[:-1], [True]))
 
 
 def _phrase(number: int, said: Sequence[str]) -> str:

@@ -2,17 +2,16 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import comb
 from statistics import median
+from typing import NamedTuple
 
 LENGTH_WARN, LENGTH_BLOCK = 0.60, 0.70
 POSITION_VOTES, POSITION_P = 50, 0.001
 _MARKDOWN = re.compile(r"(?m)^\s{0,3}(#{1,6} |[-*+] |\d+[.)] |>|```)|\*\*[^*\n]+\*\*|\|[^|\n]+\|")
 
 
-@dataclass(frozen=True, slots=True)
-class Texts:
+class Texts(NamedTuple):
     """The two sides of a pair."""
 
     chosen: str

@@ -10,6 +10,7 @@ from gateway.contracts.training import MINIMUM_PAIRS_BY_HAND
 from gateway.datasets.collect import collect
 from gateway.datasets.freeze import DatasetDamaged, freeze, read_card, read_lineage
 from gateway.datasets.report import Card, described
+from gateway.datasets.thumbs import add_thumbs
 from gateway.errors import InvalidRequest, NotFound
 from gateway.redaction.configured import RedactPair as Redact
 from gateway.settings import DatasetSettings
@@ -41,7 +42,9 @@ async def alias_to_build(database: Database, wanted: str | None) -> str:
 
 async def preview(database: Database, alias: str, settings: DatasetSettings, redact: Redact | None = None) -> Card:
     """What a data set frozen now would hold, what each rule drops, and what its holdout could show."""
-    card = await asyncio.to_thread(described, await collect(database, alias, settings, redact=redact))
+    collected = await collect(database, alias, settings, redact=redact)
+    await add_thumbs(database, collected, settings, redact)
+    card = await asyncio.to_thread(described, collected)
     return {"object": "dataset.dry_run", "would_start": card["pairs"] >= MINIMUM_PAIRS_BY_HAND} | card
 
 

@@ -31,6 +31,8 @@ def _lines(card: Mapping[str, Any]) -> Iterator[str]:
     yield from _table("What became of the votes", card["counts"]["excluded"] | card["counts"]["dropped"], "pairs")
     for part, name in (("train", "To train on"), ("holdout", "To measure on")):
         yield from _facts(name, card[part])
+    if card.get("thumbs"):
+        yield from _facts("Single answers with a thumb (for `kto`)", card["thumbs"])
     if card["sources"]:
         yield "## Imports"
         yield ""

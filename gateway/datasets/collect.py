@@ -12,6 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
 from sys import intern
+from typing import Any, NamedTuple
 
 from gateway.contracts.pair import FeedbackPair
 from gateway.datasets.aggregate import Agreed
@@ -19,7 +20,7 @@ from gateway.datasets.ahead import one_ahead
 from gateway.datasets.bias import Texts, length_weights
 from gateway.datasets.bodies import Body, body_of, read_body, said, texts_of
 from gateway.datasets.contamination import Benchmarks, read_items
-from gateway.datasets.plan import Circumstances, Lying, Plan, Planner
+from gateway.datasets.plan import Circumstances, Lying, Plan, Planner, weight_of
 from gateway.datasets.settle import settle
 from gateway.datasets.votes import PairVote, compact
 from gateway.errors import InvalidRequest
@@ -41,8 +42,7 @@ TEXTS_KEPT = 20_000
 """Figures over texts are taken from the newest so many pairs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
+class Chosen(NamedTuple):
     """A pair of the data set without its texts."""
 
     side: str
@@ -81,6 +81,8 @@ class Collected:
     guarded: list[Texts] = field(default_factory=list)
     """Of the pairs that were struck because of whom they are from."""
     redacted: Counter[str] = field(default_factory=Counter)
+    thumbs: dict[str, Any] | None = None
+    """What became of the ratings that are part of no pair (`gateway/datasets/thumbs.py`)."""
 
     def part(self, side: str) -> list[Chosen]:
         """The pairs of one side."""
@@ -107,10 +109,10 @@ async def collect(
     benchmarks = benchmarks_of(settings)
     gc.set_threshold(*map(max, gc.get_threshold(), GC_THRESHOLDS))
     await settle(database, alias, settings)
-    collected, lying = await _planned(database, alias, settings, time.time() if now is None else now)
+    collected, known = await _planned(database, alias, settings, time.time() if now is None else now)
     plan = collected.plan
     factors = await _length_factors(database, plan) if settings.balance_length else {}
-    handing = _Handing(collected, lying, factors, benchmarks, redact, sink)
+    handing = _Handing(collected, known, factors, benchmarks, redact, sink)
     waiting = deque(plan.pairs)
     plan.pairs.clear()  # what was handed out is let go
     async with aclosing(one_ahead(_read(database, waiting))) as pieces:
@@ -142,8 +144,8 @@ async def count_usable(
     if settings.benchmarks or redact is not None:
         return Counter(one.side for one in (await collect(database, alias, settings, redact=redact)).chosen)
     await settle(database, alias, settings)
-    collected, lying = await _planned(database, alias, settings, time.time())
-    return Counter(lying[pair.vote.prompt_hash].side for pair in collected.plan.pairs)
+    collected, known = await _planned(database, alias, settings, time.time())
+    return Counter(known.lying[pair.vote.prompt_hash].side for pair in collected.plan.pairs)
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,7 @@ class _Handing:
     """Hands out what is planned, pair after pair."""
 
     collected: Collected
-    lying: Mapping[str, Lying]
+    known: Circumstances
     factors: Mapping[str, float]
     benchmarks: Benchmarks
     redact: Redact | None
@@ -165,32 +167,35 @@ class _Handing:
             body = read_body(found[agreed.vote.id])
             more = (vote for merged in agreed.merged for vote in further.get(merged, ()))
             body["feedback_ids"] = list(dict.fromkeys((*body["feedback_ids"], *agreed.feedback_ids, *more)))
-            body["weight"] = self.collected.plan.weights.pop(agreed.vote.id) * self.factors.get(agreed.vote.id, 1.0)
+            body["weight"] = weight_of(agreed.vote, self.known) * self.factors.get(agreed.vote.id, 1.0)
             kept = as_trained(body, self.benchmarks, self.redact, self.collected)
             if kept is not None:
-                chosen = chosen_of(kept, self.lying[agreed.vote.prompt_hash], agreed.raters)
+                texts = texts_of(kept)
+                chosen = chosen_of(kept, texts, self.known.lying[agreed.vote.prompt_hash], agreed.raters)
                 self.collected.chosen.append(chosen)
-                self.collected.newest.append(texts_of(kept))
+                self.collected.newest.append(texts)
                 self.sink(kept, chosen)
 
 
 async def _planned(
     database: Database, alias: str, settings: DatasetSettings, now: float
-) -> tuple[Collected, dict[str, Lying]]:
+) -> tuple[Collected, Circumstances]:
     async with database.read() as session:
         project = (await session.get_one(Alias, alias)).project_id
         counted = await count_pairs(session, alias)
         lying = {
-            intern(row.prompt_hash): Lying(intern(row.side), intern(row.cluster), row.bridges)
-            async for row in sides_of(session, alias)
+            intern(prompt_hash): Lying(intern(side), intern(cluster), bridges)
+            async for rows in sides_of(session, alias)
+            for prompt_hash, side, cluster, bridges in rows
         }
         gold = {rater: score.share for rater, score in (await gold_scores(session, project)).items()}
         behind = await releases_behind(session, alias)
         shown = await shown_first(session, alias)
-        planner = Planner(Circumstances(settings, lying, gold, behind, now))
+        known = Circumstances(settings, lying, gold, behind, now)
+        planner = Planner(known)
         everything: list[PairVote] = []
         async for rows in narrow_pairs(session, alias):
-            votes = [PairVote(*row) for row in rows]
+            votes = list(map(PairVote._make, rows))
             if settings.profile == "public":  # whom a vote is from is judged over all of them
                 everything += map(compact, votes)
             else:
@@ -199,7 +204,7 @@ async def _planned(
             planner.take(planner.guard(everything))
     plan = await asyncio.to_thread(planner.finish)
     plan.pairs.sort(key=lambda pair: (pair.vote.judged_at, pair.vote.id))
-    return Collected(alias, now, counted, plan, shown), lying
+    return Collected(alias, now, counted, plan, shown), known
 
 
 async def _length_factors(database: Database, plan: Plan) -> dict[str, float]:
@@ -237,9 +242,8 @@ def as_trained(
     return body_of(redacted)
 
 
-def chosen_of(body: Body, lies: Lying, raters: int) -> Chosen:
+def chosen_of(body: Body, texts: Texts, lies: Lying, raters: int) -> Chosen:
     """What is kept of a pair when its texts are let go."""
-    chosen, rejected = body["chosen"], body["rejected"]
     return Chosen(
         side=lies.side,
         cluster=lies.cluster,
@@ -251,8 +255,8 @@ def chosen_of(body: Body, lies: Lying, raters: int) -> Chosen:
         basis=intern(body.get("basis", "preference")),
         source=body.get("source"),
         licence=body.get("licence"),
-        origins=(intern(chosen["origin"]), intern(rejected["origin"])),
-        lengths=(len(said(chosen["message"])), len(said(rejected["message"]))),
+        origins=(intern(body["chosen"]["origin"]), intern(body["rejected"]["origin"])),
+        lengths=(len(texts.chosen), len(texts.rejected)),
         judged_at=datetime.fromisoformat(body["judged_at"]).timestamp(),
     )
 

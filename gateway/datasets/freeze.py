@@ -25,12 +25,15 @@ from gateway.datasets.bodies import Body, said
 from gateway.datasets.card import card_markdown, summary
 from gateway.datasets.collect import Chosen, Collected, collect
 from gateway.datasets.report import Card, described
+from gateway.datasets.thumbs import LABEL, add_thumbs
 from gateway.errors import AlignwayError, InvalidRequest
 from gateway.redaction.configured import RedactPair as Redact
 from gateway.settings import DatasetSettings
 from gateway.storage.database import Database
 
 TRAIN_FILE, HOLDOUT_FILE, CARD_FILE, CARD_PAGE = "train.parquet", "holdout.parquet", "card.json", "card.md"
+THUMBS_FILE = "thumbs.parquet"
+"""Ratings that are part of no pair: an answer a row, and its thumb. Data sets of files have none."""
 ROWS_AT_A_TIME = 2000
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 SCHEMA = pa.schema(
@@ -83,7 +86,7 @@ async def freeze(
     except BaseException:  # what was written holds people's words
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
-    if not collected.chosen and not keep_empty:
+    if not (collected.chosen or (collected.thumbs or {}).get("answers")) and not keep_empty:
         card = _card(unfinished, folder.name, collected)
         shutil.rmtree(unfinished)
         raise InvalidRequest(f"There is nothing to freeze: {summary(card)}.", code="empty_dataset")
@@ -110,7 +113,10 @@ async def _write(
         def keep(body: Body, chosen: Chosen) -> None:
             parts[chosen.side].add(body, chosen)
 
-        return await collect(database, alias, settings, redact=redact, sink=keep, now=now)
+        collected = await collect(database, alias, settings, redact=redact, sink=keep, now=now)
+    with PairFile(folder / THUMBS_FILE, answers=True) as thumbs:
+        await add_thumbs(database, collected, settings, redact, thumbs.add)
+    return collected
 
 
 class PairFile:
@@ -160,9 +166,14 @@ def read_pairs(path: Path) -> Iterator[FeedbackPair]:
                 yield FeedbackPair.model_validate_json(text)
 
 
+def files_of(folder: Path) -> list[str]:
+    """The names of the files that hold the rows of a data set."""
+    return [TRAIN_FILE, HOLDOUT_FILE, *([THUMBS_FILE] if (folder / THUMBS_FILE).is_file() else [])]
+
+
 def read_lineage(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """The id of every pair of a frozen data set, and of the votes that it stands for."""
-    for name in (TRAIN_FILE, HOLDOUT_FILE):
+    """The id of every row of a frozen data set, and of the votes that it stands for."""
+    for name in files_of(folder):
         with ParquetFile(folder / name) as table:
             for batch in table.iter_batches(ROWS_AT_A_TIME, columns=["id", "feedback_ids"]):
                 yield from zip(*(batch.column(place).to_pylist() for place in range(2)), strict=True)
@@ -183,7 +194,7 @@ def read_card(folder: Path) -> Card:
 
 def _card(folder: Path, dataset_id: str, collected: Collected) -> Card:
     made = datetime.fromtimestamp(collected.at, UTC).isoformat()
-    checksums = {name: file_sha256(folder / name) for name in (TRAIN_FILE, HOLDOUT_FILE)}
+    checksums = {name: file_sha256(folder / name) for name in files_of(folder)}
     return {"schema_version": 2, "id": dataset_id, "created_at": made} | described(collected) | {"sha256": checksums}
 
 
@@ -210,7 +221,8 @@ def _row(written: Body, body: Body, chosen: Chosen) -> tuple[Any, ...]:
 def _answer_alone(body: Body) -> Body:
     """The record of a row that is an answer to learn from."""
     said_in_turn = [*body["prompt"], body["chosen"]["message"]]
-    return {"id": body["id"], "messages": said_in_turn, "weight": body["weight"], "tools": body["tools"]}
+    thumb = {LABEL: body[LABEL]} if LABEL in body else {}
+    return {"id": body["id"], "messages": said_in_turn, "weight": body["weight"], "tools": body["tools"]} | thumb
 
 
 def put_in_place(unfinished: Path, folder: Path) -> None:

@@ -6,7 +6,7 @@ on their side, others by the same keyed draw. With it, whatever resembles what i
 
 import asyncio
 import shutil
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from pathlib import Path
 
 from gateway.contracts import ids
 from gateway.contracts.pair import FeedbackPair
+from gateway.datasets.beside import lying_beside, place_all
 from gateway.datasets.bodies import body_of, texts_of
 from gateway.datasets.collect import Collected, as_trained, benchmarks_of, chosen_of
 from gateway.datasets.freeze import HOLDOUT_FILE, TRAIN_FILE, PairFile, sealed
 from gateway.datasets.plan import BRIDGES, Lying, Plan
 from gateway.datasets.report import Card
-from gateway.datasets.settle import SHINGLES, beside_settled, draw, learn_all, split_key
 from gateway.datasets.shingles import prompt_text
 from gateway.datasets.sides import Newcomers
 from gateway.datasets.sources import ANSWERS, Source, UnusableSource, find_source, rows_of
@@ -29,7 +29,7 @@ from gateway.redaction.configured import RedactPair as Redact
 from gateway.settings import DatasetSettings
 from gateway.storage.database import Database
 from gateway.storage.feedback_tables import Run
-from gateway.storage.pairs import digest_of, sides_of
+from gateway.storage.pairs import digest_of
 from gateway.storage.tables import Alias
 
 REPEATED, MEASURED_ON = "repeated", "near_validation"
@@ -103,31 +103,10 @@ async def _given(database: Database, store: Path, run: Run) -> Given:
 async def _lie(database: Database, given: Given, settings: DatasetSettings) -> dict[str, Lying]:
     """Where every prompt lies."""
     new = await asyncio.to_thread(_prompts, given)
-    async with database.write() as session:
-        key = await split_key(session)
-    drawn = partial(draw, key, given.alias, settings, [0])
-    newcomers, lying = Newcomers(), dict[str, Lying]()
-    if given.validation is not None:
-        held_out = await asyncio.to_thread(lambda: {one.prompt_hash for one in _held(given)})
-        drawn = partial(_given_side, held_out)
-    else:
-        newcomers = await beside_settled(database, given.alias)
-        async with database.read() as session:
-            async for one in sides_of(session, given.alias):
-                if one.prompt_hash in new:
-                    lying[one.prompt_hash] = Lying(one.side, one.cluster, one.bridges)
-    coming = deque((prompt_hash, text) for prompt_hash, text in new.items() if prompt_hash not in lying)
-    while coming:
-        await asyncio.to_thread(_take_some, newcomers, coming)
-        await learn_all(database, given.alias, newcomers, new)
-        for placed in await asyncio.to_thread(lambda: list(newcomers.place(drawn))):
-            lying[placed.prompt_hash] = Lying(placed.side, placed.cluster, placed.bridges)
-    return lying
-
-
-def _take_some(newcomers: Newcomers, coming: deque[tuple[str, str]]) -> None:
-    while coming and newcomers.count_shingles < SHINGLES:
-        newcomers.take([coming.popleft()])
+    if given.validation is None:
+        return await lying_beside(database, given.alias, settings, new, held_out=0)
+    held_out = await asyncio.to_thread(lambda: {one.prompt_hash for one in _held(given)})
+    return await place_all(database, given.alias, Newcomers(), new, partial(_given_side, held_out))
 
 
 def _given_side(held_out: set[str], prompt_hash: str) -> SplitSide:
@@ -171,10 +150,11 @@ def _write(
             kept = as_trained(body_of(pair), benchmarks, redact, collected, sides_differ=not given.answers)
             if kept is None:
                 continue
-            chosen = chosen_of(kept, lies, raters=1)
+            texts = texts_of(kept)
+            chosen = chosen_of(kept, texts, lies, raters=1)
             collected.chosen.append(chosen)
             if not given.answers:
-                collected.newest.append(texts_of(kept))
+                collected.newest.append(texts)
             parts[lies.side].add(kept, chosen)
     collected.votes["eligible", None] = len(collected.chosen) + sum(dropped.values())
 

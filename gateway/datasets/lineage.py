@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.datasets.build import DatasetNotFound
 from gateway.datasets.freeze import CARD_FILE
-from gateway.datasets.votes_in import VotesIn, pairs_of_vote, votes_in
+from gateway.datasets.votes_in import PARTS, VotesIn, pairs_of_vote, votes_in
 from gateway.errors import NotFound
 from gateway.storage import lineage as rows
 from gateway.storage.database import Database
@@ -106,7 +106,7 @@ class Lineages:
                 retracted = await taken_back(session, sorted(found.sides), row.created_at)
         told = _told_dataset(row) | {
             "read_from": None if read is None else read.id,
-            "votes": {"train": found.count("train"), "holdout": found.count("holdout")},
+            "votes": {part: found.count(part) for part in PARTS.values()},
             "retracted_since": retracted,
             "sources": [
                 {"side": side, "basis": basis, "source": source, "pairs": count}

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
+from operator import attrgetter
+from typing import NamedTuple
 
 from gateway.datasets import caps
 from gateway.datasets.aggregate import NOTHING, Agreed, agree
@@ -22,8 +24,7 @@ BRIDGES, CLUSTER, CAP, DAILY, PROBATION, JUDGE_HELD_OUT = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Lying:
+class Lying(NamedTuple):
     """Where a prompt lies."""
 
     side: str
@@ -51,8 +52,6 @@ class Plan:
     """What a data set would hold."""
 
     pairs: list[Agreed] = field(default_factory=list)
-    weights: dict[str, float] = field(default_factory=dict)
-    """By pair."""
     dropped: Counter[str] = field(default_factory=Counter)
     """Votes that became no pair of their own, by rule."""
     warnings: list[str] = field(default_factory=list)
@@ -65,7 +64,9 @@ class Plan:
         """Note when votes were given."""
         for vote in votes:
             if vote.basis != "import":
-                self.pace.setdefault(vote.rater, array("i")).append(int(vote.judged_at // HALF_HOUR_SECONDS))
+                if (own := self.pace.get(vote.rater)) is None:
+                    own = self.pace[vote.rater] = array("i")
+                own.append(int(vote.judged_at // HALF_HOUR_SECONDS))
 
 
 class Planner:
@@ -125,7 +126,6 @@ def _ruled(agreed: list[Agreed], known: Circumstances, plan: Plan) -> Plan:
     clusters = {prompt: one.cluster for prompt, one in known.lying.items()}
     over = caps.over_clusters([pair.vote for pair in agreed], clusters, known.settings.pairs_per_cluster)
     plan.pairs = _without(agreed, over, CLUSTER, plan.dropped)
-    plan.weights = {pair.vote.id: weight_of(pair.vote, known) for pair in plan.pairs}
     return plan
 
 
@@ -144,7 +144,7 @@ def weight_of(vote: PairVote, known: Circumstances) -> float:
 
 
 def _agreed(votes: Iterable[PairVote], known: Circumstances, dropped: Counter[str]) -> Iterator[Agreed]:
-    for prompt, of_prompt in groupby(votes, lambda vote: vote.prompt_hash):
+    for prompt, of_prompt in groupby(votes, attrgetter("prompt_hash")):
         lies = known.lying.get(prompt)
         if lies is None:
             continue
@@ -156,7 +156,8 @@ def _agreed(votes: Iterable[PairVote], known: Circumstances, dropped: Counter[st
                 items.setdefault(vote.item, []).append(vote)
         for own in items.values():
             found = agree(own, known.gold)
-            dropped.update(found.struck if isinstance(found, Agreed) else found)
+            for reason, count in (found.struck if isinstance(found, Agreed) else found).items():
+                dropped[reason] += count
             if isinstance(found, Agreed):
                 yield Agreed(compact(found.vote), found.raters, found.feedback_ids, NOTHING, found.merged)
 

@@ -41,7 +41,7 @@ def described(collected: Collected) -> Card:
         "warnings": [*collected.plan.warnings, *_length_warning(length)],
         "blocks_automatic_training": length["level"] == "block",
         "redacted": dict(collected.redacted),
-    }
+    } | ({} if collected.thumbs is None else {"thumbs": collected.thumbs})
 
 
 def counts(collected: Collected) -> Card:

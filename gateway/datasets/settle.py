@@ -122,8 +122,9 @@ async def beside_settled(database: Database, alias: str) -> Newcomers:
     """Newcomers beside the settled prompts of an alias; none so far."""
     newcomers = Newcomers()
     async with database.read() as session:
-        async for one in sides_of(session, alias, SIGNATURE):
-            newcomers.know(Placed(one.prompt_hash, _side(one.side), one.cluster, one.bridges, one.signature))
+        async for rows in sides_of(session, alias, SIGNATURE):
+            for prompt_hash, side, cluster, bridges, signature in rows:
+                newcomers.know(Placed(prompt_hash, _side(side), cluster, bridges, signature))
     return newcomers
 
 

@@ -110,19 +110,16 @@ class Newcomers:
     def place(self, draw: Callable[[str], SplitSide]) -> Iterator[Placed]:
         """Where each newcomer lies. `draw`: the side of a prompt that resembles none, by its hash."""
         candidates = self._candidates or Candidates(self._signatures, self._groups)
-        first = len(self._groups)
-        for number in range(first, len(self._hashes)):
-            near = sorted(one for side in range(len(SIDES)) for one in self._oldest_near(candidates, number, side))
+        asked = candidates.asked
+        for number in range(len(self._groups), len(self._hashes)):
+            near = self._near_of(candidates, number) if number in asked else []
             prompt_hash = self._hashes[number]
             group = self._groups[near[0]] if near else SIDES.index(draw(prompt_hash))
             cluster = self._clusters[near[0]] if near else prompt_hash
             bridges = len(near) > 1
             candidates.settle(number, _BRIDGING if bridges else group)
             self._settle(cluster, _BRIDGING if bridges else group)
-            at = number * SIGNATURE_BYTES
-            yield Placed(
-                prompt_hash, SIDES[group], cluster, bridges, bytes(self._signatures[at : at + SIGNATURE_BYTES])
-            )
+            yield Placed(prompt_hash, SIDES[group], cluster, bridges, self._signature(number))
         del candidates
         self._candidates, self._shingles, self._ends = None, array("q"), array("q", [0])
         self._searches.clear()
@@ -137,6 +134,9 @@ class Newcomers:
         for number in candidates.asked:
             for side in range(len(SIDES)):
                 yield _Search(number, side, candidates.before(number, side, 0, settled), [])
+
+    def _near_of(self, candidates: Candidates, number: int) -> list[int]:
+        return sorted(one for side in range(len(SIDES)) for one in self._oldest_near(candidates, number, side))
 
     def _oldest_near(self, candidates: Candidates, number: int, side: int) -> Iterator[int]:
         """The oldest near-duplicate on a side, if there is one: what was settled before is older."""

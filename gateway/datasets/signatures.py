@@ -4,7 +4,8 @@ A signature has 128 values in 32 bands of 4. Two texts whose overlap is 0.8 shar
 1 - (1 - 0.8^4)^32, which misses five in a hundred million; whatever shares one is then compared exactly.
 """
 
-from collections.abc import Iterable, Iterator, Set
+from array import array
+from collections.abc import Collection, Iterator, Set
 from typing import Any
 
 import numpy
@@ -23,8 +24,8 @@ _MIX = numpy.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 
 def signature(found: Set[str]) -> bytes:
     """The signature of a set of shingles, 512 bytes."""
     minhash = RMinHash(num_perm=VALUES, seed=SEED)
-    minhash.update(sorted(found))
-    return numpy.asarray(minhash.digest(), numpy.uint32).tobytes()
+    minhash.update(list(found))
+    return array("I", minhash.digest()).tobytes()
 
 
 class Candidates:
@@ -49,7 +50,7 @@ class Candidates:
                 self._add(run, int(numpy.searchsorted(run, settled)))
 
     @property
-    def asked(self) -> Iterable[int]:
+    def asked(self) -> Collection[int]:
         """Those that were not settled and share a band with another one."""
         return self._runs_of.keys()
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow.compute as pc
 from pyarrow.parquet import ParquetFile
 
-from gateway.datasets.freeze import HOLDOUT_FILE, ROWS_AT_A_TIME, TRAIN_FILE
+from gateway.datasets.freeze import HOLDOUT_FILE, ROWS_AT_A_TIME, THUMBS_FILE, TRAIN_FILE, files_of
 
-FILES = (("train", TRAIN_FILE), ("holdout", HOLDOUT_FILE))
+PARTS = {TRAIN_FILE: "train", HOLDOUT_FILE: "holdout", THUMBS_FILE: "thumbs"}
 
 
 @dataclass
@@ -17,8 +17,8 @@ class VotesIn:
     """The votes of a data set."""
 
     sides: dict[str, str] = field(default_factory=dict)
-    """By vote, `train` or `holdout`: train first, on each side the pair that was judged first. A vote whose pairs lie
-    on both sides is one that trained."""
+    """By vote, `train`, `holdout` or `thumbs`: in this order, in each part the row that was judged first. A vote whose
+    pairs lie on both sides is one that trained."""
     pairs: Counter[tuple[str, str, str | None]] = field(default_factory=Counter)
     """How many pairs there are by side, basis and source."""
 
@@ -30,7 +30,8 @@ class VotesIn:
 def votes_in(folder: Path) -> VotesIn:
     """Every vote of a data set whose files are there."""
     found = VotesIn()
-    for side, name in FILES:
+    for name in files_of(folder):
+        side = PARTS[name]
         with ParquetFile(folder / name) as table:
             for batch in table.iter_batches(ROWS_AT_A_TIME, columns=["basis", "source", "feedback_ids"]):
                 columns = batch.to_pydict()
@@ -44,10 +45,10 @@ def votes_in(folder: Path) -> VotesIn:
 def pairs_of_vote(folder: Path, feedback_id: str) -> list[tuple[str, str]]:
     """The pairs of a data set that a vote stands behind, each with its side."""
     found: list[tuple[str, str]] = []
-    for side, name in FILES:
+    for name in files_of(folder):
         with ParquetFile(folder / name) as table:
             for batch in table.iter_batches(ROWS_AT_A_TIME, columns=["id", "feedback_ids"]):
                 ids, votes = (batch.column(batch.schema.get_field_index(one)) for one in ("id", "feedback_ids"))
                 rows = pc.list_parent_indices(votes).filter(pc.equal(votes.flatten(), feedback_id))
-                found += [(ids[row].as_py(), side) for row in sorted(set(rows.to_pylist()))]
+                found += [(ids[row].as_py(), PARTS[name]) for row in sorted(set(rows.to_pylist()))]
     return found

@@ -1,4 +1,4 @@
-"""Takes the pairs of some votes out of a frozen data set: a new folder without them, the old one left as it is.
+"""Takes the rows of some votes out of a frozen data set: a new folder without them, the old one left as it is.
 
 This is all that an erasure knows of how a data set lies on disk.
 """
@@ -21,13 +21,14 @@ from gateway.datasets.freeze import (
     HOLDOUT_FILE,
     ROWS_AT_A_TIME,
     SCHEMA,
+    THUMBS_FILE,
     TRAIN_FILE,
+    files_of,
     put_in_place,
     read_lineage,
 )
 
-FILES = (TRAIN_FILE, HOLDOUT_FILE)
-SIDES = ("train", "holdout")
+SIDES = {"train": TRAIN_FILE, "holdout": HOLDOUT_FILE}
 
 
 def holds_any(folder: Path, feedback_ids: Collection[str]) -> bool:
@@ -39,7 +40,7 @@ def holds_any(folder: Path, feedback_ids: Collection[str]) -> bool:
 
 
 def rewrite_without(folder: Path, feedback_ids: Collection[str], new_folder: Path) -> dict[str, Any] | None:
-    """Write the data set anew as `new_folder`, whole or not at all, and return its card; None: no pair was left.
+    """Write the data set anew as `new_folder`, whole or not at all, and return its card; None: no row was left.
 
     Whatever lay in `new_folder` is replaced, so this can be done again.
     """
@@ -47,8 +48,9 @@ def rewrite_without(folder: Path, feedback_ids: Collection[str], new_folder: Pat
     for left_over in (unfinished, new_folder):
         shutil.rmtree(left_over, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    left = [_copy_without(folder / name, unfinished / name, frozenset(feedback_ids)) for name in FILES]
-    if not any(left):
+    erased = frozenset(feedback_ids)
+    left = {name: _copy_without(folder / name, unfinished / name, erased) for name in files_of(folder)}
+    if not any(left.values()):
         shutil.rmtree(unfinished)
         return None
     card = _card(json.loads((folder / CARD_FILE).read_text(encoding="utf-8")), new_folder.name, left, unfinished)
@@ -75,18 +77,23 @@ def _copy_without(source: Path, target: Path, feedback_ids: frozenset[str]) -> i
     return count
 
 
-def _card(old: dict[str, Any], new_id: str, left: list[int], folder: Path) -> dict[str, Any]:
-    """What can be said of the new data set: its counts and digests; the figures of the old one are not its own."""
-    erased = old["pairs"] - sum(left)
-    counts = {"candidates": old["pairs"], "excluded": {}, "dropped": {"erased": erased}, "pairs": sum(left)}
+def _card(old: dict[str, Any], new_id: str, left: dict[str, int], folder: Path) -> dict[str, Any]:
+    """What can be said of the new data set: its counts and digests; the figures of the old one are not its own.
+
+    left   how many rows each file has
+    """
+    pairs = sum(left[file] for file in SIDES.values())
+    counts = {"candidates": old["pairs"], "excluded": {}, "dropped": {"erased": old["pairs"] - pairs}, "pairs": pairs}
+    thumbs = {"thumbs": {"answers": left[THUMBS_FILE]}} if THUMBS_FILE in left else {}
     return {
         "schema_version": old["schema_version"],
         "id": new_id,
         "created_at": datetime.now(UTC).isoformat(),
         "alias": old["alias"],
-        "pairs": sum(left),
+        "pairs": pairs,
         "counts": counts,
-        **{side: {"pairs": count} for side, count in zip(SIDES, left, strict=True)},
+        **{side: {"pairs": left[file]} for side, file in SIDES.items()},
+        **thumbs,
         "sources": old["sources"],
         "bias": {"length": {}, "style": {}, "position": {}},
         "alarms": {"phrases": [], "bursts": {}, "one_rater_clusters": {}},
@@ -95,5 +102,5 @@ def _card(old: dict[str, Any], new_id: str, left: list[int], folder: Path) -> di
         "redacted": {},
         "without_erased_from": old["id"],
         "settings": old["settings"],
-        "sha256": {name: file_sha256(folder / name) for name in FILES},
+        "sha256": {name: file_sha256(folder / name) for name in left},
     }

@@ -6,10 +6,14 @@ from dataclasses import dataclass, field
 from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from gateway.storage.among import among
 from gateway.storage.datasets import ROWS_AT_A_TIME
 from gateway.storage.feedback_tables import Dataset, Feedback, PairRow
 from gateway.storage.privacy_tables import CompletionVote, PairVote
 from gateway.storage.tables import Alias, Replica
+from gateway.storage.upsert import plain_table
+
+_FOLLOWS = plain_table(PairVote).c
 
 
 @dataclass
@@ -28,8 +32,8 @@ async def further_votes(session: AsyncSession, pair_ids: Sequence[str]) -> dict[
     """By pair, the votes that it follows from besides the one it belongs to; pairs without any are left out."""
     found: dict[str, list[str]] = {}
     for begin in range(0, len(pair_ids), ROWS_AT_A_TIME):
-        piece = PairVote.pair_id.in_(pair_ids[begin : begin + ROWS_AT_A_TIME])
-        statement = select(PairVote.pair_id, PairVote.feedback_id).where(piece).order_by(PairVote.feedback_id)
+        piece = among(session, _FOLLOWS.pair_id, pair_ids[begin : begin + ROWS_AT_A_TIME])
+        statement = select(_FOLLOWS.pair_id, _FOLLOWS.feedback_id).where(piece).order_by(_FOLLOWS.feedback_id)
         for pair_id, feedback_id in await session.execute(statement):
             found.setdefault(pair_id, []).append(feedback_id)
     return found

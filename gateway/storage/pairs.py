@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.message import Message
@@ -15,7 +15,8 @@ from gateway.storage.feedback_tables import PairRow, PromptSide
 from gateway.storage.upsert import plain_row, plain_table
 from gateway.storage.votes_of import link_pairs
 
-SIGNATURE: ColumnElement[Any] = PromptSide.__table__.c.signature
+_SIDE = plain_table(PromptSide).c
+SIGNATURE: ColumnElement[Any] = _SIDE.signature
 """For `sides_of`."""
 SIDES_AT_A_TIME = 5000
 
@@ -110,17 +111,16 @@ async def count_sides(session: AsyncSession, alias: str) -> dict[str, int]:
     return {row[0]: row[1] for row in await session.execute(statement)}
 
 
-async def sides_of(session: AsyncSession, alias: str, *more: ColumnElement[Any]) -> AsyncIterator[Row[Any]]:
-    """Every settled prompt of the alias (prompt_hash, side, number, cluster, bridges), in the order of settling.
+async def sides_of(session: AsyncSession, alias: str, *more: ColumnElement[Any]) -> AsyncIterator[Sequence[Any]]:
+    """Every settled prompt of the alias (prompt_hash, side, cluster, bridges) in the order of settling, many at a time.
 
     `more`: further columns. A signature is half a kilobyte, and there may be a million: rows are read as they are used.
     """
-    columns = (PromptSide.prompt_hash, PromptSide.side, PromptSide.number, PromptSide.cluster, PromptSide.bridges)
-    statement = select(*columns, *more).where(PromptSide.alias == alias).order_by(PromptSide.number)
+    columns = (_SIDE.prompt_hash, _SIDE.side, _SIDE.cluster, _SIDE.bridges)
+    statement = select(*columns, *more).where(_SIDE.alias == alias).order_by(_SIDE.number)
     result = await session.stream(statement.execution_options(yield_per=SIDES_AT_A_TIME))
     async for rows in result.partitions():
-        for row in rows:
-            yield row
+        yield rows
 
 
 async def next_number(session: AsyncSession, alias: str) -> int:

@@ -10,9 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from gateway.contracts.message import Message
 from gateway.contracts.pair import Rater, RaterKind, Side
 from gateway.storage.feedback_tables import Completion, Feedback, PairRow
+from gateway.storage.tables import ApiKey
 
 LIMITED_TYPES = ("preference", "ranking", "rating")
 COMPLETIONS_AT_ONCE = 500
+UNFINISHED = ("length", "content_filter")
+"""Why an answer ended that teaches nothing good."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +23,14 @@ class UnpairedRating:
     """An answer that somebody found good or bad, without another to compare it with."""
 
     feedback_id: str
+    project_id: str
     prompt: tuple[Message, ...]
     tools: tuple[dict[str, Any], ...]
     prompt_hash: str
     completion: Side
     up: bool
     rater: Rater
+    judged_at: float
 
 
 async def lock_prompts(session: AsyncSession, names: Sequence[str]) -> None:
@@ -100,27 +105,32 @@ async def pairs_that_lean_on(session: AsyncSession, feedback: Feedback) -> list[
     return list(await session.scalars(statement))
 
 
-async def unpaired_ratings(session: AsyncSession, alias: str) -> list[UnpairedRating]:
-    """Every thumb up or down on an alias that is part of no eligible pair, oldest first.
+async def unpaired_ratings(session: AsyncSession, alias: str, project_id: str) -> list[UnpairedRating]:
+    """Every thumb up or down of a project on an alias that is part of no eligible pair, oldest first.
 
-    Those whose completion was deleted are left out: there is nothing to learn from.
+    Those whose completion was deleted, or did not end by itself, are left out: there is nothing to learn from. So are
+    those that a key with `train = false` has part in.
     """
     paired = await _paired(session, alias)
+    forbidding = set(await session.scalars(select(ApiKey.id).where(ApiKey.train.is_(False))))
     rated = select(Feedback).where(
+        Feedback.project_id == project_id,
         Feedback.alias == alias,
         Feedback.type == "rating",
         Feedback.status == "active",
         Feedback.leaning.is_not(None),
     )
     by_age = rated.order_by(Feedback.created_at, Feedback.id)
-    waiting = [row for row in await session.scalars(by_age) if row.id not in paired]
+    ratings = await session.scalars(by_age)
+    waiting = [row for row in ratings if row.id not in paired and row.key_id not in forbidding]
     found: list[UnpairedRating] = []
     for start in range(0, len(waiting), COMPLETIONS_AT_ONCE):
         some = waiting[start : start + COMPLETIONS_AT_ONCE]
         wanted = {row.body["target"]["completion_id"] for row in some}
-        completions = {c.id: c for c in await session.scalars(select(Completion).where(Completion.id.in_(wanted)))}
-        ratings = (_unpaired(row, completions.get(row.body["target"]["completion_id"])) for row in some)
-        found += [rating for rating in ratings if rating is not None]
+        rated_ones = await session.scalars(select(Completion).where(Completion.id.in_(wanted)))
+        completions = {one.id: one for one in rated_ones if one.key_id not in forbidding}
+        unpaired = (_unpaired(row, completions.get(row.body["target"]["completion_id"])) for row in some)
+        found += [rating for rating in unpaired if rating is not None]
     return found
 
 
@@ -140,9 +150,12 @@ def _unpaired(row: Feedback, completion: Completion | None) -> UnpairedRating | 
     choice = next((choice for choice in choices if choice["index"] == index), None)
     if completion is None or choice is None or row.prompt_hash is None:
         return None
+    if completion.status != "finished" or choice["finish_reason"] in UNFINISHED:
+        return None
     kind: RaterKind = row.rater_kind  # type: ignore[assignment]  # a column of plain text
     return UnpairedRating(
         feedback_id=row.id,
+        project_id=row.project_id,
         prompt=tuple(Message.model_validate(message) for message in completion.messages),
         tools=tuple(completion.parameters.get("tools") or ()),
         prompt_hash=row.prompt_hash,
@@ -155,6 +168,7 @@ def _unpaired(row: Feedback, completion: Completion | None) -> UnpairedRating | 
         ),
         up=row.leaning == "up",
         rater=Rater(id_hash=row.rater_hash, kind=kind, trusted=row.rater_trusted),
+        judged_at=row.updated_at,
     )
 
 

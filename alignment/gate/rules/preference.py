@@ -2,12 +2,15 @@
 
 from alignment.gate.rules.evidence import Evidence, Slice
 from alignment.gate.rules.finding import Check, Good, between, points, result
+from alignment.gate.slices import LEAST_SLICE_PAIRS
 from gateway.contracts.release import PREFERENCE_GATE, GateResult, Interval
 from gateway.sections.gates import GateSettings
 
 PREFERENCE_BASE_GATE = "holdout_preference_base"
 MATCHED_GATE = "holdout_length_matched"
 SLICES_GATE = "holdout_slices"
+BY_WHOM = ("source ", "rater ")
+"""Kinds of slices that somebody stands behind."""
 PAIRS_LIMIT, CHANCE_LIMIT = "pairs", "loss_by_chance"
 """Limits that are no measure of the model: how many pairs there are, and how often chance would do the same."""
 
@@ -74,11 +77,27 @@ def slices_gate(evidence: Evidence, limits: GateSettings) -> list[GateResult]:
     told = f"lowest among {_slice(lowest)}; {count} {100 * lowest.chance:.0f} %"
     drop = lowest.difference
     checks = [Check("drop", "warn", drop.value, -limits.slice_drop_warn, "below", told, drop)]
+    checks += _without_one(evidence, overall.value)
     if overall.value > 0 > surest.difference.value:
         flips = f"a gain on all pairs ({points(overall.value)}), but a loss among {_slice(surest)}"
         reason = f"{flips}; {count} {100 * surest.chance:.1f} %"
         checks.append(Check(CHANCE_LIMIT, "block", surest.chance, limits.slice_chance_block, "below", reason))
     return [result(SLICES_GATE, checks, Good(drop.value, -limits.slice_drop_warn, told), drop, lowest.pairs)]
+
+
+def _without_one(evidence: Evidence, gain: float) -> list[Check]:
+    """Is a gain left without any one source, or kind of rater? Asked where enough other pairs are left."""
+    left = {
+        one.name: (gain * evidence.holdout_pairs - one.difference.value * one.pairs, evidence.holdout_pairs - one.pairs)
+        for one in evidence.slices
+        if one.name.startswith(BY_WHOM) and evidence.holdout_pairs - one.pairs >= LEAST_SLICE_PAIRS
+    }
+    if gain <= 0 or not left:
+        return []
+    name = min(left, key=lambda one: left[one][0] / left[one][1])
+    rest, pairs = left[name][0] / left[name][1], left[name][1]
+    told = f"no gain without {name}: {points(rest)} on the other {pairs} pairs"
+    return [Check("without_one", "warn", rest, 0.0, "below", told, at_limit=True)]
 
 
 def _slice(one: Slice) -> str:

@@ -179,6 +179,27 @@ def test_a_gain_for_most_is_no_loss_for_some(
     assert f"the lowest of {len(of)} is as low by chance in" in result.reason
 
 
+@pytest.mark.parametrize(
+    ("name", "gain", "pairs", "rest", "verdict"),
+    [
+        # 200 pairs with a gain of 0.10 are 20 more right. 60 of them with 0.40 are 24 of these: without, -4 of 140.
+        ("source crm", 0.40, 60, -4 / 140, "warn"),
+        ("rater annotator", 0.3334, 60, -0.004 / 140, "warn"),  # all 20
+        ("source crm", 0.30, 60, 2 / 140, "pass"),
+        ("length quartile 1", 0.40, 60, None, "pass"),  # nobody stands behind a length
+        ("source crm", 0.40, 151, None, "pass"),  # 49 others say too little
+    ],
+)
+def test_a_gain_that_one_source_alone_makes_is_told(
+    name: str, gain: float, pairs: int, rest: float | None, verdict: str
+) -> None:
+    one = Slice(name, pairs, interval(gain, gain - 0.1, gain + 0.1), 0.9)
+    result = judge((0.10, 0.05, 0.15), slices=(one,))[SLICES_GATE]
+    found = {limit.name: limit.value for limit in result.limits}
+    assert result.verdict == verdict
+    assert found.get("without_one") == (None if rest is None else pytest.approx(rest, abs=1e-9))
+
+
 @pytest.mark.parametrize(("high", "verdict"), [(0.0, "pass"), (-0.001, "warn")])
 def test_a_margin_that_surely_shrank_warns(high: float, verdict: str) -> None:
     assert judge(margin_difference=interval(-0.1, -0.2, high))[PREFERENCE_GATE].verdict == verdict

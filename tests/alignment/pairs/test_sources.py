@@ -15,7 +15,7 @@ from alignment.pairs.sources import holdout_of, resolve_dataset
 from gateway.contracts.message import Message
 from gateway.contracts.pair import FeedbackPair, Rater, Side
 from gateway.contracts.seal import file_sha256
-from gateway.datasets.bodies import body_of
+from gateway.datasets.bodies import body_of, texts_of
 from gateway.datasets.collect import chosen_of
 from gateway.datasets.freeze import CARD_FILE, HOLDOUT_FILE, TRAIN_FILE, PairFile
 from gateway.datasets.plan import Lying
@@ -98,7 +98,9 @@ def test_a_frozen_data_set_gives_its_training_part_and_names_its_holdout(tmp_pat
         with PairFile(folder / name) as file:
             for pair in map(feedback_pair, numbers):
                 body = body_of(pair)
-                file.add(body, chosen_of(body, Lying("train", pair.prompt_hash, bridges=False), raters=1))
+                file.add(
+                    body, chosen_of(body, texts_of(body), Lying("train", pair.prompt_hash, bridges=False), raters=1)
+                )
     card = {"sha256": {name: file_sha256(folder / name) for name in (TRAIN_FILE, HOLDOUT_FILE)}}
     (folder / CARD_FILE).write_text(json.dumps(card))
     assert [pair.id for pair in read_pairs(folder)] == ["pair_1", "pair_2"]

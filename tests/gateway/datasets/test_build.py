@@ -94,7 +94,8 @@ async def test_an_ordinary_start_has_enough_for_a_first_run(
 
 async def rows_of(desk: Desk) -> list[dict[str, Any]]:
     async with desk.database.read() as session:
-        return [{"prompt_hash": row.prompt_hash, "side": row.side} async for row in sides_of(session, "assistant")]
+        found = [row async for rows in sides_of(session, "assistant") for row in rows]
+    return [{"prompt_hash": row.prompt_hash, "side": row.side} for row in found]
 
 
 async def test_a_frozen_data_set_says_what_it_holds_and_where_it_comes_from(desk: Desk, tmp_path: Path) -> None:

@@ -49,3 +49,10 @@ def test_instructions_do_not_make_prompts_alike() -> None:
     assert prompt_text(one) == "Where is my card?"
     assert not are_near(prompt_text(one), prompt_text(other))
     assert prompt_text((system,)) == system.text
+
+
+def test_ascii_is_taken_apart_like_any_other_text() -> None:
+    text = "".join(f"Word{chr(code)}Next " for code in range(128))
+    *said, end = tokens(text + "é")
+    assert (tokens(text), end) == (said, "é")
+    assert tokens("Don't PANIC: 42_000 (at 3.5%)!") == ["don", "t", "panic", "42_000", "at", "3", "5"]

@@ -210,8 +210,9 @@ async def test_ratings_that_stand_alone_are_kept_with_their_answer(desk: Any) ->
     async with desk.database.write() as session:
         await desk.capture.retract(session, DELEGATE, retracted.reply["id"])
     async with desk.database.read() as session:
-        found = await unpaired_ratings(session, "assistant")
-        assert await unpaired_ratings(session, "other") == []
+        found = await unpaired_ratings(session, "assistant", "proj_1")
+        assert await unpaired_ratings(session, "other", "proj_1") == []
+        assert await unpaired_ratings(session, "assistant", "proj_2") == []
     assert [(one.prompt[0].text, one.completion.message.text, one.up) for one in found] == [
         ("Another?", "One.", True),
         ("Third?", "Also.", False),

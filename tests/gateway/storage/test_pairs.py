@@ -64,14 +64,14 @@ async def test_the_side_of_a_prompt_is_settled_once_and_never_changes(database: 
     await settle(database, "a", "holdout")
     await settle(database, "a", "train")
     async with database.read() as session:
-        assert [row.side async for row in pairs.sides_of(session, "assistant")] == ["holdout"]
+        assert [row.side async for rows in pairs.sides_of(session, "assistant") for row in rows] == ["holdout"]
         assert [row async for row in pairs.sides_of(session, "other")] == []
 
 
 async def test_of_all_who_settle_a_side_at_once_one_does(database: Database) -> None:
     await asyncio.gather(*(settle(database, "a", side) for side in ["train", "holdout"] * 10))
     async with database.read() as session:
-        assert len([row async for row in pairs.sides_of(session, "assistant")]) == 1
+        assert len([row async for rows in pairs.sides_of(session, "assistant") for row in rows]) == 1
 
 
 async def test_eligible_pairs_are_counted_on_their_sides_without_those_that_bridge_both(database: Database) -> None:
