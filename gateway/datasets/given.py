@@ -17,7 +17,8 @@ from gateway.contracts import ids
 from gateway.contracts.pair import FeedbackPair
 from gateway.datasets.bodies import body_of, texts_of
 from gateway.datasets.collect import Collected, as_trained, benchmarks_of, chosen_of
-from gateway.datasets.freeze import HOLDOUT_FILE, TRAIN_FILE, PairFile, sealed
+from gateway.datasets.freeze import HOLDOUT_FILE, TRAIN_FILE, sealed
+from gateway.datasets.pair_file import PairFile
 from gateway.datasets.plan import BRIDGES, Lying, Plan
 from gateway.datasets.report import Card
 from gateway.datasets.settle import SHINGLES, beside_settled, draw, learn_all, split_key

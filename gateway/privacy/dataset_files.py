@@ -10,21 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-from pyarrow.parquet import ParquetFile, ParquetWriter
-
 from gateway.contracts.seal import file_sha256
 from gateway.datasets.card import card_markdown
-from gateway.datasets.freeze import (
-    CARD_FILE,
-    CARD_PAGE,
-    HOLDOUT_FILE,
-    ROWS_AT_A_TIME,
-    SCHEMA,
-    TRAIN_FILE,
-    put_in_place,
-    read_lineage,
-)
+from gateway.datasets.freeze import CARD_FILE, CARD_PAGE, HOLDOUT_FILE, TRAIN_FILE, put_in_place
 
 FILES = (TRAIN_FILE, HOLDOUT_FILE)
 SIDES = ("train", "holdout")
@@ -35,6 +23,8 @@ def holds_any(folder: Path, feedback_ids: Collection[str]) -> bool:
     wanted = frozenset(feedback_ids)
     if not (folder / CARD_FILE).is_file():
         return False
+    from gateway.datasets.pair_file import read_lineage
+
     return any(not wanted.isdisjoint(votes) for _, votes in read_lineage(folder))
 
 
@@ -65,6 +55,11 @@ def remove(folder: Path) -> None:
 
 
 def _copy_without(source: Path, target: Path, feedback_ids: frozenset[str]) -> int:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile, ParquetWriter
+
+    from gateway.datasets.pair_file import ROWS_AT_A_TIME, SCHEMA
+
     count = 0
     with ParquetFile(source) as table, ParquetWriter(target, SCHEMA, compression="zstd") as writer:
         for batch in table.iter_batches(ROWS_AT_A_TIME):
