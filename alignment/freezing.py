@@ -12,8 +12,9 @@ from alignment.publish import SPARE_BYTES
 from gateway.contracts.methods import find_method
 from gateway.contracts.training import MINIMUM_PAIRS_BY_HAND
 from gateway.datasets.card import summary
-from gateway.datasets.freeze import freeze, read_card, read_lineage
+from gateway.datasets.freeze import freeze, read_card
 from gateway.datasets.given import freeze_given
+from gateway.datasets.pair_file import read_lineage
 from gateway.datasets.report import Card
 from gateway.datasets.sources import UnusableSource
 from gateway.formats.table import UnreadableRows

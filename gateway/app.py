@@ -15,7 +15,6 @@ from gateway.access.authenticate import Authenticator
 from gateway.access.caller import SCOPES, Caller, KeyLimits
 from gateway.access.limits import Limiter
 from gateway.access.secrets import Secrets
-from gateway.annotation.judge import Judge
 from gateway.annotation.sampling import Comparisons
 from gateway.contracts import ids
 from gateway.engines.openai_client import EngineClient
@@ -27,7 +26,6 @@ from gateway.notify.notifier import Notifier
 from gateway.privacy.housekeeper import Housekeeper
 from gateway.redaction.configured import storage_redaction
 from gateway.rollout.reconciler import Reconciler
-from gateway.rollout.webhooks import WebhookSender
 from gateway.routes import (
     admin_annotation,
     admin_audit,
@@ -141,6 +139,8 @@ def create_app(settings: Settings) -> FastAPI:
         jobs += comparing(services)
         jobs.append(Notifier(services.database, settings.notify, holder=services.sync.worker_id))
         if settings.webhooks.url is not None:
+            from gateway.rollout.webhooks import WebhookSender  # with aiohttp, 7 MB
+
             jobs.append(WebhookSender(services.database, settings.webhooks, holder=services.sync.worker_id))
         tasks = [asyncio.create_task(job.run()) for job in jobs]
         try:
@@ -216,9 +216,9 @@ class Job(Protocol):
         """Do it."""
 
 
-def comparing(services: Services) -> list[Comparisons | Judge]:
+def comparing(services: Services) -> list[Job]:
     """The jobs that make and judge comparisons, as far as they are switched on."""
-    jobs: list[Comparisons | Judge] = [] if services.comparisons is None else [services.comparisons]
+    jobs: list[Job] = [] if services.comparisons is None else [services.comparisons]
     judge, key = services.settings.judge, None
     if judge.api_key_env is not None:
         key = os.environ.get(judge.api_key_env)
@@ -226,6 +226,8 @@ def comparing(services: Services) -> list[Comparisons | Judge]:
             log.error("judge_off", reason=f"judge.api_key_env names {judge.api_key_env}, which is not set")
             return jobs
     if judge.base_url is not None:
+        from gateway.annotation.judge import Judge  # with aiohttp, 7 MB
+
         parts = (services.database, services.settings, services.secrets, services.votes)
         jobs.append(Judge(*parts, holder=services.sync.worker_id, api_key=key))
     return jobs

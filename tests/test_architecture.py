@@ -147,6 +147,16 @@ def test_importing_every_gateway_module_loads_no_torch() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_gateway_worker_loads_nothing_that_only_rare_work_needs() -> None:
+    heavy = ("aiohttp", "alembic", "email_validator", "fsspec", "jinja2", "numpy", "pyarrow", "pydantic.v1")
+    heavy += ("regex", "rensa", "rich", "typer", "watchfiles")
+    code = "import sys, gateway.worker as worker; worker.leave_out(); import gateway.logs, gateway.serve\n"
+    code += "gateway.serve.create_app(gateway.serve.Settings())\n"
+    code += f"print([name for name in {heavy!r} if sys.modules.get(name) is not None])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
 def test_package_markers_are_empty() -> None:
     markers = [path for package in ("gateway", "alignment") for path in (ROOT / package).rglob("__init__.py")]
     assert [str(path) for path in markers if path.read_text().strip()] == []

@@ -12,7 +12,8 @@ from alignment.gate.items import AnswerItem, PairItem, SafetyItem, TextItem
 from alignment.gate.perplexity import TextScore
 from alignment.gate.refusals import SafetyPrompt, fails
 from alignment.pairs.tokens import TokenPair
-from gateway.datasets.freeze import HOLDOUT_FILE, read_pairs
+from gateway.datasets.freeze import HOLDOUT_FILE
+from gateway.datasets.pair_file import read_pairs
 
 FROZEN_SUFFIX = Path(HOLDOUT_FILE).suffix
 

@@ -14,7 +14,7 @@ import aiohttp
 from alignment.gate.rules.evidence import Judged
 from alignment.jobs.contracts import ComparedAnswers
 from gateway.contracts.message import Message
-from gateway.datasets.freeze import read_pairs
+from gateway.datasets.pair_file import read_pairs
 from gateway.judging.endpoint import JudgeEndpoint, JudgeFailed
 from gateway.judging.judgement import FIRST, SECOND, TIE, UNREADABLE
 from gateway.sections.annotation import JudgeSettings

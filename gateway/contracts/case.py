@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-import regex
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from gateway.contracts.message import Message
@@ -28,6 +27,8 @@ class CaseBody(BaseModel):
     @field_validator("must_match")
     @classmethod
     def _compile(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        import regex  # loaded by those alone who have a case
+
         for pattern in patterns:
             try:
                 regex.compile(pattern)
@@ -56,6 +57,8 @@ def failures_of(case: CaseBody, answer: str) -> list[str]:
 
 
 def _failures(case: CaseBody, answer: str) -> Iterator[str]:
+    import regex
+
     folded = answer.casefold()
     for phrase in case.must_contain:
         if phrase.casefold() not in folded:

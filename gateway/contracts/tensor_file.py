@@ -5,9 +5,10 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 HEADER_LIMIT_BYTES = 16 << 20
 _LENGTH_BYTES = 8
@@ -123,6 +124,8 @@ def _check_layout(path: Path, tensors: Mapping[str, Tensor], data: int, size: in
 
 
 def _blocks(path: Path, tensor: Tensor) -> Iterator["np.ndarray[Any, Any]"]:
+    import numpy as np  # 20 MB that only who checks values needs
+
     kind, _ = _EXPONENTS[tensor.dtype]
     each = np.dtype(kind).itemsize
     left = (tensor.end - tensor.begin) // each

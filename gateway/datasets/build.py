@@ -8,7 +8,7 @@ from typing import Any
 from gateway.contracts import ids
 from gateway.contracts.training import MINIMUM_PAIRS_BY_HAND
 from gateway.datasets.collect import collect
-from gateway.datasets.freeze import DatasetDamaged, freeze, read_card, read_lineage
+from gateway.datasets.freeze import DatasetDamaged, freeze, read_card
 from gateway.datasets.report import Card, described
 from gateway.datasets.thumbs import add_thumbs
 from gateway.errors import InvalidRequest, NotFound
@@ -80,10 +80,16 @@ async def show(database: Database, store: Path, dataset_id: str) -> Card:
     folder = store / row.location
     card["damaged"] = await asyncio.to_thread(_damage, folder) if row.removed_at is None else None
     if card["damaged"] is None and folder.is_dir():
-        votes = await asyncio.to_thread(lambda: {vote for _, votes in read_lineage(folder) for vote in votes})
+        votes = await asyncio.to_thread(_votes_of, folder)
         async with database.read() as session:
             card["retracted_since"] = await taken_back(session, sorted(votes), row.created_at)
     return card
+
+
+def _votes_of(folder: Path) -> set[str]:
+    from gateway.datasets.pair_file import read_lineage
+
+    return {vote for _, votes in read_lineage(folder) for vote in votes}
 
 
 def _damage(folder: Path) -> str | None:

@@ -1,59 +1,30 @@
-"""Freezes a data set: Parquet files, a card for programs and one for people, and a checksum of each file.
-
-A row has what trainers read (`prompt`, `chosen`, `rejected` as lists of messages, as TRL takes them), what it is about,
-and under `pair` the whole record as JSON.
-"""
+"""Freezes a data set: Parquet files, a card for programs and one for people, and a checksum of each file."""
 
 import asyncio
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import msgspec
-import pyarrow as pa
-from pyarrow.parquet import ParquetFile, ParquetWriter
-
-from gateway.contracts import ids
-from gateway.contracts.pair import FeedbackPair
 from gateway.contracts.seal import file_sha256
-from gateway.datasets.bodies import Body, said
+from gateway.datasets.bodies import Body
 from gateway.datasets.card import card_markdown, summary
 from gateway.datasets.collect import Chosen, Collected, collect
 from gateway.datasets.report import Card, described
-from gateway.datasets.thumbs import LABEL, add_thumbs
+from gateway.datasets.thumbs import add_thumbs
 from gateway.errors import AlignwayError, InvalidRequest
 from gateway.redaction.configured import RedactPair as Redact
 from gateway.settings import DatasetSettings
 from gateway.storage.database import Database
 
+if TYPE_CHECKING:
+    from gateway.datasets.pair_file import PairFile
+
 TRAIN_FILE, HOLDOUT_FILE, CARD_FILE, CARD_PAGE = "train.parquet", "holdout.parquet", "card.json", "card.md"
 THUMBS_FILE = "thumbs.parquet"
 """Ratings that are part of no pair: an answer a row, and its thumb. Data sets of files have none."""
-ROWS_AT_A_TIME = 2000
-_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("prompt", _MESSAGES),
-        ("chosen", _MESSAGES),
-        ("rejected", _MESSAGES),
-        ("weight", pa.float64()),
-        ("basis", pa.string()),
-        ("source", pa.string()),
-        ("licence", pa.string()),
-        ("raters", pa.int64()),
-        ("prompt_hash", pa.string()),
-        ("cluster", pa.string()),
-        ("feedback_ids", pa.list_(pa.string())),
-        ("judged_at", pa.timestamp("us", tz="UTC")),
-        ("pair", pa.string()),
-    ]
-)
 
 
 class DatasetDamaged(AlignwayError):
@@ -107,76 +78,29 @@ def sealed(
 async def _write(
     folder: Path, database: Database, alias: str, settings: DatasetSettings, redact: Redact | None, now: float | None
 ) -> Collected:
-    with PairFile(folder / TRAIN_FILE) as train, PairFile(folder / HOLDOUT_FILE) as holdout:
+    pair_file = await asyncio.to_thread(_pair_file)
+    with pair_file(folder / TRAIN_FILE) as train, pair_file(folder / HOLDOUT_FILE) as holdout:
         parts = {"train": train, "holdout": holdout}
 
         def keep(body: Body, chosen: Chosen) -> None:
             parts[chosen.side].add(body, chosen)
 
         collected = await collect(database, alias, settings, redact=redact, sink=keep, now=now)
-    with PairFile(folder / THUMBS_FILE, answers=True) as thumbs:
+    with pair_file(folder / THUMBS_FILE, answers=True) as thumbs:
         await add_thumbs(database, collected, settings, redact, thumbs.add)
     return collected
 
 
-class PairFile:
-    """A Parquet file that grows."""
+def _pair_file() -> "type[PairFile]":
+    """In a thread: loading it takes longer than a gateway's streams should stand still."""
+    from gateway.datasets.pair_file import PairFile
 
-    def __init__(self, path: Path, *, answers: bool = False) -> None:
-        """`answers`: only the chosen side of each pair is written, as an answer to learn from."""
-        self._answers = answers
-        self._writer = ParquetWriter(path, SCHEMA, compression="zstd")
-        self._rows: list[tuple[Any, ...]] = []
-
-    def __enter__(self) -> "PairFile":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._flush()
-        self._writer.close()
-
-    def add(self, body: Body, chosen: Chosen) -> None:
-        """Add a row."""
-        self._rows.append(_row(_answer_alone(body) if self._answers else body, body, chosen))
-        if len(self._rows) >= ROWS_AT_A_TIME:
-            self._flush()
-
-    def _flush(self) -> None:
-        columns = zip(*self._rows, strict=True) if self._rows else ((),) * len(SCHEMA)
-        arrays = [_array(list(column), field.type) for column, field in zip(columns, SCHEMA, strict=True)]
-        self._writer.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA))
-        self._rows.clear()
-
-
-def _array(column: list[Any], kind: pa.DataType) -> pa.Array:
-    """A column; of messages, from one array of their roles and one of their texts: a tenth of the time."""
-    if kind != _MESSAGES:
-        return pa.array(column, kind)
-    offsets = pa.array(accumulate(map(len, column), initial=0), pa.int32())
-    flat = [message for messages in column for message in messages]
-    parts = [pa.array([message["role"] for message in flat], pa.string()), pa.array(map(said, flat), pa.string())]
-    return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(parts, fields=list(_MESSAGES.value_type)))
-
-
-def read_pairs(path: Path) -> Iterator[FeedbackPair]:
-    """The pairs of a frozen file, in their order."""
-    with ParquetFile(path) as table:
-        for batch in table.iter_batches(ROWS_AT_A_TIME, columns=["pair"]):
-            for text in batch.column(0).to_pylist():
-                yield FeedbackPair.model_validate_json(text)
+    return PairFile
 
 
 def files_of(folder: Path) -> list[str]:
     """The names of the files that hold the rows of a data set."""
     return [TRAIN_FILE, HOLDOUT_FILE, *([THUMBS_FILE] if (folder / THUMBS_FILE).is_file() else [])]
-
-
-def read_lineage(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """The id of every row of a frozen data set, and of the votes that it stands for."""
-    for name in files_of(folder):
-        with ParquetFile(folder / name) as table:
-            for batch in table.iter_batches(ROWS_AT_A_TIME, columns=["id", "feedback_ids"]):
-                yield from zip(*(batch.column(place).to_pylist() for place in range(2)), strict=True)
 
 
 def read_card(folder: Path) -> Card:
@@ -196,33 +120,6 @@ def _card(folder: Path, dataset_id: str, collected: Collected) -> Card:
     made = datetime.fromtimestamp(collected.at, UTC).isoformat()
     checksums = {name: file_sha256(folder / name) for name in files_of(folder)}
     return {"schema_version": 2, "id": dataset_id, "created_at": made} | described(collected) | {"sha256": checksums}
-
-
-def _row(written: Body, body: Body, chosen: Chosen) -> tuple[Any, ...]:
-    """The columns of `SCHEMA`; `written` is the record."""
-    return (
-        body["id"],
-        body["prompt"],
-        [body["chosen"]["message"]],
-        [body["rejected"]["message"]] if written is body else [],
-        body["weight"],
-        chosen.basis,
-        chosen.source,
-        chosen.licence,
-        chosen.raters,
-        chosen.prompt_hash,
-        chosen.cluster,
-        [one for one in body["feedback_ids"] if one.startswith(ids.FEEDBACK)],
-        round(chosen.judged_at * 1e6),
-        msgspec.json.encode(written).decode(),
-    )
-
-
-def _answer_alone(body: Body) -> Body:
-    """The record of a row that is an answer to learn from."""
-    said_in_turn = [*body["prompt"], body["chosen"]["message"]]
-    thumb = {LABEL: body[LABEL]} if LABEL in body else {}
-    return {"id": body["id"], "messages": said_in_turn, "weight": body["weight"], "tools": body["tools"]} | thumb
 
 
 def put_in_place(unfinished: Path, folder: Path) -> None:

@@ -18,7 +18,8 @@ from gateway.contracts.pair import FeedbackPair
 from gateway.datasets.beside import lying_beside, place_all
 from gateway.datasets.bodies import body_of, texts_of
 from gateway.datasets.collect import Collected, as_trained, benchmarks_of, chosen_of
-from gateway.datasets.freeze import HOLDOUT_FILE, TRAIN_FILE, PairFile, sealed
+from gateway.datasets.freeze import HOLDOUT_FILE, TRAIN_FILE, sealed
+from gateway.datasets.pair_file import PairFile
 from gateway.datasets.plan import BRIDGES, Lying, Plan
 from gateway.datasets.report import Card
 from gateway.datasets.shingles import prompt_text

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import Any
 
-from gateway.datasets import alarms, bias
+from gateway.datasets import bias
 from gateway.datasets.collect import Chosen, Collected
 from gateway.datasets.power import detectable, half_width
 
@@ -17,6 +17,8 @@ RATERS_TOLD = 20
 
 def described(collected: Collected) -> Card:
     """The part of a card that is known before anything is written."""
+    from gateway.datasets import alarms  # with numpy, which a gateway worker does without until a card is wanted
+
     parts = {side: collected.part(side) for side in ("train", "holdout")}
     texts = list(collected.newest)
     length = bias.length_report(texts)

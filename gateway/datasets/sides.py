@@ -8,10 +8,13 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from gateway.datasets.shingles import NEAR, overlap, shingles
-from gateway.datasets.signatures import SIGNATURE_BYTES, Candidates, signature
 from gateway.datasets.split import SplitSide
+
+if TYPE_CHECKING:  # at work it is imported where it is used: a gateway worker without new prompts needs no numpy
+    from gateway.datasets.signatures import Candidates
 
 SIDES: tuple[SplitSide, SplitSide] = ("train", "holdout")
 _BRIDGING = len(SIDES)
@@ -79,6 +82,8 @@ class Newcomers:
 
     def take(self, new: Iterable[tuple[str, str]]) -> None:
         """Some more newcomers: the hash and the text of each. Not between `resembled` and the end of `place`."""
+        from gateway.datasets.signatures import signature
+
         for prompt_hash, text in new:
             found = shingles(text)
             self._hashes.append(prompt_hash)
@@ -88,6 +93,8 @@ class Newcomers:
 
     def resembled(self) -> set[str]:
         """The hashes of settled prompts whose texts are needed next; none once enough is known to place them all."""
+        from gateway.datasets.signatures import Candidates
+
         if self._candidates is None:
             self._candidates = Candidates(self._signatures, self._groups)
             self._searches = list(self._begin_searches(self._candidates))
@@ -109,6 +116,8 @@ class Newcomers:
 
     def place(self, draw: Callable[[str], SplitSide]) -> Iterator[Placed]:
         """Where each newcomer lies. `draw`: the side of a prompt that resembles none, by its hash."""
+        from gateway.datasets.signatures import SIGNATURE_BYTES, Candidates
+
         candidates = self._candidates or Candidates(self._signatures, self._groups)
         asked = candidates.asked
         for number in range(len(self._groups), len(self._hashes)):
@@ -119,7 +128,9 @@ class Newcomers:
             bridges = len(near) > 1
             candidates.settle(number, _BRIDGING if bridges else group)
             self._settle(cluster, _BRIDGING if bridges else group)
-            yield Placed(prompt_hash, SIDES[group], cluster, bridges, self._signature(number))
+            at = number * SIGNATURE_BYTES
+            signed = bytes(self._signatures[at : at + SIGNATURE_BYTES])
+            yield Placed(prompt_hash, SIDES[group], cluster, bridges, signed)
         del candidates
         self._candidates, self._shingles, self._ends = None, array("q"), array("q", [0])
         self._searches.clear()
@@ -129,16 +140,16 @@ class Newcomers:
         self._clusters.append(cluster)
         self._groups.append(group)
 
-    def _begin_searches(self, candidates: Candidates) -> Iterator[_Search]:
+    def _begin_searches(self, candidates: "Candidates") -> Iterator[_Search]:
         settled = len(self._groups)
         for number in candidates.asked:
             for side in range(len(SIDES)):
                 yield _Search(number, side, candidates.before(number, side, 0, settled), [])
 
-    def _near_of(self, candidates: Candidates, number: int) -> list[int]:
+    def _near_of(self, candidates: "Candidates", number: int) -> list[int]:
         return sorted(one for side in range(len(SIDES)) for one in self._oldest_near(candidates, number, side))
 
-    def _oldest_near(self, candidates: Candidates, number: int, side: int) -> Iterator[int]:
+    def _oldest_near(self, candidates: "Candidates", number: int, side: int) -> Iterator[int]:
         """The oldest near-duplicate on a side, if there is one: what was settled before is older."""
         if (number, side) in self._near:
             yield self._near[number, side]
@@ -150,9 +161,6 @@ class Newcomers:
             if overlap(own, self._said(index)) >= NEAR:
                 yield index
                 return
-
-    def _signature(self, number: int) -> bytes:
-        return bytes(self._signatures[number * SIGNATURE_BYTES : (number + 1) * SIGNATURE_BYTES])
 
     def _said(self, number: int) -> set[int]:
         """The hashes of a newcomer's shingles."""

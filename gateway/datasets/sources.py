@@ -11,7 +11,7 @@ from gateway.contracts import ids
 from gateway.contracts.message import Message
 from gateway.contracts.pair import FeedbackPair, Origin, Rater, Side
 from gateway.contracts.prompt import prompt_hash
-from gateway.datasets.freeze import HOLDOUT_FILE, TRAIN_FILE, read_pairs
+from gateway.datasets.freeze import HOLDOUT_FILE, TRAIN_FILE
 from gateway.errors import InvalidRequest
 from gateway.formats.answers import demonstrations_of
 from gateway.formats.fields import BadRow, Row
@@ -68,6 +68,8 @@ def rows_of(source: Source, *, answers: bool) -> Iterator[FeedbackPair]:
     Answers with a thumb down are left out. Raises `UnusableSource` for a row that cannot be read.
     """
     if source.frozen:
+        from gateway.datasets.pair_file import read_pairs
+
         yield from read_pairs(source.path)
         return
     for number, row in numbered_objects(source.path):

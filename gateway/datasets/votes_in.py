@@ -4,10 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow.compute as pc
-from pyarrow.parquet import ParquetFile
-
-from gateway.datasets.freeze import HOLDOUT_FILE, ROWS_AT_A_TIME, THUMBS_FILE, TRAIN_FILE, files_of
+from gateway.datasets.freeze import HOLDOUT_FILE, THUMBS_FILE, TRAIN_FILE, files_of
 
 PARTS = {TRAIN_FILE: "train", HOLDOUT_FILE: "holdout", THUMBS_FILE: "thumbs"}
 
@@ -29,6 +26,10 @@ class VotesIn:
 
 def votes_in(folder: Path) -> VotesIn:
     """Every vote of a data set whose files are there."""
+    from pyarrow.parquet import ParquetFile
+
+    from gateway.datasets.pair_file import ROWS_AT_A_TIME
+
     found = VotesIn()
     for name in files_of(folder):
         side = PARTS[name]
@@ -44,6 +45,11 @@ def votes_in(folder: Path) -> VotesIn:
 
 def pairs_of_vote(folder: Path, feedback_id: str) -> list[tuple[str, str]]:
     """The pairs of a data set that a vote stands behind, each with its side."""
+    import pyarrow.compute as pc
+    from pyarrow.parquet import ParquetFile
+
+    from gateway.datasets.pair_file import ROWS_AT_A_TIME
+
     found: list[tuple[str, str]] = []
     for name in files_of(folder):
         with ParquetFile(folder / name) as table:

@@ -1,15 +1,17 @@
 """Control calls over HTTP to one engine: bounded in time and size, every failure an `UpstreamError`."""
 
+import asyncio
 import json
 import re
 from typing import Any
-
-import aiohttp
+from urllib.parse import urlencode
 
 from gateway.contracts.ids import WEIGHTS_NAME
-from gateway.errors import UpstreamError
+from gateway.engines.upstream import Origin
+from gateway.errors import AlignwayError, UpstreamError
 
 CALL_SECONDS = 60.0
+MAX_ANSWER_BYTES = 16 << 20
 MESSAGE_CHARACTERS = 500
 """Engines can answer with megabytes of error text; this much of it is kept."""
 
@@ -26,11 +28,11 @@ class CallRefused(UpstreamError):
 
 
 class EngineCalls:
-    """Makes requests to the engine at `url`. The connection pool is opened on the first call."""
+    """Makes requests to the engine at `url`, each on a connection of its own."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        self._session: aiohttp.ClientSession | None = None
+        self._origins: set[Origin] = set()
 
     async def get(self, path: str, timeout_seconds: float = CALL_SECONDS) -> Any:
         """The JSON that the engine answers."""
@@ -70,30 +72,63 @@ class EngineCalls:
             raise UpstreamError(f"the engine at {self.url} answered /v1/models with no list of models") from error
 
     async def close(self) -> None:
-        """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        """Give up the calls under way."""
+        for origin in self._origins:
+            origin.close()
 
     async def _call(
         self, method: str, path: str, body: Any, query: dict[str, str] | None, timeout_seconds: float
     ) -> Any:
-        if self._session is None:
-            self._session = aiohttp.ClientSession()
-        timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        origin, answer = Origin(self.url, asyncio.get_running_loop()), _Answer()
+        self._origins.add(origin)
+        asked = f"{path}?{urlencode(query)}" if query else path
         try:
-            async with self._session.request(
-                method, self.url + path, json=body, params=query, timeout=timeout
-            ) as response:
-                text = await response.text(errors="replace")
-                status = response.status
+            async with asyncio.timeout(timeout_seconds):
+                connection = await origin.connect(timeout_seconds)
+                request = origin.request(method, asked, b"" if body is None else json.dumps(body).encode())
+                connection.send(request, answer, patience=timeout_seconds)
+                text = (await answer.body).decode(errors="replace")
         except TimeoutError as error:
             raise UpstreamError(f"the engine did not answer {path} within {timeout_seconds:g} s") from error
-        except aiohttp.ClientError as error:
-            raise UpstreamError(f"the engine at {self.url} cannot be reached for {path}: {error}") from error
-        if status >= 400:
-            raise CallRefused(f"the engine answered {path} with {status}: {_message(text)}", status)
+        except UpstreamError as error:
+            raise UpstreamError(f"the engine at {self.url} cannot be reached for {path}: {error.message}") from error
+        finally:
+            self._origins.discard(origin)
+            origin.close()
+        if answer.status >= 400:
+            raise CallRefused(f"the engine answered {path} with {answer.status}: {_message(text)}", answer.status)
         return _parsed(text)
+
+
+class _Answer:
+    """Takes one reply in."""
+
+    def __init__(self) -> None:
+        self.status = self._size = 0
+        self._parts: list[bytes] = []
+        self.body: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def reply_began(self, status: int) -> None:
+        """The head of the reply is there."""
+        self.status = status
+
+    def reply_data(self, data: bytes) -> None:
+        """Some of its body."""
+        self._size += len(data)
+        if self._size <= MAX_ANSWER_BYTES:
+            self._parts.append(data)
+        else:
+            self.reply_failed(UpstreamError("its answer is endless"))
+
+    def reply_ended(self) -> None:
+        """All of its body has come."""
+        if not self.body.done():
+            self.body.set_result(b"".join(self._parts))
+
+    def reply_failed(self, error: AlignwayError) -> None:
+        """It will not come, or not to its end."""
+        if not self.body.done():
+            self.body.set_exception(error)
 
 
 def _parsed(text: str) -> Any:

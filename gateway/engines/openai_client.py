@@ -1,21 +1,21 @@
 """The data plane to any engine that speaks OpenAI's chat API over HTTP: vLLM, LMDeploy, or somebody else's server."""
 
-import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import msgspec
-from aiohttp.connector import Connection
 
 from gateway.engines.dialects import Dialect, dialect_of
-from gateway.engines.failures import NotSent, UpstreamBrokeOff, UpstreamDisconnected, UpstreamUnreachable
-from gateway.engines.keepalive import notice_when_gone
 from gateway.engines.mending import Assembly, Mending
 from gateway.engines.refusals import READ_BYTES
 from gateway.errors import UpstreamError
 from gateway.settings import UpstreamSettings
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from gateway.engines.engine_session import EngineSession
 
 CHAT_PATH = "/v1/chat/completions"
 MAX_EVENT_BYTES = 4 << 20
@@ -28,18 +28,8 @@ class EngineClient:
 
     def __init__(self, settings: UpstreamSettings | None = None, may_send: Callable[[], bool] = lambda: True) -> None:
         """`may_send` is asked once a connection is there: whether what the caller knows of engines still holds."""
-        settings = settings or UpstreamSettings()
-        connect = settings.connect_timeout_seconds
-        self._whole_timeout = aiohttp.ClientTimeout(
-            sock_connect=connect, sock_read=settings.reply_timeout_seconds, total=None
-        )
-        self._stream_timeout = aiohttp.ClientTimeout(
-            sock_connect=connect, sock_read=settings.read_timeout_seconds, total=None
-        )
-        self._session = aiohttp.ClientSession(
-            connector=_Connector(may_send, limit=0, keepalive_timeout=30, socket_factory=_keepalive_socket),
-            read_bufsize=1 << 18,
-        )
+        self._settings, self._may_send = settings or UpstreamSettings(), may_send
+        self._http: EngineSession | None = None
 
     async def complete(self, url: str, body: Json, kind: str = "url", traceparent: str | None = None) -> Json:
         """A whole reply of an engine of this kind. Raises `NothingGenerated`, `UpstreamRefused` or `UpstreamError`."""
@@ -88,13 +78,13 @@ class EngineClient:
     async def _whole(
         self, url: str, body: Json, dialect: Dialect, path: str = CHAT_PATH, traceparent: str | None = None
     ) -> Json:
-        async with self._post(url + path, body, self._whole_timeout, dialect, traceparent) as response:
+        async with self._post(url + path, body, self._settings.reply_timeout_seconds, dialect, traceparent) as response:
             return _decode(await response.read())
 
     async def _chunks(
         self, url: str, body: Json, dialect: Dialect, path: str = CHAT_PATH, traceparent: str | None = None
     ) -> AsyncGenerator[Json]:
-        async with self._post(url + path, body, self._stream_timeout, dialect, traceparent) as response:
+        async with self._post(url + path, body, self._settings.read_timeout_seconds, dialect, traceparent) as response:
             async for data in _events(response.content):
                 if data == b"[DONE]":
                     return
@@ -126,14 +116,13 @@ class EngineClient:
 
     @asynccontextmanager
     async def _post(
-        self, url: str, body: Json, timeout: aiohttp.ClientTimeout, dialect: Dialect, traceparent: str | None
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        self, url: str, body: Json, silence: float, dialect: Dialect, traceparent: str | None
+    ) -> "AsyncIterator[aiohttp.ClientResponse]":
+        """The response of an engine that may be silent for so many seconds."""
         data, headers = msgspec.json.encode(body), {"content-type": "application/json"}
         if traceparent is not None:
             headers["traceparent"] = traceparent
-        async with _translated(begun=False):
-            response = await self._session.post(url, data=data, headers=headers, timeout=timeout)
-        async with _translated(begun=True), response:
+        async with self._session().post(url, data, headers, silence) as response:
             if response.status >= 400:
                 said = await response.content.read(READ_BYTES)
                 raise dialect.refusal(response.status, said, _asks_grammar(body))
@@ -141,48 +130,19 @@ class EngineClient:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._session.close()
+        if self._http is not None:
+            await self._http.close()
+
+    def _session(self) -> "EngineSession":
+        """Made with the first request: chats alone never need it, nor what it loads."""
+        if self._http is None:
+            from gateway.engines.engine_session import EngineSession
+
+            self._http = EngineSession(self._settings.connect_timeout_seconds, self._may_send)
+        return self._http
 
 
-class _Connector(aiohttp.TCPConnector):
-    """Asks once more before a request goes out: to connect may take seconds, in which weights may be exchanged."""
-
-    def __init__(self, may_send: Callable[[], bool], **options: Any) -> None:
-        super().__init__(**options)
-        self._may_send = may_send
-
-    async def connect(self, *arguments: Any, **options: Any) -> Connection:
-        """A connection, new or used. Raises `NotSent`."""
-        connection = await super().connect(*arguments, **options)
-        if not self._may_send():
-            connection.release()
-            raise NotSent("The gateway lost touch with its database for a moment. Try again.")
-        return connection
-
-
-@asynccontextmanager
-async def _translated(*, begun: bool) -> AsyncIterator[None]:
-    """Turns what aiohttp raises into errors of ours; `begun`: the engine's response has begun to arrive."""
-    try:
-        yield
-    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-        raise UpstreamUnreachable("The engine cannot be reached; it may be restarting. Try again.") from error
-    except aiohttp.ServerTimeoutError as error:
-        raise UpstreamError("The engine said nothing for too long; see `upstream.*_timeout_seconds`.") from error
-    except (aiohttp.ClientError, OSError) as error:
-        if begun:
-            raise UpstreamBrokeOff() from error
-        raise UpstreamDisconnected("The engine hung up before it answered; it may be restarting. Try again.") from error
-
-
-def _keepalive_socket(address: Any) -> socket.socket:
-    family, kind, protocol = address[:3]
-    made = socket.socket(family, kind, protocol)
-    notice_when_gone(made)
-    return made
-
-
-async def _events(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+async def _events(content: "aiohttp.StreamReader") -> AsyncIterator[bytes]:
     """The `data:` payloads of server-sent events."""
     pending = b""
     async for block in content.iter_any():

@@ -208,6 +208,12 @@ class Origin:
             )
         return head
 
+    def request(self, method: str, path: str, body: bytes) -> bytes:
+        """A whole request as is seldom made; `path` with its query."""
+        first = b"%b %b%b HTTP/1.1\r\nhost: %b\r\n" % (method.encode(), self._prefix, path.encode(), self._netloc)
+        kind = b"content-type: application/json\r\n" if body else b""
+        return b"%b%bcontent-length: %d\r\n\r\n%b" % (first, kind, len(body), body)
+
     def take_idle(self) -> Connection | None:
         """A connection that is open and was in use a moment ago."""
         youngest_allowed = self.loop.time() - IDLE_SECONDS

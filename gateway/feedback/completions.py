@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
-
-import regex
+from typing import TYPE_CHECKING, Any
 
 from gateway.contracts.message import Message
 from gateway.contracts.pair import Side
@@ -15,6 +13,9 @@ from gateway.feedback.bodies import ChoiceRef
 from gateway.settings import FeedbackSettings, IgnoredText
 from gateway.storage.feedback import Answered
 from gateway.storage.feedback_tables import Completion
+
+if TYPE_CHECKING:
+    import regex
 
 NOTHING_IGNORED = FeedbackSettings()
 PATTERN_SECONDS = 0.05
@@ -106,6 +107,8 @@ def _left_of(text: str, pattern: "regex.Pattern[str]") -> str:
 
 @lru_cache(maxsize=64)
 def _compiled(pattern: str) -> "regex.Pattern[str]":
+    import regex  # loaded by those alone who ignore some text
+
     return regex.compile(pattern, regex.DOTALL)
 
 

@@ -6,19 +6,21 @@ its target took it: a worker that dies in between is succeeded by one that sends
 
 import asyncio
 import time
+from typing import TYPE_CHECKING
 
-import aiohttp
 import structlog
 
 from gateway.contracts.backoff import pause_seconds
 from gateway.errors import DatabaseUnavailable
-from gateway.notify.sending import send
 from gateway.notify.texts import Message
 from gateway.sections.notify import NotifySettings, NotifyTarget
 from gateway.storage import notifications as rows
 from gateway.storage.database import Database
 from gateway.storage.leases import LeaseLost, check_lease, release_lease, take_lease
 from gateway.storage.notification_tables import Delivery, Notification
+
+if TYPE_CHECKING:
+    import aiohttp
 
 POLL_SECONDS = 0.5
 IDLE_SECONDS = 60.0
@@ -44,6 +46,10 @@ class Notifier:
 
     async def run(self) -> None:
         """Send until cancelled."""
+        if not self._settings.everybody:
+            await self._address_for_ever()
+        import aiohttp  # 7 MB that a worker with nobody to tell does without
+
         async with aiohttp.ClientSession(trust_env=True) as http, asyncio.TaskGroup() as tasks:
             tasks.create_task(self._address_for_ever())
             for target in self._settings.everybody:
@@ -61,7 +67,7 @@ class Notifier:
             async with self._database.write("relaxed") as session:
                 await rows.forget_old(session, now - self._settings.keep_days * 86_400)
 
-    async def serve(self, http: aiohttp.ClientSession, target: NotifyTarget) -> None:
+    async def serve(self, http: "aiohttp.ClientSession", target: NotifyTarget) -> None:
         """Send a target what is due, if that is ours to do."""
         async with self._database.read() as session:
             waiting = await rows.due(session, target.label, time.time())
@@ -86,7 +92,7 @@ class Notifier:
                 log.exception("notifier_failed")
             await asyncio.sleep(self._address_seconds)
 
-    async def _send_for_ever(self, http: aiohttp.ClientSession, target: NotifyTarget) -> None:
+    async def _send_for_ever(self, http: "aiohttp.ClientSession", target: NotifyTarget) -> None:
         while True:
             try:
                 await self.serve(http, target)
@@ -122,12 +128,14 @@ class Notifier:
 
     async def _deliver(
         self,
-        http: aiohttp.ClientSession,
+        http: "aiohttp.ClientSession",
         target: NotifyTarget,
         epoch: int,
         delivery: Delivery,
         notification: Notification,
     ) -> None:
+        from gateway.notify.sending import send
+
         answer = await send(http, target, message_of(notification), self._settings.timeout_seconds)
         attempts = delivery.attempts + 1
         state = "delivered" if answer.taken else self._after_failure(attempts)

@@ -10,22 +10,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-from pyarrow.parquet import ParquetFile, ParquetWriter
-
 from gateway.contracts.seal import file_sha256
 from gateway.datasets.card import card_markdown
 from gateway.datasets.freeze import (
     CARD_FILE,
     CARD_PAGE,
     HOLDOUT_FILE,
-    ROWS_AT_A_TIME,
-    SCHEMA,
     THUMBS_FILE,
     TRAIN_FILE,
     files_of,
     put_in_place,
-    read_lineage,
 )
 
 SIDES = {"train": TRAIN_FILE, "holdout": HOLDOUT_FILE}
@@ -36,6 +30,8 @@ def holds_any(folder: Path, feedback_ids: Collection[str]) -> bool:
     wanted = frozenset(feedback_ids)
     if not (folder / CARD_FILE).is_file():
         return False
+    from gateway.datasets.pair_file import read_lineage
+
     return any(not wanted.isdisjoint(votes) for _, votes in read_lineage(folder))
 
 
@@ -67,6 +63,11 @@ def remove(folder: Path) -> None:
 
 
 def _copy_without(source: Path, target: Path, feedback_ids: frozenset[str]) -> int:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile, ParquetWriter
+
+    from gateway.datasets.pair_file import ROWS_AT_A_TIME, SCHEMA
+
     count = 0
     with ParquetFile(source) as table, ParquetWriter(target, SCHEMA, compression="zstd") as writer:
         for batch in table.iter_batches(ROWS_AT_A_TIME):

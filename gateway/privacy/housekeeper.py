@@ -16,10 +16,13 @@ from gateway.rollout.prune import Keeping, anything_to_prune, prune
 from gateway.settings import Settings
 from gateway.storage.audit import KEEPER
 from gateway.storage.database import Database
-from gateway.storage.erasures import open_erasures, unchecked_erasures
+from gateway.storage.erasures import UNCHECKED, open_erasures, unchecked_erasures
 from gateway.telemetry.metrics import Metrics
 
 LOOK_SECONDS = 1.0
+"""So often it is looked for an erasure."""
+WHOLE_LOOK_SECONDS = 15.0
+"""So often for everything else that may be due, of which nothing is in a hurry."""
 PRUNE_SECONDS = 60.0
 """So often it is looked for releases that are too old to keep."""
 LOOK_AGAIN_SECONDS = 60.0
@@ -34,18 +37,28 @@ class Housekeeper:
 
     def __init__(self, database: Database, settings: Settings, holder: str, metrics: Metrics) -> None:
         self._database, self._settings, self._holder, self._metrics = database, settings, holder, metrics
-        self._prune_at = 0.0
+        self._glance = database.glance({"erasures": UNCHECKED})
+        self._prune_at, self._look_at = 0.0, float("-inf")
 
     async def run(self) -> None:
         """Look for work until cancelled."""
-        while True:
-            try:
+        try:
+            while True:
+                await self._step_safely()
+                await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            await self._glance.close()
+
+    async def _step_safely(self) -> None:
+        now = time.monotonic()  # the clock on the wall may be set back
+        try:
+            if now >= self._look_at or await self._glance.rows("erasures"):
+                self._look_at = now + WHOLE_LOOK_SECONDS
                 await self.step(time.time())
-            except DatabaseUnavailable as error:
-                log.warning("housekeeper_interrupted", error=error.message)
-            except Exception:
-                log.exception("housekeeper_failed")
-            await asyncio.sleep(LOOK_SECONDS)
+        except DatabaseUnavailable as error:
+            log.warning("housekeeper_interrupted", error=error.message)
+        except Exception:
+            log.exception("housekeeper_failed")
 
     async def step(self, now: float) -> None:
         """Do what is due."""

@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-import regex
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from gateway.sections.section import Section
@@ -20,6 +19,8 @@ class IgnoredText(Section):
     @field_validator("pattern")
     @classmethod
     def _compiles(cls, value: str) -> str:
+        import regex  # loaded by those alone who have a pattern
+
         try:
             regex.compile(value)
         except regex.error as error:

@@ -20,6 +20,8 @@ from gateway.storage.usage import COUNTS, add_usage
 
 Counts = Counter[str]
 BURIED_AT_A_TIME = 1000
+UNCHECKED = select(Erasure.id).where(Erasure.checked_at.is_(None)).limit(1)
+"""Finds a row while there is an erasure that is not done, or was not looked at again."""
 
 
 async def open_erasures(session: AsyncSession) -> Sequence[str]:

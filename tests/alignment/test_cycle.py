@@ -31,7 +31,8 @@ from gateway.contracts.prompt import prompt_hash
 from gateway.contracts.release import Release
 from gateway.contracts.seal import verify_seal
 from gateway.contracts.training import TrainingOptions
-from gateway.datasets.freeze import HOLDOUT_FILE, read_pairs
+from gateway.datasets.freeze import HOLDOUT_FILE
+from gateway.datasets.pair_file import read_pairs
 from gateway.sections.annotation import JudgeSettings
 from gateway.sections.gates import GateSettings
 from gateway.storage.bucket import Bucket

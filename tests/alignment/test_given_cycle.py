@@ -15,7 +15,8 @@ from alignment.ledger import RunLedger
 from alignment.subject import look_up
 from alignment.worker import Worker
 from gateway.contracts.seal import verify_seal
-from gateway.datasets.freeze import HOLDOUT_FILE, TRAIN_FILE, freeze, read_pairs
+from gateway.datasets.freeze import HOLDOUT_FILE, TRAIN_FILE, freeze
+from gateway.datasets.pair_file import read_pairs
 from gateway.sections.datasets import DatasetSettings
 from gateway.storage.database import Database
 from gateway.storage.datasets import record_dataset

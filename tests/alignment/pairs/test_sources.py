@@ -17,7 +17,8 @@ from gateway.contracts.pair import FeedbackPair, Rater, Side
 from gateway.contracts.seal import file_sha256
 from gateway.datasets.bodies import body_of, texts_of
 from gateway.datasets.collect import chosen_of
-from gateway.datasets.freeze import CARD_FILE, HOLDOUT_FILE, TRAIN_FILE, PairFile
+from gateway.datasets.freeze import CARD_FILE, HOLDOUT_FILE, TRAIN_FILE
+from gateway.datasets.pair_file import PairFile
 from gateway.datasets.plan import Lying
 
 ROWS = [

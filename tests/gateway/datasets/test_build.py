@@ -17,7 +17,8 @@ from gateway.access.caller import Caller
 from gateway.contracts.pair import FeedbackPair
 from gateway.datasets.build import build, preview, show
 from gateway.datasets.card import summary
-from gateway.datasets.freeze import CARD_PAGE, HOLDOUT_FILE, TRAIN_FILE, DatasetDamaged, read_card, read_pairs
+from gateway.datasets.freeze import CARD_PAGE, HOLDOUT_FILE, TRAIN_FILE, DatasetDamaged, read_card
+from gateway.datasets.pair_file import read_pairs
 from gateway.datasets.settle import settle
 from gateway.errors import InvalidRequest
 from gateway.settings import DatasetSettings
@@ -109,6 +110,7 @@ async def test_a_frozen_data_set_says_what_it_holds_and_where_it_comes_from(desk
         "card.json",
         "card.md",
         "holdout.parquet",
+        "thumbs.parquet",
         "train.parquet",
     ]
     assert card["counts"]["candidates"] == 50

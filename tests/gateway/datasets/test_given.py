@@ -8,8 +8,9 @@ from sqlalchemy import func, select
 
 from gateway.contracts.message import Message
 from gateway.contracts.prompt import prompt_hash
-from gateway.datasets.freeze import HOLDOUT_FILE, TRAIN_FILE, read_lineage, read_pairs
+from gateway.datasets.freeze import HOLDOUT_FILE, TRAIN_FILE
 from gateway.datasets.given import freeze_given
+from gateway.datasets.pair_file import read_lineage, read_pairs
 from gateway.datasets.shingles import shingles
 from gateway.datasets.signatures import signature
 from gateway.datasets.sources import UnusableSource

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from gateway.access.authenticate import Authenticator
 from gateway.commands.lineage import lineage as command
-from gateway.datasets.freeze import read_lineage
+from gateway.datasets.pair_file import read_lineage
 from gateway.errors import InvalidRequest
 from gateway.feedback.bodies import parse_body
 from gateway.feedback.capture import FeedbackCapture

@@ -8,7 +8,8 @@ from pyarrow.parquet import read_table
 
 from gateway.datasets.build import build, preview, show
 from gateway.datasets.card import card_markdown
-from gateway.datasets.freeze import THUMBS_FILE, TRAIN_FILE, read_lineage
+from gateway.datasets.freeze import THUMBS_FILE, TRAIN_FILE
+from gateway.datasets.pair_file import read_lineage
 from gateway.datasets.shingles import shingles
 from gateway.datasets.signatures import signature
 from gateway.datasets.votes_in import votes_in

@@ -114,7 +114,7 @@ async def test_a_host_that_vanishes_is_noticed() -> None:
     options: list[int] = []
 
     async def answer(_: web.Request) -> web.StreamResponse:
-        for connection in client._session.connector._acquired:  # type: ignore[union-attr]
+        for connection in client._session()._session.connector._acquired:  # type: ignore[union-attr]
             transport = connection.transport
             assert transport is not None
             options.append(transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))

@@ -10,7 +10,7 @@ from sqlalchemy import func, select, text
 
 from gateway.access.caller import Caller
 from gateway.contracts.pair import FeedbackPair
-from gateway.datasets.freeze import read_lineage
+from gateway.datasets.pair_file import read_lineage
 from gateway.errors import Conflict, InvalidRequest, NotFound
 from gateway.feedback.reading import FeedbackNotFound, show_feedback
 from gateway.privacy.erasure import look_again

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from gateway.datasets.freeze import read_lineage
+from gateway.datasets.pair_file import read_lineage
 from gateway.privacy import dataset_files
 from gateway.privacy.erasure import carry_out
 from gateway.storage.database import Database

@@ -1,5 +1,6 @@
 """What is too old goes, in small transactions; what is used, or young, or a pair, stays."""
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Any
@@ -180,3 +181,27 @@ async def test_one_process_works_at_a_time(place: Place, tmp_path: Path) -> None
     assert await place.rows(Completion) == []
     async with place.database.write() as session:
         assert await take_lease(session, "privacy", "gw_3", 1.0, NOW) is not None  # it was given back
+
+
+async def test_an_erasure_is_begun_at_once_though_all_else_is_looked_for_seldom(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.privacy.housekeeper.LOOK_SECONDS", 0.01)
+    settings = Settings.model_validate({"data_dir": tmp_path, "store": {"path": place.store}})
+    housekeeper = Housekeeper(place.database, settings, "gw_1", Metrics())
+    looks: list[float] = []
+
+    async def look(now: float) -> None:
+        looks.append(now)
+
+    monkeypatch.setattr(housekeeper, "step", look)
+    running = asyncio.create_task(housekeeper.run())
+    try:
+        await asyncio.sleep(0.5)  # fifty turns of the job
+        assert len(looks) == 1
+        await place.request("amy")
+        async with asyncio.timeout(5):
+            while len(looks) < 3:  # and again until it is done
+                await asyncio.sleep(0.01)
+    finally:
+        running.cancel()
