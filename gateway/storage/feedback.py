@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Select, Text, cast, func, insert, select, tuple_, type_coerce
+from sqlalchemy import ColumnElement, Select, Text, cast, func, insert, literal_column, select, tuple_, type_coerce
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -139,6 +139,8 @@ def _conditions(session: AsyncSession, wanted: Wanted) -> list[ColumnElement[boo
     exact = (Feedback.type, Feedback.status, Feedback.rater_hash, Feedback.prompt_hash)
     values = (wanted.type, wanted.status, wanted.rater_hash, wanted.prompt_hash)
     conditions = [column == value for column, value in zip(exact, values, strict=True) if value is not None]
+    if wanted.status not in (None, "active"):
+        conditions.append(Feedback.status != literal_column("'active'"))  # the words of that index
     if wanted.completion_id is not None:
         named = f'"completion_id": "{wanted.completion_id}"'  # both databases write JSON with this space
         conditions.append(cast(Feedback.body, Text).contains(named, autoescape=True))
