@@ -5,7 +5,7 @@ one on the same thing is a new revision whose pairs replace the old ones.
 """
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,15 +125,14 @@ class FeedbackCapture:
             raise FeedbackNotFound(feedback_id)
         return feedback
 
-    async def keep_history(
-        self, session: AsyncSession, votes: Sequence[Feedback], users: Mapping[str, str | None] | None = None
-    ) -> None:
-        """Note what votes say now, and have people told of those that say that an answer does harm.
-
-        `users`: by completion, whom it answered, where that is known of all that are stored.
-        """
-        await rows.add_revisions(session, votes, users)
+    async def tell_harm(self, session: AsyncSession, votes: Iterable[Feedback]) -> None:
+        """Have people told of those votes that say that an answer does harm."""
         await tell_harm(session, votes, self._harmful_tags)
+
+    async def _keep_history(self, session: AsyncSession, vote: Feedback) -> None:
+        """Note what a vote says now, and have people told if it says that an answer does harm."""
+        await rows.add_revision(session, vote)
+        await self.tell_harm(session, [vote])
 
     async def _import(
         self, session: AsyncSession, caller: Caller, rater: Rater, body: PairBody | PairBatchBody
@@ -182,7 +181,7 @@ class FeedbackCapture:
         feedback = await rows.lock_feedback(session, caller.project_id, vote.natural_key)
         if not created:
             return await self._revise(session, feedback, vote, standing, now)
-        await self.keep_history(session, [feedback])
+        await self._keep_history(session, feedback)
         derived = await derive_pairs(session, feedback, vote, self.rules, standing)
         return Captured(feedback_reply(feedback, derived), created=True)
 
@@ -199,14 +198,14 @@ class FeedbackCapture:
             return await self._as_it_is(session, feedback)
         await retire_pairs(session, feedback, SUPERSEDED, but_not=SUPERSEDED)
         _revise_row(feedback, vote, status_of(standing), now)
-        await self.keep_history(session, [feedback])
+        await self._keep_history(session, feedback)
         derived = await derive_pairs(session, feedback, vote, self.rules, standing)
         return Captured(feedback_reply(feedback, derived), created=False)
 
     async def _annotate(self, session: AsyncSession, feedback: Feedback, body: dict[str, Any]) -> Captured:
         if body != feedback.body:
             feedback.body, feedback.revision, feedback.updated_at = body, feedback.revision + 1, time.time()
-            await self.keep_history(session, [feedback])
+            await self._keep_history(session, feedback)
         return await self._as_it_is(session, feedback)
 
     async def _as_it_is(self, session: AsyncSession, feedback: Feedback) -> Captured:

@@ -11,8 +11,8 @@ from gateway.contracts.prompt import first_difference, prompt_hash
 from gateway.errors import InvalidRequest
 from gateway.feedback.bodies import ChoiceRef
 from gateway.settings import FeedbackSettings, IgnoredText
-from gateway.storage.feedback import Answered
 from gateway.storage.feedback_tables import Completion
+from gateway.storage.first_words import Answered
 
 if TYPE_CHECKING:
     import regex

@@ -101,7 +101,7 @@ async def _choice_of(session: AsyncSession, rating: Feedback, rules: Rules) -> L
 async def _stored(
     session: AsyncSession, feedback: Feedback, vote: Vote, derived: Sequence[Derived], standing: Standing
 ) -> list[PairRow]:
-    judgement = judgement_of(feedback, vote)
+    judgement = judgement_of(feedback.id, feedback.project_id, feedback.updated_at, vote)
     ids = sorted(mint(PAIR) for _ in derived)  # so that their order by id is the order of derivation
     stored = []
     for pair_id, (votes, candidate) in zip(ids, derived, strict=True):
@@ -112,16 +112,16 @@ async def _stored(
     return stored
 
 
-def judgement_of(feedback: Feedback, vote: Vote) -> Judgement:
+def judgement_of(feedback_id: str, project_id: str, at: float, vote: Vote) -> Judgement:
     """What all pairs of a vote have in common."""
     return Judgement(
-        feedback_ids=(feedback.id,),
-        project_id=feedback.project_id,
+        feedback_ids=(feedback_id,),
+        project_id=project_id,
         messages=vote.messages,
         tools=vote.tools,
         prompt_hash=vote.prompt_hash,
         rater=vote.rater,
-        judged_at=datetime.fromtimestamp(feedback.updated_at, UTC),
+        judged_at=datetime.fromtimestamp(at, UTC),
         basis=vote.basis,
         source=vote.source,
         licence=vote.licence,

@@ -12,9 +12,11 @@ NO_TRAINING = "no_training_key"
 
 def under(vote: Vote, standing: Standing) -> Vote:
     """The vote with its rater's trust, and without candidates where a key allows no training."""
-    rater = vote.rater.model_copy(update={"trusted": vote.rater.trusted or standing.trusted})
+    rater = vote.rater
+    if standing.trusted and not rater.trusted:
+        rater = rater.model_copy(update={"trusted": True})
     if standing.may_train:
-        return replace(vote, rater=rater)
+        return vote if rater is vote.rater else replace(vote, rater=rater)
     candidates = tuple(replace(one, reason=one.reason or NO_TRAINING) for one in vote.candidates)
     return replace(vote, rater=rater, candidates=candidates)
 

@@ -12,8 +12,9 @@ from gateway.feedback.completions import LoggedChoice, logged_choice, prompt_of
 from gateway.feedback.identity import Caller
 from gateway.settings import FeedbackSettings
 from gateway.storage.database import Database
-from gateway.storage.feedback import Answered, find_completions
+from gateway.storage.feedback import find_completions
 from gateway.storage.feedback_tables import Completion
+from gateway.storage.first_words import Answered
 
 FIRST_PAUSE_SECONDS = 0.02
 LONGEST_PAUSE_SECONDS = 0.3

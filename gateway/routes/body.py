@@ -1,13 +1,14 @@
 """Reading request bodies within their limits of size and time."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
+from starlette.types import Message
 
 from gateway.errors import AlignwayError, InvalidRequest, TooLarge
 from gateway.wire.http_protocol import LAST_LOOK_SECONDS
@@ -15,6 +16,7 @@ from gateway.wire.json_body import invalid_field, is_deeper, parse_json
 from gateway.wire.media_type import require_json
 
 Body = TypeVar("Body", bound=BaseModel)
+Received = TypeVar("Received", bytes, bytearray)
 
 
 class ReceiptTooSlow(InvalidRequest):
@@ -39,9 +41,14 @@ async def read_body(request: Request, *, images: bool = False) -> bytes:
     """
     require_json(request.headers.get("content-type"), request.headers.get("content-encoding"))
     server = request.app.state.services.settings.server
+    limit = server.image_body_limit_bytes if images else server.body_limit_bytes
+    first = _come_already(request)
+    if first is not None and first["type"] == "http.request" and not first.get("more_body"):
+        body: bytes = first.get("body", b"")
+        return _within(limit, body)
     try:
         async with _received_within(server.receipt_seconds):
-            return await _receive(request, server.image_body_limit_bytes if images else server.body_limit_bytes)
+            return await _receive(request if first is None else _behind(first, request), limit)
     except TimeoutError as error:
         raise ReceiptTooSlow(
             f"The body did not arrive within {server.receipt_seconds:g} s (`server.receipt_seconds`). Send it faster."
@@ -62,13 +69,40 @@ async def _received_within(seconds: float) -> AsyncIterator[None]:
             timer.cancel()
 
 
+def _come_already(request: Request) -> Message | None:
+    """What can be received without waiting. For most bodies that is all, and no clock is needed."""
+    receiving: Coroutine[Any, Any, Message] = request.receive()  # type: ignore[assignment]
+    try:
+        receiving.send(None)
+    except StopIteration as done:
+        message: Message = done.value
+        return message
+    receiving.close()  # it waits: nothing was taken yet
+    return None
+
+
+def _behind(first: Message, request: Request) -> Request:
+    """The request with what was received of it put back."""
+    waiting = [first]
+
+    async def receive() -> Message:
+        return waiting.pop() if waiting else await request.receive()
+
+    return Request(request.scope, receive)
+
+
 async def _receive(request: Request, limit: int) -> bytes:
     received = bytearray()
     async for block in request.stream():
         received += block
-        if len(received) > limit:
-            raise TooLarge(f"The body is larger than {limit} bytes. Send less, or raise `server.body_limit_bytes`.")
+        _within(limit, received)
     return bytes(received)
+
+
+def _within(limit: int, received: Received) -> Received:
+    if len(received) > limit:
+        raise TooLarge(f"The body is larger than {limit} bytes. Send less, or raise `server.body_limit_bytes`.")
+    return received
 
 
 async def read_fields(request: Request, *, images: bool = False) -> tuple[dict[str, Any], int]:

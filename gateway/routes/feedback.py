@@ -22,8 +22,8 @@ from gateway.feedback.reading import FeedbackNotFound, feedback_page, show_feedb
 from gateway.feedback.targets import CompletionNotStored, wait_for_targets
 from gateway.redaction.configured import storage_redaction
 from gateway.routes.body import read_body
-from gateway.routes.idempotency import IdempotentRoute, is_claimed, kept_with
-from gateway.routes.voter import Voter, in_the_name_of
+from gateway.routes.idempotency import IdempotentRoute, PlainRoute, is_claimed, kept_with
+from gateway.routes.voter import in_the_name_of, voter
 from gateway.services import Services
 from gateway.storage.feedback import Wanted
 from gateway.wire.error_body import error_body
@@ -46,10 +46,10 @@ MAX_DEPTH = 64
 """Levels of nesting in a body."""
 
 
-@router.post("/v1/feedback")
-async def give_feedback(request: Request, caller: Voter) -> Response:
+async def give_feedback(request: Request) -> Response:
     """Store a vote, durably, before the answer: 201 if it is new, 200 if it was known or is revised."""
     services: Services = request.app.state.services
+    caller = await voter(request)
     raw = _storable(await read_body(request))
     if (redaction := storage_redaction(services.settings.privacy)) is not None:
         raw = await asyncio.to_thread(redaction.vote, raw)
@@ -67,6 +67,9 @@ async def give_feedback(request: Request, caller: Voter) -> Response:
         refusal = error_body(error)
         refusal["error"]["details"] = error.details
         return JSONResponse(refusal, status_code=error.status)
+
+
+router.add_api_route("/v1/feedback", give_feedback, methods=["POST"], route_class_override=PlainRoute)
 
 
 async def _taken_in(services: Services, ballot: Ballot) -> Captured:

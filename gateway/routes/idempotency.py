@@ -13,7 +13,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from sqlalchemy.ext.asyncio import AsyncSession
-from starlette.types import Message, Receive
+from starlette.types import Message, Receive, Scope, Send
 
 from gateway.access.loopback import refuse_foreign
 from gateway.errors import Conflict, InvalidRequest
@@ -68,9 +68,9 @@ class IdempotentRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Any]:
         """The framework's handler; behind a claim, if the header is there."""
         handler = super().get_route_handler()
-        if "POST" not in self.methods:
-            return handler
+        return self._claiming(handler) if "POST" in self.methods else handler
 
+    def _claiming(self, handler: Handler) -> Handler:
         async def handle(request: Request) -> Response:
             name = request.headers.get(HEADER)
             if name is None:
@@ -78,6 +78,23 @@ class IdempotentRoute(APIRoute):
             return await _once(request, name, handler, self.keeps_reply)
 
         return handle
+
+
+class PlainRoute(IdempotentRoute):
+    """One whose endpoint takes nothing but the request and returns the response itself.
+
+    The framework has nothing to work out for it, which for a vote would take as long as all the rest before the
+    database: only the description of the API and the handlers of errors are its own.
+    """
+
+    def __init__(self, path: str, endpoint: Handler, **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        self.app = self._answer
+        self._handle = self._claiming(endpoint)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._handle(Request(scope, receive))
+        await response(scope, receive, send)
 
 
 class SecretRoute(IdempotentRoute):
@@ -88,7 +105,7 @@ class SecretRoute(IdempotentRoute):
 
 def is_claimed(request: Request) -> bool:
     """Whether the request carries an `Idempotency-Key`."""
-    return hasattr(request.state, "idempotency")
+    return HEADER in request.headers
 
 
 async def kept_with(request: Request, session: AsyncSession, answer: Response) -> None:

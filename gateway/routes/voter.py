@@ -1,9 +1,8 @@
 """Who sends a vote: the bearer of an API key, or of vote tokens."""
 
 import time
-from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Request
 
 from gateway.access.authenticate import require
 from gateway.access.caller import Caller
@@ -40,9 +39,6 @@ async def voter(request: Request) -> Caller:
         rater_hash=first.rater_hash,
         rateable=frozenset(token.completion_id for token in found),
     )
-
-
-Voter = Annotated[Caller, Depends(voter)]
 
 
 def in_the_name_of(request: Request, caller: Caller, body: AnyBody) -> AnyBody:

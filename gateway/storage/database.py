@@ -24,6 +24,9 @@ Durability = Literal["durable", "relaxed"]
 SQLITE_BUSY_SECONDS = 10.0
 POSTGRES_CONNECT_SECONDS = 5.0
 POSTGRES_COMMAND_SECONDS = 30.0
+KEPT_PLANS = {"enable_seqscan": "off", "jit": "off"}
+"""Connections keep plans of what they are asked often. One made while a table was small would read all of it, and go on
+doing so while the table grows: these go by index from the beginning."""
 
 _TROUBLE = {"08", "40", "53", "55", "57", "58", "XX"}
 """Classes of PostgreSQL error that are no fault of the statement: connection, conflict, disk or memory full, locks,
@@ -105,7 +108,9 @@ def _create_engine(url: str, durability: Durability, wait_seconds: float | None)
     if make_url(url).get_backend_name() == "sqlite":
         return _create_sqlite_engine(url, durability, wait_seconds or SQLITE_BUSY_SECONDS)
     arguments = {
-        "server_settings": {"synchronous_commit": "on" if durability == "durable" else "off"},
+        "server_settings": {"synchronous_commit": "on"} | KEPT_PLANS
+        if durability == "durable"
+        else {"synchronous_commit": "off"},
         "timeout": min(wait_seconds or POSTGRES_CONNECT_SECONDS, POSTGRES_CONNECT_SECONDS),
         "command_timeout": wait_seconds or POSTGRES_COMMAND_SECONDS,
     }

@@ -4,13 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Select, Text, cast, func, insert, select, tuple_, type_coerce
+from sqlalchemy import ColumnElement, Select, Text, cast, func, literal_column, select, tuple_, type_coerce
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.storage.feedback_tables import Completion, Feedback, FeedbackRevision
 from gateway.storage.tables import Alias
-from gateway.storage.upsert import plain_table
 from gateway.storage.votes_of import link_completions
 
 
@@ -28,40 +27,6 @@ async def insert_feedback(session: AsyncSession, values: dict[str, Any]) -> bool
     insert_into = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     statement = insert_into(Feedback).values(values).on_conflict_do_nothing().returning(Feedback.id)
     return await session.scalar(statement) is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """What a vote needs to know of a completion."""
-
-    id: str
-    project_id: str
-    key_id: str
-    alias: str
-    release_id: str
-    status: str
-    messages: list[Any]
-    parameters: dict[str, Any]
-    choices: list[Any]
-    call_metadata: dict[str, Any]
-    end_user_hash: str | None
-
-
-_ANSWERED = tuple(getattr(Completion, name) for name in Answered.__slots__)
-
-
-async def answered_by_id(session: AsyncSession, ids: Iterable[str]) -> dict[str, Answered]:
-    """Those of the completions that are stored, of whatever project."""
-    found = await session.execute(select(*_ANSWERED).where(Completion.id.in_(set(ids))))
-    return {row[0]: Answered(*row) for row in found}
-
-
-async def insert_feedbacks(session: AsyncSession, many: Sequence[dict[str, Any]]) -> set[str]:
-    """Store votes as `insert_feedback` does, all with the same columns; returns the ids of those that were stored."""
-    insert_into = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    statement = insert_into(plain_table(Feedback)).on_conflict_do_nothing().returning(plain_table(Feedback).c.id)
-    in_order = sorted(many, key=lambda values: (values["project_id"], values["natural_key"]))  # or two would deadlock
-    return set(await session.scalars(statement, in_order))
 
 
 async def lock_feedback(session: AsyncSession, project_id: str, natural_key: str) -> Feedback:
@@ -105,16 +70,6 @@ class Wanted:
     created_before: float | None = None
 
 
-async def add_revisions(
-    session: AsyncSession, many: Sequence[Feedback], users: Mapping[str, str | None] | None = None
-) -> None:
-    """Append the present bodies of votes to their histories. `users`: as in `link_completions`."""
-    values = [{"feedback_id": f.id, "revision": f.revision, "body": f.body, "at": f.updated_at} for f in many]
-    if values:
-        await session.execute(insert(plain_table(FeedbackRevision)), values)
-        await link_completions(session, [(one.id, one.body) for one in many], users)
-
-
 async def list_feedback(
     session: AsyncSession,
     project_id: str,
@@ -139,6 +94,8 @@ def _conditions(session: AsyncSession, wanted: Wanted) -> list[ColumnElement[boo
     exact = (Feedback.type, Feedback.status, Feedback.rater_hash, Feedback.prompt_hash)
     values = (wanted.type, wanted.status, wanted.rater_hash, wanted.prompt_hash)
     conditions = [column == value for column, value in zip(exact, values, strict=True) if value is not None]
+    if wanted.status not in (None, "active"):
+        conditions.append(Feedback.status != literal_column("'active'"))  # the words of that index
     if wanted.completion_id is not None:
         named = f'"completion_id": "{wanted.completion_id}"'  # both databases write JSON with this space
         conditions.append(cast(Feedback.body, Text).contains(named, autoescape=True))

@@ -5,14 +5,14 @@ import json
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.message import Message
 from gateway.contracts.pair import FeedbackPair
 from gateway.contracts.prompt import normal_text
 from gateway.storage.feedback_tables import PairRow, PromptSide
-from gateway.storage.upsert import plain_row, plain_table
+from gateway.storage.upsert import plain_table
 from gateway.storage.votes_of import link_pairs
 
 _SIDE = plain_table(PromptSide).c
@@ -30,19 +30,13 @@ async def add_pair(session: AsyncSession, pair: FeedbackPair, alias: str, state:
     return row
 
 
-async def add_pairs(session: AsyncSession, many: Sequence[PairRow]) -> None:
-    """Store pairs of one vote each with one statement; the objects are not the session's."""
-    if many:
-        await session.execute(insert(plain_table(PairRow)), [vars(row) for row in many])
-
-
-def pair_row(pair: FeedbackPair, alias: str, state: str, reason: str | None) -> PairRow:
-    """A pair as a row that no session knows."""
-    return plain_row(PairRow, pair_values(pair, alias, state, reason))
-
-
 def pair_values(pair: FeedbackPair, alias: str, state: str, reason: str | None) -> dict[str, Any]:
     """The columns of a pair."""
+    return pair_columns(pair, alias, state, reason) | {"body": pair.model_dump(mode="json", exclude_none=True)}
+
+
+def pair_columns(pair: FeedbackPair, alias: str, state: str, reason: str | None) -> dict[str, Any]:
+    """The columns of a pair but for its body."""
     return {
         "id": pair.id,
         "feedback_id": pair.feedback_ids[0],
@@ -51,7 +45,6 @@ def pair_values(pair: FeedbackPair, alias: str, state: str, reason: str | None) 
         "prompt_hash": pair.prompt_hash,
         "state": state,
         "reason": reason,
-        "body": pair.model_dump(mode="json", exclude_none=True),
         "created_at": pair.judged_at.timestamp(),
         "chosen_digest": digest_of(pair.chosen.message),
         "rejected_digest": digest_of(pair.rejected.message),

@@ -25,6 +25,9 @@ class Standing:
     """Whether the key of the vote, and those of the completions it is about, allow training."""
 
 
+NOTHING_DECIDED = Standing()
+
+
 @dataclass
 class RaterFigures:
     """One rater in numbers."""
@@ -55,6 +58,8 @@ class Standings:
     def of(self, project_id: str, rater_hash: str, key_id: str, completion_ids: Iterable[str]) -> Standing:
         """How a vote by this rater with this key about these completions stands."""
         rater = (project_id, rater_hash)
+        if not (self.blocked or self.trusted or self.forbidding):
+            return NOTHING_DECIDED
         with_part = {key_id, *(self.keys[one] for one in completion_ids if one in self.keys)}
         return Standing(rater in self.blocked, rater in self.trusted, self.forbidding.isdisjoint(with_part))
 

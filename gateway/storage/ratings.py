@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.message import Message
@@ -16,6 +16,13 @@ LIMITED_TYPES = ("preference", "ranking", "rating")
 COMPLETIONS_AT_ONCE = 500
 UNFINISHED = ("length", "content_filter")
 """Why an answer ended that teaches nothing good."""
+# Materialised: a subquery that is flattened may be gone through in another order. What is looked for next in the same
+# transaction is planned anew: a plan that was made while the tables were small reads them whole, and would be kept.
+LOCK = (
+    "WITH wanted AS MATERIALIZED (SELECT DISTINCT hashtextextended(name, 0) AS number "
+    "FROM unnest($1::text[]) AS name ORDER BY number) "
+    "SELECT count(pg_advisory_xact_lock(number)), set_config('plan_cache_mode', 'force_custom_plan', true) FROM wanted"
+)
 
 
 @dataclass(frozen=True)
@@ -40,25 +47,8 @@ async def lock_prompts(session: AsyncSession, names: Sequence[str]) -> None:
     """
     if session.get_bind().dialect.name != "postgresql":
         return
-    # Materialised: a subquery that is flattened may be gone through in another order.
-    statement = text(
-        "WITH wanted AS MATERIALIZED (SELECT DISTINCT hashtextextended(name, 0) AS number "
-        "FROM unnest(CAST(:names AS text[])) AS name ORDER BY number) "
-        "SELECT count(pg_advisory_xact_lock(number)) FROM wanted"
-    )
-    await session.execute(statement, {"names": list(names)})
-
-
-async def earlier_words(session: AsyncSession, wanted: Sequence[tuple[str, str, str]]) -> set[tuple[str, str, str]]:
-    """Those of the wanted (project, prompt hash, rater hash) of which there is a preference, ranking or rating."""
-    if not wanted:
-        return set()
-    of = (Feedback.project_id, Feedback.prompt_hash, Feedback.rater_hash)
-    projects, prompts, raters = (set(column) for column in zip(*wanted, strict=True))
-    statement = select(*of).where(
-        of[0].in_(projects), of[1].in_(prompts), of[2].in_(raters), Feedback.type.in_(LIMITED_TYPES)
-    )
-    return {(row[0], str(row[1]), row[2]) for row in await session.execute(statement)}
+    connection = await session.connection()
+    await connection.exec_driver_sql(LOCK, (list(names),))
 
 
 async def count_limited_pairs(session: AsyncSession, feedback: Feedback) -> int:

@@ -1,6 +1,6 @@
 """Which votes are about which completions, as rows: written with each vote, and kept longer than the completions."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import insert, select
@@ -25,15 +25,9 @@ def completions_in(body: Any) -> Iterator[str]:
             yield from completions_in(value)
 
 
-async def link_completions(
-    session: AsyncSession, votes: Sequence[tuple[str, Any]], users: Mapping[str, str | None] | None = None
-) -> None:
-    """Note which completions votes are about, and which end users those answered.
-
-    votes   their ids and bodies
-    users   by completion, where all that are stored were read in this transaction already
-    """
-    await _link(session, {(named, vote) for vote, body in votes for named in completions_in(body)}, users)
+async def link_completions(session: AsyncSession, votes: Sequence[tuple[str, Any]]) -> None:
+    """Note which completions votes (their ids and bodies) are about, and which end users those answered."""
+    await _link(session, {(named, vote) for vote, body in votes for named in completions_in(body)})
 
 
 async def link_pairs(session: AsyncSession, pairs: Iterable[FeedbackPair]) -> None:
@@ -47,16 +41,13 @@ async def link_pairs(session: AsyncSession, pairs: Iterable[FeedbackPair]) -> No
     await _link(session, {(completion, vote) for completion, vote in sides if completion is not None})
 
 
-async def _link(
-    session: AsyncSession, links: set[tuple[str, str]], users: Mapping[str, str | None] | None = None
-) -> None:
+async def _link(session: AsyncSession, links: set[tuple[str, str]]) -> None:
     """Link those of the completions that are stored."""
     if not links:
         return
-    if users is None:
-        named = Completion.id.in_({completion for completion, _ in links})
-        known = await session.execute(select(Completion.id, Completion.end_user_hash).where(named))
-        users = {row.id: row.end_user_hash for row in known}
+    named = Completion.id.in_({completion for completion, _ in links})
+    known = await session.execute(select(Completion.id, Completion.end_user_hash).where(named))
+    users = {row.id: row.end_user_hash for row in known}
     rows = [
         {"completion_id": completion, "feedback_id": vote, "end_user_hash": users[completion]}
         for completion, vote in sorted(links)

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, event, select
+from sqlalchemy import delete, event, select, update
 
 from gateway.access.caller import Caller
 from gateway.errors import InvalidRequest, NotFound
@@ -170,3 +170,18 @@ async def test_what_is_to_be_kept_with_a_vote_is_written_in_its_transaction(desk
     outcomes = await asyncio.gather(*(group.submit_to(batch, vote) for vote in votes))
     await group.close()
     assert kept == [outcome.reply["id"] for outcome in outcomes]
+
+
+async def test_a_vote_whose_prompt_was_hashed_otherwise_before_is_still_the_same_record(desk: Any) -> None:
+    """The patterns of `feedback.ignore` may have changed since: its natural key has not."""
+    first, second = await desk.complete("Good.", prompt="1"), await desk.complete("Good.", prompt="2")
+    thumb = {"type": "rating", "name": "thumbs", "value": True}
+    known = {**thumb, "target": {"completion_id": first}}
+    [told] = await together(desk, [known])
+    async with desk.database.write() as session:
+        await session.execute(update(Feedback).values(prompt_hash="ph_other"))
+    again, new = await together(desk, [known, {**thumb, "target": {"completion_id": second}}])
+    assert (again.reply["id"], again.created, again.reply["revision"]) == (told.reply["id"], False, 1)
+    assert new.created
+    async with desk.database.read() as session:
+        assert len((await session.scalars(select(Feedback))).all()) == 2

@@ -7,8 +7,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.feedback.stats import feedback_stats
 from gateway.storage.database import Database
-from gateway.storage.feedback import insert_feedbacks
-from gateway.storage.feedback_tables import Feedback, PairRow, PairTally, RaterTally, VoteTally
+from gateway.storage.feedback import insert_feedback
+from gateway.storage.feedback_tables import Feedback, FeedbackRevision, PairRow, PairTally, RaterTally, VoteTally
+from gateway.storage.first_words import NewRows, add_first_words
 
 DAY = 86400.0
 NOON = 1795780800.0 + DAY / 2
@@ -33,6 +34,10 @@ def pair(number: int, **columns: Any) -> dict[str, Any]:
     return made | columns
 
 
+async def add(session: AsyncSession, *votes: dict[str, Any]) -> None:
+    await add_first_words(session, NewRows([one | {"body": "{}", "target": "{}"} for one in votes], [], []))
+
+
 async def told(session: AsyncSession, alias: str | None = None) -> dict[str, list[tuple[Any, ...]]]:
     """The statistics without the names of their columns."""
     stats = await feedback_stats(session, alias, NOON - DAY)
@@ -44,9 +49,9 @@ async def test_counts_follow_every_vote_that_comes_changes_or_goes(database: Dat
     others = [vote(2, "ana", type="rating"), vote(3, "ben", status="held"), vote(4, "cy", rater_kind="annotator")]
     others[-1] |= {"alias": "other"}
     async with database.write() as session:
-        await insert_feedbacks(session, [first, *others])
+        await add(session, first, *others)
     async with database.write() as session:
-        await insert_feedbacks(session, [first])  # sent again
+        await insert_feedback(session, first)  # sent again
         assert await told(session) == {
             "votes": [("preference", "active", 2), ("preference", "held", 1), ("rating", "active", 1)],
             "pairs": [],
@@ -56,6 +61,7 @@ async def test_counts_follow_every_vote_that_comes_changes_or_goes(database: Dat
         }
     async with database.write() as session:
         await session.execute(update(Feedback).where(Feedback.id == "fb_3").values(status="active", revision=2))
+        await session.execute(delete(FeedbackRevision))
         await session.execute(delete(Feedback).where(Feedback.id == "fb_2"))
         undone = await session.begin_nested()
         await session.execute(delete(Feedback))
@@ -71,7 +77,7 @@ async def test_pairs_are_counted_by_reason_and_eligible_ones_by_source(database:
     crm = {"source": "crm", "body": {"licence": "internal"}}
     pairs = [pair(1), pair(2, **crm), pair(3, **crm), pair(4, state="excluded", reason="duplicate")]
     async with database.write() as session:
-        await insert_feedbacks(session, [vote(1, "ana")])
+        await add(session, vote(1, "ana"))
         await session.execute(insert(PairRow), pairs)
         now = await told(session)
         assert now["pairs"] == [("eligible", None, 3), ("excluded", "duplicate", 1)]
@@ -80,6 +86,7 @@ async def test_pairs_are_counted_by_reason_and_eligible_ones_by_source(database:
         now = await told(session)
         assert (now["pairs"], now["sources"]) == ([("excluded", "retracted", 4)], [])
         await session.execute(delete(PairRow))
+        await session.execute(delete(FeedbackRevision))
         await session.execute(delete(Feedback))
         left = [await session.scalars(select(table.count)) for table in (VoteTally, PairTally, RaterTally)]
         assert [sum(counts) for counts in left] == [0, 0, 0]
