@@ -2,7 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict
 
-_TOLERANCES = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
+_TOLERANCES = {"float32": 5e-4, "float16": 1e-2, "bfloat16": 5e-2}
+"""In float32 rounding alone came to 1.3e-4 where training had driven attention to its limits, and to 1e-6 elsewhere."""
 _DROWNED_SHARE = 0.5
 
 

@@ -253,7 +253,7 @@ def test_pairs_become_a_sealed_announced_release(loop: Loop, tiny_model: Path) -
     assert (verdicts["safety"][1], verdicts["human_look"][0]) == (50, "warn")
     judged = next(gate for gate in release.gates if gate.gate == "judge")
     # Of the 8 held-out pairs of an annotator, "redred" and "redredred" are longer than "blue": too few, and not agreed.
-    assert (judged.verdict, judged.reason[:31]) == ("pass", "does not count: only 8 of its v")
+    assert (judged.verdict, judged.reason[:39]) == ("pass", "does not count: 8 consistent verdicts o")
     preference = next(gate for gate in release.gates if gate.gate == "holdout_preference")
     assert (preference.n, preference.low is not None) == (8, True)
 

@@ -45,7 +45,11 @@ async def test_an_engine_is_borrowed_under_traffic_and_no_request_fails(tmp_path
                 answer = await stack.ask(f"question {number} {len(answers)} [words:20]")
                 answers.append(answer.choices[0].message.content)
 
+        async def both_serve() -> bool:
+            return [await phase(stack, f"assistant-{number}") for number in (1, 2)] == ["ready", "ready"]
+
         askers = [asyncio.create_task(go_on_asking(number)) for number in range(4)]
+        await stack.until(both_serve)
         run, ledger = await claimed(stack)
         async with placed(stack.database, run, BORROW, ledger, lambda: False):
             assert await phase(stack, "assistant-2") == "lent"

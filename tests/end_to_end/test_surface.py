@@ -319,7 +319,9 @@ async def test_a_client_that_leaves_ends_the_generation(stack: Stack, path: str,
 
     async def running_are(number: int) -> bool:
         async with aiohttp.ClientSession() as session, session.get(f"{url}/metrics") as response:
-            return float((await response.text()).split()[-1]) == number
+            lines = (await response.text()).splitlines()
+        name = "vllm:num_requests_running "
+        return [float(line.removeprefix(name)) for line in lines if line.startswith(name)] == [number]
 
     async with aiohttp.ClientSession(stack.url, headers=KEY) as session:
         asking = asyncio.create_task(session.post(path, json={"model": "assistant"} | body))

@@ -79,7 +79,7 @@ def test_the_merged_folder_is_whole_and_readable_by_all(tiny_model: Path, tmp_pa
 def test_the_merge_tells_how_near_it_came(tiny_model: Path, tmp_path: Path) -> None:
     adapter = random_adapter(tiny_model, tmp_path / "adapter", 0.2)
     check = merge_adapter(tiny_model, adapter, tmp_path / "merged")
-    assert (check.dtype, check.tolerance, check.greedy_agreement_share) == ("float32", 1e-4, 1.0)
+    assert (check.dtype, check.tolerance, check.greedy_agreement_share) == ("float32", 5e-4, 1.0)
     assert check.positions > 150  # one token a byte
     assert 0 <= check.max_relative_difference <= 1e-5
     assert check.adapter_effect > 0.05
