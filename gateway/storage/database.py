@@ -5,6 +5,7 @@ survive kill -9 and are made power-safe by the next durable commit (completions:
 both written in order).
 """
 
+import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any, Literal
@@ -32,6 +33,19 @@ _TROUBLE = {"08", "40", "53", "55", "57", "58", "XX"}
 """Classes of PostgreSQL error that are no fault of the statement: connection, conflict, disk or memory full, locks,
 shutdown, broken storage."""
 _LOST_TO_ANOTHER = {"40001", "40P01"}
+
+
+class _SqliteConnection(sqlite3.Connection):
+    """Lets go of the file's lock when it is closed.
+
+    A task that is cancelled within a transaction leaves a cursor in its traceback, and SQLite keeps a closed connection
+    whole, its lock included, as long as one of its cursors lives: until Python next looks for cycles.
+    """
+
+    def close(self) -> None:
+        if self.in_transaction:
+            self.rollback()
+        super().close()
 
 
 class Database:
@@ -126,7 +140,7 @@ def _create_sqlite_engine(url: str, durability: Durability, busy_seconds: float)
         poolclass=AsyncAdaptedQueuePool,
         pool_size=5,
         max_overflow=5,
-        connect_args={"timeout": busy_seconds},
+        connect_args={"timeout": busy_seconds, "factory": _SqliteConnection},
     )
     synchronous = "FULL" if durability == "durable" else "NORMAL"
 

@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from gateway.storage.feedback_tables import Completion
 from tests.loopback import listening
+from tests.patience import patient
 from tests.stack import ADMIN_KEY, Stack, running, stack_settings
 
 KEY = {"authorization": f"Bearer {ADMIN_KEY}"}
@@ -141,7 +142,7 @@ async def last_record(stack: Stack, engine: StubEngine) -> Completion:
             found = await session.scalar(select(Completion).order_by(Completion.created_at.desc()).limit(1))
         return found is not None and found.created_at >= engine.since
 
-    await stack.until(there, 5)
+    await stack.until(there, patient(5))
     assert found is not None
     return found
 

@@ -28,6 +28,7 @@ from tests.end_to_end.engine_stub import (
     say_hello,
     stack_over_stub,
 )
+from tests.patience import patient
 from tests.stack import ADMIN_KEY, Stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -120,7 +121,7 @@ async def test_two_hundred_slow_clients_do_no_harm_to_others(stack: Stack, engin
         one.cancel()
     await asyncio.gather(*crowd, return_exceptions=True)
     assert answers == ["hello"] * 20
-    assert max(seconds) < 2.0  # stricter than the 99th percentile of 40
+    assert max(seconds) < patient(2)
 
 
 async def test_a_hundred_clients_that_leave_in_mid_stream_stop_a_hundred_generations(
@@ -138,16 +139,14 @@ async def test_a_hundred_clients_that_leave_in_mid_stream_stop_a_hundred_generat
     assert len(engine.calls) == 100
     for _, writer in lines:
         writer.transport.abort()
-    left = time.monotonic()
-    await asyncio.gather(*(asyncio.wait_for(call.cancelled.wait(), 1.0) for call in engine.calls))
-    assert time.monotonic() - left < 1.0
+    await asyncio.gather(*(asyncio.wait_for(call.cancelled.wait(), patient(1)) for call in engine.calls))
 
     async def all_recorded() -> bool:
         async with stack.database.read() as session:
             found = await session.scalars(select(Completion.status).where(Completion.created_at >= engine.since))
             return list(found) == ["aborted"] * 100
 
-    await stack.until(all_recorded, 5)
+    await stack.until(all_recorded, patient(5))
 
 
 async def test_an_engine_that_dies_in_mid_stream_is_one_error_event_and_no_end(
@@ -158,10 +157,8 @@ async def test_an_engine_that_dies_in_mid_stream_is_one_error_event_and_no_end(
         call.hang_up()
 
     engine.behaviour = die
-    began = time.monotonic()
-    async with asked(stack) as response:
+    async with asyncio.timeout(patient(2)), asked(stack) as response:
         events = await events_of(response)
-    assert time.monotonic() - began < 2.0
     assert [set(event) == {"error"} for event in events] == [False, True]
     assert events[0]["choices"][0]["finish_reason"] is None
     assert events[1]["error"]["code"] == "upstream_error"
@@ -272,7 +269,7 @@ async def test_workers_told_to_stop_say_so_end_their_streams_and_leave_in_good_o
     for _, writer in probes:
         writer.write(b"\r\n")
     statuses = []
-    async with asyncio.timeout(1.0):
+    async with asyncio.timeout(patient(1)):
         for reader, _ in probes:
             with suppress(asyncio.IncompleteReadError, ConnectionError):  # closed before it had asked
                 statuses.append(int((await reader.readuntil(LINE_ENDS)).split()[1]))

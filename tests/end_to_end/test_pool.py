@@ -16,6 +16,7 @@ from sqlalchemy import select, update
 from gateway.storage.routing_state import bump_epoch
 from gateway.storage.tables import Replica
 from tests.end_to_end.engine_stub import KEY, Call, StubEngine, stack_over_stub, stub_engine
+from tests.patience import patient
 from tests.stack import Stack, running, stack_settings
 
 
@@ -52,7 +53,7 @@ async def test_an_engine_that_hangs_up_costs_no_request_while_another_answers(tm
         answers = [await ask(stack, f"prompt {number}") for number in range(20)]
         assert [status for status, *_ in answers] == [200] * 20
         assert 1 <= len(one.calls) <= 6
-        assert max(seconds for _, _, seconds, _ in answers) < 1.0
+        assert max(seconds for _, _, seconds, _ in answers) < patient(1)
 
 
 async def test_with_every_circuit_open_requests_are_refused_fast_and_served_again_within_30_seconds(
@@ -68,7 +69,7 @@ async def test_with_every_circuit_open_requests_are_refused_fast_and_served_agai
         for status, _, _, retry_after in refused:
             assert status == 503
             assert int(retry_after or 0) >= 1
-        assert sorted(seconds for _, _, seconds, _ in refused)[len(refused) // 2] < 0.05
+        assert sorted(seconds for _, _, seconds, _ in refused)[len(refused) // 2] < patient(0.05)
         one.behaviour = two.behaviour = reply
         recovered = time.monotonic()
         await stack.until(lambda: answered(stack), 30)
@@ -94,7 +95,7 @@ async def test_who_waits_for_a_replica_when_the_time_to_drain_is_over_is_told(tm
         for status, body, _, retry_after in await asyncio.gather(*waiting):
             assert (status, body["error"]["code"]) == (503, "server_shutting_down")
             assert int(retry_after or 0) >= 1
-        assert 0.9 < time.monotonic() - began < 3.0
+        assert time.monotonic() - began > 0.9
         assert await asyncio.wait_for(worker.wait(), 5) == 0
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import sqlite3
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -25,6 +24,7 @@ from tests.end_to_end.engine_stub import (
     say_hello,
     stack_over_stub,
 )
+from tests.patience import patient
 from tests.stack import ADMIN_KEY, Stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -177,9 +177,7 @@ async def test_a_client_that_leaves_stops_the_engine_though_the_database_is_lock
     with locked(stack):
         async with asked(stack) as response:
             await response.content.readline()
-            left = time.monotonic()
-        await asyncio.wait_for(engine.calls[0].cancelled.wait(), 1.0)
-        assert time.monotonic() - left < 1.0
+        await asyncio.wait_for(engine.calls[0].cancelled.wait(), patient(1))
     record = await last_record(stack, engine)
     assert record.status == "aborted"
     no_content_lost(record, "heard")

@@ -1,19 +1,16 @@
 """The ways a release comes to serve: over merged weights by its difference, and back by the reverse within a second."""
 
 import asyncio
-import time
 from functools import partial
 from pathlib import Path
 
 from sqlalchemy import select
 
 from gateway.storage.tables import Replica
+from tests.end_to_end.test_observability import scraped
 from tests.end_to_end.test_swap_under_load import Heard, heard_from, traffic
+from tests.patience import patient
 from tests.stack import Stack, running, stack_settings
-
-WITHIN_SECONDS = 1.0
-STREAM_SECONDS = 0.4
-"""Forty words, each after 10 ms."""
 
 
 async def holds(stack: Stack, adapters: list[str]) -> bool:
@@ -39,17 +36,15 @@ async def test_a_canary_over_merged_weights_and_a_rollback_before_the_weights_ar
         assert (await stack.ended(rollout["id"]))["state"] == "promoted"
         await stack.until(partial(holds, stack, [one.id]))  # the way back is loaded over the merged weights
 
-        began = time.monotonic()
         _, back = await stack.call("POST", "/admin/v1/aliases/assistant/rollback", {"reason": "test"})
-        while (answer := await stack.ask("[words:1] who")).system_fingerprint != one.id:
-            await asyncio.sleep(0.01)
-        took = time.monotonic() - began
+        async with asyncio.timeout(patient(1)):
+            while (answer := await stack.ask("[words:1] who")).system_fingerprint != one.id:
+                await asyncio.sleep(0.01)
         assert answer.choices[0].message.content in ("TWO-REVERSE", "ONE")
         assert (await stack.ended(back["id"]))["state"] == "promoted"
         await asyncio.sleep(0.5)
         stop.set()
         await asyncio.gather(*lanes)
-    assert took < WITHIN_SECONDS
     says = {one.id: {"ONE", "TWO-REVERSE"}, two.id: {"TWO", "TWO-DIFFERENCE"}}
     for one_heard in heard:
         assert one_heard.finish_reason in ("stop", "length")
@@ -65,27 +60,24 @@ async def test_with_three_replicas_no_newcomer_waits_for_an_exchange(tmp_path: P
         one = await stack.make_release("ONE")
         stop, heard = asyncio.Event(), list[Heard]()
         lanes = [asyncio.create_task(traffic(stack, stop, heard, lane)) for lane in range(6)]
-        waits: list[float] = []
-        asking = asyncio.create_task(keep_asking(stack, stop, waits))
+        asking = asyncio.create_task(keep_asking(stack, stop))
         rollout = await stack.promote(one.id)
         assert (await stack.ended(rollout["id"]))["state"] == "promoted"
         stop.set()
         await asyncio.gather(asking, *lanes)
+        waited = (await scraped(stack))["alignway_queue_wait_seconds_count"]
         async with stack.database.read() as session:
             held = list(await session.scalars(select(Replica.weights_release_id)))
     assert held == [one.id] * 3
-    # Streams last 0.4 s at least, and an exchange waits for them: whoever waited for a fence would have waited longer.
-    assert max(waits) < STREAM_SECONDS
+    assert waited == 0
     for one_heard in heard:
         assert one_heard.finish_reason in ("stop", "length")
         assert len(one_heard.release_ids) == len(one_heard.markers) == 1
 
 
-async def keep_asking(stack: Stack, stop: asyncio.Event, waits: list[float]) -> None:
+async def keep_asking(stack: Stack, stop: asyncio.Event) -> None:
     while not stop.is_set():
-        began = time.monotonic()
         await stack.ask("[words:1] now")
-        waits.append(time.monotonic() - began)
         await asyncio.sleep(0.01)
 
 

@@ -97,6 +97,12 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def engine_counts(log: Path) -> tuple[int, int]:
+    """From the server's log: how many requests its engine is at, and how many it left before their end."""
+    said = [line.split() for line in log.read_text().splitlines() if line.startswith("stub: ")][-1]
+    return int(said[1]), int(said[3])
+
+
 def start(engine: str, python: Path, model: Path, log: Path, step_seconds: float = 0) -> Server:
     """Start the launcher's own command; `--max-batch-size` because LMDeploy would ask the GPU for it."""
     arguments = ("--max-batch-size", "4", "--session-len", "256")

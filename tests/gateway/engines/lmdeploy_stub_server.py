@@ -2,7 +2,8 @@
 
 Takes the command line of `python -m lmdeploy`, and runs in LMDeploy's own environment. STUB_ENGINE says what decodes:
 `echo` repeats a canned sentence and refuses updates, `transformers` runs the model on the CPU and takes them.
-STUB_STEP_SECONDS is how long a token takes at least. How many requests are being answered goes to standard output.
+STUB_STEP_SECONDS is how long a token takes at least. How many requests are being answered, and how many were left
+before their end, goes to standard output.
 """
 
 import asyncio
@@ -33,12 +34,13 @@ class EchoEngine:
     def __init__(self, model_path: str, config: PytorchEngineConfig) -> None:
         self.engine_config = config
         self.asleep = False
-        self.active = 0
+        self.active = self.cut_off = 0
         self.load(model_path)
 
-    def count(self, change: int) -> None:
+    def count(self, change: int, cut_off: bool = False) -> None:
         self.active += change
-        print(f"stub: {self.active} active", flush=True)
+        self.cut_off += cut_off
+        print(f"stub: {self.active} active, {self.cut_off} cut off", flush=True)
 
     def load(self, model_path: str) -> None:
         self.canned = AutoTokenizer.from_pretrained(model_path).encode(CANNED)
@@ -167,11 +169,13 @@ class Handle:
     ) -> AsyncIterator[EngineOutput]:
         self.cancelled.discard(session_id)
         self.engine.count(+1)
+        finished = False
         try:
             async for output in self.outputs(session_id, input_ids, gen_config):
+                finished = output.status is ResponseType.FINISH
                 yield output
         finally:
-            self.engine.count(-1)
+            self.engine.count(-1, cut_off=not finished)
 
     async def outputs(
         self, session_id: int, input_ids: list[int], config: GenerationConfig

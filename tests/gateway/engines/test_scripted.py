@@ -14,6 +14,7 @@ from gateway.engines.scripted import ScriptedLauncher
 from gateway.engines.scripted_engine import Folder, write_script
 from gateway.settings import EngineSettings
 from tests.gateway.engines.conftest import Served, weights
+from tests.patience import patient
 from tests.stack import write_adapter
 
 ASK: list[Any] = [{"role": "user", "content": "hello"}]
@@ -109,7 +110,7 @@ async def test_client_that_leaves_frees_the_engine(served: Served) -> None:
     body = {"model": WEIGHTS_NAME, "messages": [{"role": "user", "content": "[stall]"}], "stream": True}
     async with aiohttp.ClientSession() as session, session.post(served.url + "/v1/chat/completions", json=body):
         assert served.engine.in_flight == 1
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(patient(1)):
         await served.engine.idle.wait()
 
 

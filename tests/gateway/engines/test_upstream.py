@@ -9,6 +9,7 @@ import pytest
 from gateway.engines.failures import UpstreamUnreachable
 from gateway.engines.upstream import Connection, Origin
 from gateway.errors import AlignwayError
+from tests.patience import patient
 
 HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 REQUEST = b"GET / HTTP/1.1\r\nhost: engine\r\n\r\n"
@@ -61,7 +62,7 @@ async def engine(reply: bytes) -> AsyncIterator[Origin]:
 
 
 async def idle(origin: Origin) -> Connection:
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(patient(1)):
         while (connection := origin.take_idle()) is None:
             await asyncio.sleep(0.01)
     return connection
@@ -77,7 +78,7 @@ async def test_a_connection_paused_for_a_slow_client_serves_the_next_request() -
         assert slow.got == [b"one", b"[DONE]"]
         following = Reader()
         again.send(REQUEST, following, 5.0)
-        assert await asyncio.wait_for(following.over, 2) is None
+        assert await asyncio.wait_for(following.over, patient(1)) is None
         assert following.got == [b"one", b"[DONE]"]
 
 

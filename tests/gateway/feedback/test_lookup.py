@@ -11,6 +11,7 @@ from gateway.errors import InvalidRequest
 from gateway.feedback.lookup import AmbiguousTarget, resolve
 from gateway.feedback.targets import CompletionNotStored
 from gateway.settings import FeedbackSettings, IgnoredText
+from tests.patience import patient
 
 
 def by_text(content: str, prompt: str = "Is it safe?") -> dict[str, Any]:
@@ -52,7 +53,7 @@ async def test_an_answer_that_is_still_being_written_is_waited_for(desk: Any) ->
     await asyncio.sleep(0.3)
     assert not waiting.done()
     late = await desk.complete("Late.")
-    assert (await asyncio.wait_for(waiting, 2))["completion_id"] == late
+    assert (await asyncio.wait_for(waiting, patient(1)))["completion_id"] == late
 
 
 async def test_a_completion_is_found_by_all_of_its_metadata(desk: Any) -> None:

@@ -24,6 +24,7 @@ from gateway.storage.routing_state import reject_candidate
 from gateway.storage.runs import claim_next_run, create_run, finish_run
 from tests.gateway.notify.receiver import Receiver
 from tests.gateway.rollout.served import Served
+from tests.patience import patient
 
 VOTE = notice.harmful_vote("assistant", "fb_1", ["rel_a"], ["harmful"])
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -82,13 +83,13 @@ async def test_everybody_is_told_within_two_seconds_and_a_target_that_hangs_keep
     database: Database, receiver: Receiver, second: Receiver
 ) -> None:
     receiver.hangs = True
-    settings = settings_of(receiver, second, timeout_seconds=4.0)
+    settings = settings_of(receiver, second, timeout_seconds=patient(4))
     notifier = asyncio.create_task(Notifier(database, settings, "gw_1").run())
     try:
         begun = time.monotonic()
         await note_all(database, VOTE, notice.run_failed("assistant", "ftjob-1", "out of memory"))
         while len(second.bodies) < 2:
-            assert time.monotonic() - begun < 2.0
+            assert time.monotonic() - begun < patient(2)
             await asyncio.sleep(0.02)
     finally:
         notifier.cancel()

@@ -6,6 +6,7 @@ import pytest
 
 from gateway.routing import freshness
 from gateway.routing.freshness import FRESH_SECONDS, Freshness
+from tests.patience import patient
 
 
 class Clock:
@@ -43,7 +44,7 @@ async def test_a_stale_table_is_waited_for_until_it_is_confirmed(clock: Clock) -
     assert not task.done()
     fresh.confirm(clock.now)
     fresh.attempted(clock.now)
-    await asyncio.wait_for(task, 1)
+    await asyncio.wait_for(task, patient(1))
 
 
 async def test_an_attempt_from_before_the_pause_says_nothing_of_now(clock: Clock) -> None:
@@ -65,7 +66,7 @@ async def test_one_failed_attempt_is_enough_to_go_on_for_a_while(clock: Clock) -
     clock.now += 10.0
     task = await waiting(fresh)
     fresh.attempted(clock.now)
-    await asyncio.wait_for(task, 1)
+    await asyncio.wait_for(task, patient(1))
     assert (await waiting(fresh)).done()
     clock.now += 10.0
     again = await waiting(fresh)
@@ -88,4 +89,4 @@ async def test_a_pause_while_waiting_begins_the_wait_anew(clock: Clock, monkeypa
     clock.now += 60.0
     await asyncio.sleep(0.15)
     assert not task.done()
-    await asyncio.wait_for(task, 1)
+    await asyncio.wait_for(task, patient(1))

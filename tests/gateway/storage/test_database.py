@@ -1,6 +1,8 @@
 """Transactions over SQLite and PostgreSQL: what is committed, what is not, and which error a caller meets."""
 
 import asyncio
+import gc
+import random
 
 import pytest
 from sqlalchemy import func, select, text
@@ -54,6 +56,31 @@ async def test_a_reader_does_not_wait_for_a_writer(database: Database) -> None:
         session.add(project("a"))
         await session.flush()
         assert await asyncio.wait_for(count(database), timeout=2) == 0
+
+
+async def test_a_cancelled_writer_lets_go_of_its_lock_though_python_has_not_looked_for_cycles(sqlite_url: str) -> None:
+    database, chance = Database(sqlite_url, wait_seconds=1.0), random.Random(7)
+
+    async def write_again_and_again(name: str) -> None:
+        for number in range(1000):
+            async with database.write() as session:
+                session.add(project(f"{name} {number}"))
+                await session.flush()
+                await session.execute(select(Project).limit(50))
+
+    gc.disable()
+    try:
+        for round_number in range(60):
+            writers = [asyncio.create_task(write_again_and_again(f"{round_number} {lane}")) for lane in range(3)]
+            await asyncio.sleep(chance.uniform(0, 0.02))
+            for writer in writers:
+                writer.cancel()
+            await asyncio.gather(*writers, return_exceptions=True)
+            async with database.write() as session:  # raises where the file is locked
+                session.add(project(f"after {round_number}"))
+    finally:
+        gc.enable()
+        await database.close()
 
 
 async def test_votes_are_flushed_to_disk_and_completions_are_not_waited_for(database: Database) -> None:

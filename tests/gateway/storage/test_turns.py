@@ -11,10 +11,12 @@ import pytest
 
 from gateway.errors import DatabaseUnavailable
 from gateway.storage.turns import Turns
+from tests.patience import patient
 
 HOLD = """
 import asyncio, sys
 from gateway.storage.turns import Turns
+from tests.patience import patient
 async def hold():
     async with Turns(sys.argv[1], 5.0).mine():
         print("held", flush=True)
@@ -59,7 +61,7 @@ async def test_a_killed_writer_gives_its_turn_back(tmp_path: Path) -> None:
     assert not waiting.done()
     holder.send_signal(signal.SIGKILL)
     await holder.wait()
-    assert await asyncio.wait_for(waiting, 2.0) < 2.0
+    await asyncio.wait_for(waiting, patient(1))
     turns.close()
 
 
@@ -73,7 +75,7 @@ async def test_whoever_stops_waiting_leaves_the_turn_to_the_next_and_no_file_ope
         await asyncio.sleep(0.01)
         cut_off.cancel()
     await asyncio.sleep(0.1)
-    assert await _enter(turns) < 0.05
+    await asyncio.wait_for(_enter(turns), patient(1))
     assert _open_files() == before
     turns.close()
 
@@ -97,5 +99,5 @@ async def test_a_cancellation_that_comes_with_the_turn_is_not_lost(tmp_path: Pat
     if waiting.cancel():
         with pytest.raises(asyncio.CancelledError):
             await waiting
-    assert await _enter(turns) < 1.0
+    await asyncio.wait_for(_enter(turns), patient(1))
     turns.close()

@@ -13,6 +13,7 @@ from gateway.commands.configuration import checked_settings
 from gateway.errors import UpstreamError
 from gateway.telemetry.traces import make_traces
 from tests.gateway.telemetry.collector import collecting
+from tests.patience import patient
 
 CALLER = Caller("key_1", "proj_1", frozenset(), "laptop")
 TRACE_ID, PARENT_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -109,9 +110,9 @@ def test_a_collector_that_is_not_there_holds_nothing_up() -> None:
     span = traces.begin("assistant", CALLER, None)
     assert span is not None
     span.end(status="finished")
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < patient(0.5)
     traces.close()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < patient(5)
 
 
 def test_off_means_no_span_and_no_import() -> None:
