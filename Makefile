@@ -32,9 +32,10 @@ up: $(INSTALLED)
 	$(BIN)/alignway up
 
 # In three processes on two cores: most tests wait for something most of the time. Threads that wait do not spin.
+# Hundreds of processes are started: what each would compile anew is kept, even where the environment says otherwise.
 # In the order of the folders: long files first, so that none is left over in the end.
 test: $(INSTALLED) lmdeploy-env clients-env
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n 3 --dist loadscope --no-loadscope-reorder --durations 40
+	PYTHONDONTWRITEBYTECODE= OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n 3 --dist loadscope --no-loadscope-reorder --durations 40
 
 # Votes while the gateway is killed again and again: at most 45 minutes; the kills of all recorded runs add up.
 proof-votes: $(INSTALLED)

@@ -22,13 +22,11 @@ from alignment.base_models.resolve import resolve_model
 from alignment.errors import BadPairs, DiskTooFull, FolderInUse, UnfitModel
 from alignment.files import write_whole
 from alignment.jobs.contracts import TrainJob, TrainResult
-from alignment.jobs.training import train as run_here
 from alignment.jobs.workers import refuse_sharding, run_local, run_ray
 from alignment.pairs.sources import resolve_dataset
 from alignment.publish import software_versions
 from alignment.training.checkpoints import CHECKPOINT_SECONDS, discard_all
 from alignment.training.exhaustion import exhaustion_told
-from alignment.training.watch import Watching
 from gateway.contracts.training import TrainingOptions
 
 RUN_FILE = "run.json"
@@ -84,8 +82,12 @@ def train(
         raise UnfitModel("callbacks and report_to go with a single worker: other processes cannot be handed them")
     with _way_on(job.folder), exhaustion_told(job.folder), _alone_in(job.folder):
         _claim_folder(job)
-        watching = Watching(should_stop=should_stop, callbacks=tuple(callbacks), report_to=tuple(report_to))
-        result = _run(job, workers, runner, watching)
+        if runner == "ray":
+            result = run_ray(job, workers)
+        elif workers > 1:
+            result = run_local(job, workers)
+        else:
+            result = _run_here(job, should_stop=should_stop, callbacks=tuple(callbacks), report_to=tuple(report_to))
         card = adapter_card(job, result, read_run(job.folder), software_versions())
         write_whole(job.folder / CARD_FILE, card)
         write_whole(job.folder / RESULT_FILE, result.model_dump_json() + "\n")
@@ -112,12 +114,11 @@ def finished_run(out: Path) -> TrainResult | None:
         return None
 
 
-def _run(job: TrainJob, workers: int, runner: Runner, watching: Watching) -> TrainResult:
-    if (workers > 1 or runner == "ray") and (watching.callbacks or watching.report_to):
-        raise UnfitModel("callbacks and report_to work with one local worker only; leave them out, or the workers")
-    if runner == "ray":
-        return run_ray(job, workers)
-    return run_local(job, workers) if workers > 1 else run_here(job, watching)
+def _run_here(job: TrainJob, **watching: Any) -> TrainResult:
+    from alignment.jobs.training import train as run_here  # heavy, and whoever only starts workers does without
+    from alignment.training.watch import Watching
+
+    return run_here(job, Watching(**watching))
 
 
 @contextlib.contextmanager

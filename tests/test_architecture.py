@@ -60,6 +60,7 @@ ALIGNMENT_LAYERS = [
         "alignment.presence",
         "alignment.files",
         "alignment.hubs",
+        "alignment.left_out",
         "alignment.side_files",
         "alignment.card",
         "alignment.errors",

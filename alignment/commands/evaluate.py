@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from alignment.commands.evaluation_table import print_evaluation
 from alignment.commands.options import HubOption, JsonOption, ModelOption, find_model, print_json, refusal, told
+from alignment.left_out import left_out
 
 if TYPE_CHECKING:
     from alignment.jobs.contracts import EvaluateJob, EvaluateResult
@@ -56,7 +57,8 @@ def evaluate(
     if incumbent is not None and adapter is None:
         raise refusal("--incumbent is compared with an adapter; give it too: --adapter DIR")
     with told():
-        from alignment.adapter.merge import adapter_rank
+        with left_out():
+            from alignment.adapter.merge import adapter_rank
         from alignment.jobs.contracts import EvaluateJob
 
         for folder in (adapter, incumbent):
@@ -83,9 +85,10 @@ def evaluate(
 
 
 def _measured(job: "EvaluateJob", quiet: bool) -> "EvaluateResult":
-    from transformers.utils.logging import disable_progress_bar
+    with left_out():
+        from transformers.utils.logging import disable_progress_bar
 
-    from alignment.jobs.evaluation import evaluate as evaluate_job
+        from alignment.jobs.evaluation import evaluate as evaluate_job
 
     disable_progress_bar()  # of loading: --json shows no progress, and the bars here are ours
     with _bars(quiet) as bars:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alignment.commands.options import HubOption, JsonOption, ModelOption, find_model, print_json, refuse_occupied, told
+from alignment.left_out import left_out
 
 if TYPE_CHECKING:
     from alignment.adapter.agreement import MergeCheck
@@ -27,7 +28,9 @@ def merge(
     refuse_occupied(out)
     with told():
         from alignment.jobs.contracts import MergeJob
-        from alignment.jobs.work import merge as merge_job
+
+        with left_out():
+            from alignment.jobs.work import merge as merge_job
 
         result = merge_job(MergeJob(base_folder=find_model(model, hub), adapter=adapter, merged_folder=out))
     if as_json:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from alignment.commands.options import HubOption, JsonOption, find_hub, print_json, refusal, told
 from alignment.commands.stopping import stopping_softly
 from alignment.errors import TrainingStopped
+from alignment.left_out import left_out
 from gateway.contracts.methods import METHODS
 from gateway.contracts.training import TrainingOptions
 
@@ -191,6 +193,8 @@ def _trained(model: str, dataset: str, out: Path, options: TrainingOptions, plac
 
         if place["workers"] > 1 or place["runner"] == "ray":  # their processes are not ours to stop softly
             return run(model, dataset, out, options, bar=True, **place)
+        with left_out():
+            import_module("alignment.jobs.training")
         with stopping_softly("Stopping behind this step, with a checkpoint") as should_stop, _way_back(out):
             return run(model, dataset, out, options, should_stop=should_stop, bar=True, **place)
 

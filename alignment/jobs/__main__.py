@@ -16,6 +16,7 @@ from typing import TextIO
 from alignment.errors import AlignmentError, OutOfMemory
 from alignment.jobs.contracts import EvaluateJob, Failure, MergeJob, Order, Report, TrainJob
 from alignment.jobs.limits import limit_accelerator, limit_memory, step_back
+from alignment.left_out import left_out
 from alignment.training.exhaustion import is_out_of_memory
 
 _ORPHANED = 3
@@ -59,8 +60,9 @@ def main() -> None:
 
 def _answer(job: TrainJob | EvaluateJob | MergeJob, stop: threading.Event, send: Callable[[Report], None]) -> Report:
     try:
-        from alignment.jobs import evaluation, training, work  # heavy, so not before there is work
-        from alignment.training.watch import Watching
+        with left_out():
+            from alignment.jobs import evaluation, training, work  # heavy, so not before there is work
+            from alignment.training.watch import Watching
 
         if isinstance(job, TrainJob):
             watching = Watching(

@@ -20,6 +20,7 @@ from alignment import errors
 from alignment.errors import JobFailed, UnfitModel
 from alignment.files import write_whole
 from alignment.jobs.contracts import Failure, TrainJob, TrainResult
+from alignment.left_out import left_out
 
 _log = logging.getLogger(__name__)
 _RESTARTS = 3
@@ -94,7 +95,9 @@ def _ray_worker(config: dict[str, Any]) -> None:
 def _work(file: Path) -> None:
     """One worker's part. What went wrong is told in the file that the parent reads; a crash is left to the launcher."""
     from alignment.errors import AlignmentError
-    from alignment.jobs.training import train
+
+    with left_out():
+        from alignment.jobs.training import train
 
     job = TrainJob.model_validate_json(file.read_text(encoding="utf-8"))
     try:

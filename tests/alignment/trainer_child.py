@@ -17,6 +17,7 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
         "alignment.library",
+        "alignment.jobs.training",
         "alignment.commands.train",
         "gateway.__main__",
         "tensorboard.compat.proto.event_pb2",
@@ -50,6 +51,12 @@ class Ended:
     status: int
     out: str
     err: str
+
+
+def apart(function: Callable[[Any], Any], argument: Any) -> Any:
+    """What a function of a module gives in a process of its own."""
+    with _CONTEXT.Pool(1) as pool:
+        return pool.apply(function, (argument,))
 
 
 def start(words: Sequence[Any], log: Path, trouble: Trouble = Trouble()) -> ForkServerProcess:

@@ -21,6 +21,7 @@ from gateway.contracts.ids import WEIGHTS_NAME
 from gateway.engines.protocol import Launch
 from gateway.engines.vllm import VllmLauncher
 from gateway.settings import EngineSettings, Settings
+from tests.cut_model import cut_model
 from tests.gateway.engines.lmdeploy_servers import engine_counts, free_port, start, wait_until_up, write_python
 from tests.patience import patient
 from tests.stack import ADMIN_KEY, Stack
@@ -91,7 +92,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def http(folder: Path) -> AsyncIterator[aiohttp.ClientSession]:
     """A gateway before both engines."""
-    model, port = bundled_model(), free_port()
+    model, port = cut_model(bundled_model(), folder / "model"), free_port()
     mine = EngineSettings(kind="vllm", args=("--max-model-len", "256"), max_adapter_rank=0)
     launch = VllmLauncher().launch(mine, model, port, None)
     vllm = await asyncio.to_thread(start_process, launch, folder / "vllm.log")

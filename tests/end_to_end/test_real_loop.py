@@ -8,11 +8,15 @@ from typing import Any
 import openai
 import pytest
 
+from alignment.base_models.bundled import bundled_model
 from gateway.demo.host import hosted
+from tests.cut_model import cut_model
 from tests.stack import ADMIN_KEY
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
+LAYERS = 6
+"""Of thirty: `make demo` plays the loop on the whole model."""
 QUESTIONS = [
     "Why is the sky blue?",
     "Name a fruit that grows on trees.",
@@ -98,7 +102,8 @@ async def loop(tmp_path: Path, postgres_url: str) -> AsyncIterator[Loop]:
     environment = {"ALIGNWAY_ADMIN_KEY": ADMIN_KEY, "ALIGNWAY_DATABASE__URL": postgres_url}
     # Twelve steps on one sentence go far from the base, as the gates would say: this is about what comes after them.
     environment["ALIGNWAY_GATES__OFF"] = '["artefact", "drift"]'
-    manager = hosted(tmp_path, environment=environment)
+    model = cut_model(bundled_model(), tmp_path / "model", LAYERS)
+    manager = hosted(tmp_path, "--model", str(model), environment=environment)
     try:
         found = await asyncio.to_thread(manager.__enter__)
     except BaseException:
