@@ -84,7 +84,8 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def postgres_url(postgres_server: PostgresServer, postgres_template: str) -> Iterator[str]:
     """The URL of a PostgreSQL database with the newest schema and nothing in it, dropped after the test."""
     name = f"test_{uuid.uuid4().hex}"
-    postgres_server.psql(f"CREATE DATABASE {name} TEMPLATE {postgres_template};")
+    # Copied as files: without flushing that takes a quarter of the time of a copy through the log.
+    postgres_server.psql(f"CREATE DATABASE {name} TEMPLATE {postgres_template} STRATEGY FILE_COPY;")
     yield url_of(postgres_server, name)
     postgres_server.psql(f"DROP DATABASE {name} WITH (FORCE);")
 
