@@ -18,7 +18,7 @@ from gateway.contracts.pair import FeedbackPair
 from gateway.datasets.aggregate import Agreed
 from gateway.datasets.ahead import one_ahead
 from gateway.datasets.bias import Texts, length_weights
-from gateway.datasets.bodies import Body, body_of, read_body, said, texts_of
+from gateway.datasets.bodies import Body, body_of, read_bodies, said, texts_of
 from gateway.datasets.contamination import Benchmarks, read_items
 from gateway.datasets.plan import Circumstances, Lying, Plan, Planner, weight_of
 from gateway.datasets.settle import settle
@@ -120,12 +120,12 @@ async def collect(
             await asyncio.to_thread(handing.out, *piece)
     async with database.read() as session:
         struck = await bodies_of(session, [vote.id for vote in plan.guarded[-TEXTS_KEPT:]])
-    collected.guarded += [texts_of(read_body(text)) for text in struck.values()]
+    collected.guarded += [texts_of(body) for text in struck for body in read_bodies(text).values()]
     return collected
 
 
-Piece = tuple[list[Agreed], dict[str, str], dict[str, list[str]]]
-"""Some pairs, their texts, and the further votes behind those merged into them."""
+Piece = tuple[list[Agreed], list[str | bytes], dict[str, list[str]]]
+"""Some pairs, their texts as JSON, and the further votes behind those merged into them."""
 
 
 async def _read(database: Database, waiting: deque[Agreed]) -> AsyncGenerator[Piece, None]:
@@ -159,21 +159,22 @@ class _Handing:
     redact: Redact | None
     sink: Sink
 
-    def out(self, piece: Sequence[Agreed], found: Mapping[str, str], further: Mapping[str, Sequence[str]]) -> None:
+    def out(self, piece: Sequence[Agreed], texts: Sequence[str | bytes], further: Mapping[str, Sequence[str]]) -> None:
         """A `Piece`. A pair that was erased meanwhile is left out."""
+        found = {name: body for text in texts for name, body in read_bodies(text).items()}
         for agreed in piece:
-            if agreed.vote.id not in found:
+            body = found.pop(agreed.vote.id, None)
+            if body is None:
                 continue
-            body = read_body(found[agreed.vote.id])
             more = (vote for merged in agreed.merged for vote in further.get(merged, ()))
             body["feedback_ids"] = list(dict.fromkeys((*body["feedback_ids"], *agreed.feedback_ids, *more)))
             body["weight"] = weight_of(agreed.vote, self.known) * self.factors.get(agreed.vote.id, 1.0)
             kept = as_trained(body, self.benchmarks, self.redact, self.collected)
             if kept is not None:
-                texts = texts_of(kept)
-                chosen = chosen_of(kept, texts, self.known.lying[agreed.vote.prompt_hash], agreed.raters)
+                sides = texts_of(kept)
+                chosen = chosen_of(kept, sides, self.known.lying[agreed.vote.prompt_hash], agreed.raters)
                 self.collected.chosen.append(chosen)
-                self.collected.newest.append(texts)
+                self.collected.newest.append(sides)
                 self.sink(kept, chosen)
 
 
@@ -213,7 +214,7 @@ async def _length_factors(database: Database, plan: Plan) -> dict[str, float]:
         ids = [pair.vote.id for pair in plan.pairs[begin : begin + ROWS_AT_A_TIME]]
         async with database.read() as session:
             found = await bodies_of(session, ids)
-        texts.update((pair_id, texts_of(read_body(text))) for pair_id, text in found.items())
+        texts |= {pair_id: texts_of(body) for text in found for pair_id, body in read_bodies(text).items()}
     return length_weights(texts)
 
 
