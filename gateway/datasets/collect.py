@@ -5,6 +5,7 @@ Texts are read a thousand pairs at a time and let go again: a data set of a mill
 
 import asyncio
 import gc
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 
 from gateway.contracts.pair import FeedbackPair
 from gateway.datasets.aggregate import Agreed
-from gateway.datasets.ahead import one_ahead
+from gateway.datasets.ahead import beside, one_ahead
 from gateway.datasets.bias import Texts, length_weights
 from gateway.datasets.bodies import Body, body_of, read_bodies, said, texts_of
 from gateway.datasets.contamination import Benchmarks, read_items
@@ -38,6 +39,9 @@ from gateway.storage.tables import Alias
 CONTAMINATED = "contamination"
 GC_THRESHOLDS = 50_000, 20, 20
 """At least: a million votes are in no circles, and looking for some took a seventh of the time."""
+SWITCH_SECONDS = 0.001
+"""At most, so soon is Python's lock handed over: while a piece is handed out, the next is read in a few steps, and each
+has to wait for the lock."""
 TEXTS_KEPT = 20_000
 """Figures over texts are taken from the newest so many pairs."""
 
@@ -108,6 +112,7 @@ async def collect(
     """
     benchmarks = benchmarks_of(settings)
     gc.set_threshold(*map(max, gc.get_threshold(), GC_THRESHOLDS))
+    sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_SECONDS))
     await settle(database, alias, settings)
     collected, known = await _planned(database, alias, settings, time.time() if now is None else now)
     plan = collected.plan
@@ -124,7 +129,7 @@ async def collect(
     return collected
 
 
-Piece = tuple[list[Agreed], list[str | bytes], dict[str, list[str]]]
+Piece = tuple[list[Agreed], list[bytes], dict[str, list[str]]]
 """Some pairs, their texts as JSON, and the further votes behind those merged into them."""
 
 
@@ -159,7 +164,7 @@ class _Handing:
     redact: Redact | None
     sink: Sink
 
-    def out(self, piece: Sequence[Agreed], texts: Sequence[str | bytes], further: Mapping[str, Sequence[str]]) -> None:
+    def out(self, piece: Sequence[Agreed], texts: Sequence[bytes], further: Mapping[str, Sequence[str]]) -> None:
         """A `Piece`. A pair that was erased meanwhile is left out."""
         found = {name: body for text in texts for name, body in read_bodies(text).items()}
         for agreed in piece:
@@ -181,7 +186,7 @@ class _Handing:
 async def _planned(
     database: Database, alias: str, settings: DatasetSettings, now: float
 ) -> tuple[Collected, Circumstances]:
-    async with database.read() as session:
+    async with beside(_shown(database, alias)) as shown, database.read() as session:
         project = (await session.get_one(Alias, alias)).project_id
         counted = await count_pairs(session, alias)
         lying = {
@@ -191,7 +196,6 @@ async def _planned(
         }
         gold = {rater: score.share for rater, score in (await gold_scores(session, project)).items()}
         behind = await releases_behind(session, alias)
-        shown = await shown_first(session, alias)
         known = Circumstances(settings, lying, gold, behind, now)
         planner = Planner(known)
         everything: list[PairVote] = []
@@ -203,9 +207,16 @@ async def _planned(
                 await asyncio.to_thread(planner.take, votes)
         if everything:
             planner.take(planner.guard(everything))
+        left_first = await shown
     plan = await asyncio.to_thread(planner.finish)
     plan.pairs.sort(key=lambda pair: (pair.vote.judged_at, pair.vote.id))
-    return Collected(alias, now, counted, plan, shown), known
+    return Collected(alias, now, counted, plan, left_first), known
+
+
+async def _shown(database: Database, alias: str) -> dict[str, tuple[int, int]]:
+    """Read beside the votes: the database goes through all of them for it."""
+    async with database.read() as session:
+        return await shown_first(session, alias)
 
 
 async def _length_factors(database: Database, plan: Plan) -> dict[str, float]:

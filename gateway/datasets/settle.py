@@ -131,7 +131,7 @@ async def _read_some(work: _Work) -> AsyncGenerator[Iterator[tuple[str, str]], N
         yield _texts_of(wanted, bodies)
 
 
-def _texts_of(wanted: Iterable[tuple[str, str]], bodies: Iterable[str | bytes]) -> Iterator[tuple[str, str]]:
+def _texts_of(wanted: Iterable[tuple[str, str]], bodies: Iterable[bytes]) -> Iterator[tuple[str, str]]:
     """The hashes and texts of prompts by the pairs that hold them; read when they are asked for, in their thread."""
     prompts = {pair_id: prompt for text in bodies for pair_id, prompt in _read_prompts(text).items()}
     for prompt_hash, pair_id in wanted:
@@ -155,16 +155,23 @@ async def learn_all(
 
 async def _place_all(work: _Work, settled: int) -> int:
     """Write where they lie; returns how many they were."""
-    placed = work.newcomers.place(work.draw)
     count = 0
-    while some := await asyncio.to_thread(lambda: list(islice(placed, ROWS))):
-        first = work.first_number + settled + count
-        rows = [_row(work.alias, first + number, one) for number, one in enumerate(some)]
-        async with work.database.write() as session:
-            await work.keep_lease(session)
-            await settle_prompts(session, rows)
-        count += len(some)
+    async with aclosing(one_ahead(_placed(work))) as pieces:
+        async for some in pieces:
+            first = work.first_number + settled + count
+            rows = [_row(work.alias, first + number, one) for number, one in enumerate(some)]
+            async with work.database.write() as session:
+                await work.keep_lease(session)
+                await settle_prompts(session, rows)
+            count += len(some)
     return count
+
+
+async def _placed(work: _Work) -> AsyncGenerator[list[Placed], None]:
+    """All that were taken, as many at a time as are written together."""
+    placed = work.newcomers.place(work.draw)
+    while some := await asyncio.to_thread(lambda: list(islice(placed, ROWS))):
+        yield some
 
 
 def draw(key: bytes, alias: str, settings: DatasetSettings, held_out: list[int], prompt_hash: str) -> SplitSide:

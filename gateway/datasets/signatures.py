@@ -5,7 +5,9 @@ A signature has 128 values in 32 bands of 4. Two texts whose overlap is 0.8 shar
 """
 
 from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterator, Set
+from itertools import chain
 from typing import Any
 
 import numpy
@@ -42,12 +44,13 @@ class Candidates:
         settled = len(groups)
         self._groups[:settled] = numpy.frombuffer(groups, numpy.uint8)
         self._runs: list[Any] = []
+        """Arrays; short ones as lists, which are gone through faster."""
         self._held: list[int] = []
         """Which groups each run has members of, as bits."""
         self._runs_of: dict[int, list[int]] = {}
         for number in range(BANDS):
             for run in _runs_with_news(self._band(number), settled):
-                self._add(run, int(numpy.searchsorted(run, settled)))
+                self._add(run, int(numpy.searchsorted(run, settled)) if settled else 0)
 
     @property
     def asked(self) -> Collection[int]:
@@ -63,23 +66,24 @@ class Candidates:
     def before(self, index: int, group: int, begin: int, end: int) -> Iterator[int]:
         """Those of the group from `begin` to `end` that may be near-duplicates of `index`, oldest first."""
         runs = [self._runs[run] for run in self._runs_of.get(index, ()) if self._held[run] >> group & 1]
-        rest = [run[slice(*numpy.searchsorted(run, (begin, end)))] for run in runs]
+        rest = [run[bisect_left(run, begin) : bisect_left(run, end)] for run in runs]
         while rest := [run for run in rest if len(run)]:
             bound = min(run[:LOOK_AHEAD][-1] for run in rest)
-            cuts = [int(numpy.searchsorted(run, bound, "right")) for run in rest]
-            found = numpy.unique(numpy.concatenate([run[:cut] for run, cut in zip(rest, cuts, strict=True)]))
+            cuts = [bisect_right(run, bound) for run in rest]
+            members = {*chain.from_iterable(run[:cut] for run, cut in zip(rest, cuts, strict=True))}
+            found = numpy.array(sorted(members), numpy.intp)
             found = found[self._groups[found] == group]
             agreement = (self._matrix[found] == self._matrix[index]).mean(axis=1)
             yield from found[agreement >= ESTIMATE_FROM].tolist()
             rest = [run[cut:] for run, cut in zip(rest, cuts, strict=True)]
 
     def _add(self, run: Any, settled: int) -> None:
-        held = 0
-        for group in set(self._groups[run[:settled]].tolist()):
+        held, number = 0, len(self._runs)
+        for group in set(self._groups[run[:settled]].tolist()) if settled else ():
             held |= 1 << group
         for index in run[settled:].tolist():
-            self._runs_of.setdefault(index, []).append(len(self._runs))
-        self._runs.append(run)
+            self._runs_of.setdefault(index, []).append(number)
+        self._runs.append(run if len(run) > LOOK_AHEAD else run.tolist())
         self._held.append(held)
 
     def _band(self, number: int) -> Any:

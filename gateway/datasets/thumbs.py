@@ -112,7 +112,7 @@ def _both_sides(rating: UnpairedRating, weight: float) -> FeedbackPair:
         message=Message.model_validate(rating.message),
         origin="model",
         completion_id=rating.completion_id,
-        index=rating.index,
+        index=rating.choice,
         release_id=rating.release_id,
     )
     return FeedbackPair(

@@ -1,10 +1,11 @@
 """Frozen data sets as rows, and what they are made from: narrow rows first, texts only of what is left."""
 
 from collections.abc import AsyncIterator, Sequence
+from functools import lru_cache
 from typing import Any, TypeVarTuple
 
 from sqlalchemy import Select, func, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DataError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.elements import ColumnElement
@@ -37,10 +38,11 @@ NARROW = (
     _PAIR.rejected_release,
 )
 
+_SETTLED = ("alias", "prompt_hash", "side", "number", "cluster", "bridges", "signature")
 _BODIES = Spoken(
-    sqlite="SELECT CAST('{' || coalesce(group_concat(json_quote(id) || ':' || body), '') || '}' AS BLOB) "
+    sqlite="SELECT CAST(group_concat(json_quote(id) || ':' || body) AS BLOB) "
     "FROM feedback_pair WHERE id IN (SELECT value FROM json_each(?))",
-    postgresql="SELECT '{' || coalesce(string_agg(to_json(id)::text || ':' || body::text, ','), '') || '}' "
+    postgresql="SELECT convert_to(string_agg(to_json(id)::text || ':' || body::text, ','), 'UTF8') "
     "FROM feedback_pair WHERE id = ANY($1::text[])",
 )
 
@@ -99,20 +101,20 @@ async def pairs_of_prompts(session: AsyncSession, alias: str, hashes: Sequence[s
     return some
 
 
-async def bodies_of(session: AsyncSession, ids: Sequence[str]) -> list[str | bytes]:
+async def bodies_of(session: AsyncSession, ids: Sequence[str]) -> list[bytes]:
     """The pairs (a `FeedbackPair` each) by id, in JSON objects of many.
 
     One row of a thousand pairs, not a thousand rows: whatever else is at work, each row waits for Python's lock.
     """
-    found: list[str | bytes] = []
+    found: list[bytes] = []
     for begin in range(0, len(ids), ROWS_AT_A_TIME):
         found += await _bodies(session, ids[begin : begin + ROWS_AT_A_TIME])
     return found
 
 
-async def _bodies(session: AsyncSession, ids: Sequence[str]) -> list[str | bytes]:
+async def _bodies(session: AsyncSession, ids: Sequence[str]) -> list[bytes]:
     try:
-        return [row[0] for row in await fetch(session, _BODIES, ids)]
+        return [b"{%b}" % (members or b"") for (members,) in await fetch(session, _BODIES, ids)]
     except DataError:  # longer than a value may be on SQLite
         if len(ids) == 1:
             raise
@@ -122,10 +124,20 @@ async def _bodies(session: AsyncSession, ids: Sequence[str]) -> list[str | bytes
 
 async def settle_prompts(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
     """Write the sides of prompts for good; one that somebody settled meanwhile stays."""
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    connection = await session.connection()
     for begin in range(0, len(rows), ROWS_AT_A_TIME):
-        statement = insert(plain_table(PromptSide)).on_conflict_do_nothing()
-        await session.execute(statement, list(rows[begin : begin + ROWS_AT_A_TIME]))
+        some = rows[begin : begin + ROWS_AT_A_TIME]
+        if connection.dialect.name == "postgresql":
+            await session.execute(postgresql.insert(plain_table(PromptSide)).on_conflict_do_nothing(), list(some))
+        else:  # one statement, as with `bodies_of`
+            values = tuple(row[name] for row in some for name in _SETTLED)
+            await connection.exec_driver_sql(_settling(len(some)), values)
+
+
+@lru_cache(maxsize=1)
+def _settling(rows: int) -> str:
+    places = ", ".join(["(" + ", ".join("?" * len(_SETTLED)) + ")"] * rows)
+    return f"INSERT INTO prompt_side ({', '.join(_SETTLED)}) VALUES {places} ON CONFLICT DO NOTHING"
 
 
 async def record_dataset(

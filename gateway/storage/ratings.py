@@ -1,6 +1,6 @@
 """What was said of one prompt before: the pairs a rater made of it, ratings to pair with, ratings that stand alone."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -49,7 +49,8 @@ class UnpairedRating(NamedTuple):
     message: dict[str, Any]
     """The answer."""
     completion_id: str
-    index: int
+    choice: int
+    """Which one of the completion."""
     release_id: str
     up: bool
     rater_hash: str
@@ -113,7 +114,9 @@ async def pairs_that_lean_on(session: AsyncSession, feedback: Feedback) -> list[
     return list(await session.scalars(statement))
 
 
-async def unpaired_ratings(session: AsyncSession, alias: str, project_id: str) -> AsyncIterator[list[UnpairedRating]]:
+async def unpaired_ratings(
+    session: AsyncSession, alias: str, project_id: str
+) -> AsyncGenerator[list[UnpairedRating], None]:
     """Every thumb up or down of a project on an alias that is part of no eligible pair, oldest first, many at a time.
 
     Those whose completion was deleted, or did not end by itself, are left out: there is nothing to learn from. So are
@@ -170,7 +173,7 @@ def _unpaired(row: Any, target: dict[str, Any], completion: Any) -> UnpairedRati
         prompt_hash=row.prompt_hash,
         message=choice["message"],
         completion_id=completion.id,
-        index=target["index"],
+        choice=target["index"],
         release_id=completion.release_id,
         up=row.leaning == "up",
         rater_hash=row.rater_hash,
