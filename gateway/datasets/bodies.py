@@ -12,8 +12,9 @@ from gateway.datasets.bias import Texts
 
 Body = dict[str, Any]
 """A `FeedbackPair` as JSON has it, without what is None."""
-read_bodies = msgspec.json.Decoder(dict[str, Body]).decode
-"""Pairs by id, as the storage gives them out."""
+read_body = msgspec.json.Decoder(Body).decode
+split_bodies = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+"""The JSON of each of many pairs by its id: all of them read at once would not fit into caches."""
 
 
 class Turn(msgspec.Struct):

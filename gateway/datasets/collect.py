@@ -19,7 +19,7 @@ from gateway.contracts.pair import FeedbackPair
 from gateway.datasets.aggregate import Agreed
 from gateway.datasets.ahead import beside, one_ahead
 from gateway.datasets.bias import Texts, length_weights
-from gateway.datasets.bodies import Body, body_of, read_bodies, said, texts_of
+from gateway.datasets.bodies import Body, body_of, read_body, said, split_bodies, texts_of
 from gateway.datasets.contamination import Benchmarks, read_items
 from gateway.datasets.plan import Circumstances, Lying, Plan, Planner, weight_of
 from gateway.datasets.settle import settle
@@ -125,7 +125,7 @@ async def collect(
             await asyncio.to_thread(handing.out, *piece)
     async with database.read() as session:
         struck = await bodies_of(session, [vote.id for vote in plan.guarded[-TEXTS_KEPT:]])
-    collected.guarded += [texts_of(body) for text in struck for body in read_bodies(text).values()]
+    collected.guarded += [texts_of(body) for text in struck for body in map(read_body, split_bodies(text).values())]
     return collected
 
 
@@ -166,11 +166,11 @@ class _Handing:
 
     def out(self, piece: Sequence[Agreed], texts: Sequence[bytes], further: Mapping[str, Sequence[str]]) -> None:
         """A `Piece`. A pair that was erased meanwhile is left out."""
-        found = {name: body for text in texts for name, body in read_bodies(text).items()}
+        found = {name: body for text in texts for name, body in split_bodies(text).items()}
         for agreed in piece:
-            body = found.pop(agreed.vote.id, None)
-            if body is None:
+            if agreed.vote.id not in found:
                 continue
+            body = read_body(found[agreed.vote.id])
             more = (vote for merged in agreed.merged for vote in further.get(merged, ()))
             body["feedback_ids"] = list(dict.fromkeys((*body["feedback_ids"], *agreed.feedback_ids, *more)))
             body["weight"] = weight_of(agreed.vote, self.known) * self.factors.get(agreed.vote.id, 1.0)
@@ -225,7 +225,7 @@ async def _length_factors(database: Database, plan: Plan) -> dict[str, float]:
         ids = [pair.vote.id for pair in plan.pairs[begin : begin + ROWS_AT_A_TIME]]
         async with database.read() as session:
             found = await bodies_of(session, ids)
-        texts |= {pair_id: texts_of(body) for text in found for pair_id, body in read_bodies(text).items()}
+        texts |= {one: texts_of(read_body(body)) for text in found for one, body in split_bodies(text).items()}
     return length_weights(texts)
 
 

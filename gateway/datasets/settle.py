@@ -103,9 +103,9 @@ async def _begin(database: Database, alias: str, settings: DatasetSettings, leas
         key = await split_key(session)
     newcomers = await beside_settled(database, alias)
     async with database.read() as session:
-        held_out = [(await count_sides(session, alias)).get("holdout", 0)]
-        wanted = deque(await unsettled_prompts(session, alias))
         first = await next_number(session, alias)
+        held_out = [(await count_sides(session, alias)).get("holdout", 0) if first else 0]
+        wanted = deque(await unsettled_prompts(session, alias))
     return _Work(database, alias, lease, wanted, newcomers, first, partial(draw, key, alias, settings, held_out))
 
 

@@ -6,7 +6,8 @@ A signature has 128 values in 32 bands of 4. Two texts whose overlap is 0.8 shar
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterator, Set
+from collections.abc import Collection, Iterator, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import Any
 
@@ -20,6 +21,7 @@ ESTIMATE_FROM = 0.55
 """Candidates whose signatures agree less than this are not looked at: 7 standard errors below 0.8."""
 LOOK_AHEAD = 32
 """Of each band, so many candidates are looked at together."""
+THREADS = 2
 _MIX = numpy.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5], numpy.uint64)
 
 
@@ -43,14 +45,14 @@ class Candidates:
         self._groups = numpy.zeros(len(self._matrix), numpy.uint8)
         settled = len(groups)
         self._groups[:settled] = numpy.frombuffer(groups, numpy.uint8)
-        self._runs: list[Any] = []
-        """Arrays; short ones as lists, which are gone through faster."""
+        self._runs: list[Sequence[int]] = []
         self._held: list[int] = []
         """Which groups each run has members of, as bits."""
         self._runs_of: dict[int, list[int]] = {}
-        for number in range(BANDS):
-            for run in _runs_with_news(self._band(number), settled):
-                self._add(run, int(numpy.searchsorted(run, settled)) if settled else 0)
+        with ThreadPoolExecutor(THREADS) as pool:  # sorting needs no lock of Python's
+            for runs in pool.map(lambda number: _runs_with_news(self._band(number), settled), range(BANDS)):
+                for run in runs:
+                    self._add(run, settled)
 
     @property
     def asked(self) -> Collection[int]:
@@ -77,13 +79,13 @@ class Candidates:
             yield from found[agreement >= ESTIMATE_FROM].tolist()
             rest = [run[cut:] for run, cut in zip(rest, cuts, strict=True)]
 
-    def _add(self, run: Any, settled: int) -> None:
-        held, number = 0, len(self._runs)
-        for group in set(self._groups[run[:settled]].tolist()) if settled else ():
+    def _add(self, run: Sequence[int], settled: int) -> None:
+        held, number, known = 0, len(self._runs), bisect_left(run, settled) if settled else 0
+        for group in set(self._groups[run[:known]].tolist()) if known else ():
             held |= 1 << group
-        for index in run[settled:].tolist():
+        for index in run[known:]:
             self._runs_of.setdefault(index, []).append(number)
-        self._runs.append(run if len(run) > LOOK_AHEAD else run.tolist())
+        self._runs.append(run if len(run) <= LOOK_AHEAD else array("q", run))
         self._held.append(held)
 
     def _band(self, number: int) -> Any:
@@ -94,16 +96,15 @@ class Candidates:
             return (rows * _MIX).sum(axis=1, dtype=numpy.uint64)
 
 
-def _runs_with_news(band: Any, settled: int) -> Iterator[Any]:
+def _runs_with_news(band: Any, settled: int) -> list[list[int]]:
     """Those that share a value, at least one of them new: their numbers, ascending."""
-    values = numpy.unique(band[settled:])
-    if not len(values):
-        return
-    places = numpy.searchsorted(values, band[:settled]).clip(max=len(values) - 1)
-    known = numpy.flatnonzero(values[places] == band[:settled])
-    numbers = numpy.concatenate((known, numpy.arange(settled, len(band))))
-    order = numbers[numpy.argsort(band[numbers], kind="stable")]
+    numbers = numpy.arange(settled, len(band))
+    if settled:
+        known = numpy.flatnonzero(numpy.isin(band[:settled], band[settled:]))
+        numbers = numpy.concatenate((known, numbers))
+    order = numbers[numpy.argsort(band[numbers])]
     ends = numpy.append(numpy.flatnonzero(numpy.diff(band[order])) + 1, len(order))
     begins = numpy.concatenate(([0], ends[:-1]))
     shared = ends - begins > 1
-    yield from (order[begin:end] for begin, end in zip(begins[shared].tolist(), ends[shared].tolist(), strict=True))
+    shares = zip(begins[shared].tolist(), ends[shared].tolist(), strict=True)
+    return [sorted(order[begin:end].tolist()) for begin, end in shares]
