@@ -85,7 +85,7 @@ class Candidates:
             held |= 1 << group
         for index in run[known:]:
             self._runs_of.setdefault(index, []).append(number)
-        self._runs.append(run if len(run) <= LOOK_AHEAD else array("q", run))
+        self._runs.append(run if len(run) <= LOOK_AHEAD else memoryview(array("q", run)))  # parts of it are no copies
         self._held.append(held)
 
     def _band(self, number: int) -> Any:
