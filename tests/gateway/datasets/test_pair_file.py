@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow.parquet import ParquetWriter, read_table
 
 from gateway.datasets import pair_file
 from gateway.datasets.collect import Chosen
@@ -23,8 +24,6 @@ def threads() -> list[str]:
 
 
 def test_rows_come_in_their_order_whatever_lies_in_which_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pyarrow.parquet import read_table
-
     monkeypatch.setattr(pair_file, "ROWS_AT_A_TIME", 2)
     with PairFile(tmp_path / "a.parquet") as file:
         for number in range(5):
@@ -46,7 +45,7 @@ def test_an_error_of_the_thread_is_raised_and_ends_it(tmp_path: Path, monkeypatc
     def fail(*_: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(pair_file.ParquetWriter, "write_table", fail)
+    monkeypatch.setattr(ParquetWriter, "write_table", fail)
     with pytest.raises(OSError, match="no space left"):
         write(tmp_path / "a.parquet")
     assert threads() == []
