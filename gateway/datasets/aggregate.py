@@ -41,8 +41,8 @@ def agree(votes: Sequence[PairVote], gold: Mapping[str, float]) -> Agreed | Mapp
         return Agreed(votes[0], 1, (votes[0].feedback_id,), NOTHING)
     own: dict[str, PairVote] = {}
     for vote in votes:
-        known = own.get(vote.rater)
-        if known is None or _rank(vote) > _rank(known):
+        known = own.setdefault(vote.rater, vote)
+        if known is not vote and _rank(vote) > _rank(known):
             own[vote.rater] = vote
     one = min(votes[0].chosen, votes[0].rejected)
     ahead = [vote for vote in own.values() if vote.chosen == one]
@@ -52,8 +52,9 @@ def agree(votes: Sequence[PairVote], gold: Mapping[str, float]) -> Agreed | Mapp
         ahead, behind, for_ahead, for_behind = behind, ahead, for_behind, for_ahead
     if not _decided(for_ahead, for_behind, len(own), bool(behind)):
         return {CONFLICT: len(votes)}
-    best = max(ahead, key=_credit)
-    same = [vote for vote in votes if vote.chosen == best.chosen]
+    best = max(ahead, key=_credit) if len(ahead) > 1 else ahead[0]
+    chosen = best.chosen
+    same = [vote for vote in votes if vote.chosen == chosen]
     struck = {DUPLICATE: len(same) - 1, MINORITY: len(votes) - len(same)}
     others = [vote for vote in same if vote.id != best.id]
     ids = (best.feedback_id, *(vote.feedback_id for vote in others))

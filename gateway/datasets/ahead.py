@@ -1,9 +1,9 @@
-"""Reads on while what was read is worked on."""
+"""Works at two things at once; what is begun ends with the block that began it."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from typing import TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 _END = object()
@@ -18,6 +18,19 @@ async def one_ahead(source: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
                 coming = asyncio.ensure_future(anext(source, _END))
                 yield item  # type: ignore[misc]  # it is no `_END`
         finally:
-            if not coming.done():
-                coming.cancel()
-                await asyncio.gather(coming, return_exceptions=True)
+            await _end(coming)
+
+
+@asynccontextmanager
+async def beside(work: Coroutine[Any, Any, T]) -> AsyncIterator[Awaitable[T]]:
+    """What comes of `work`, to be awaited; it is done meanwhile."""
+    coming = asyncio.ensure_future(work)
+    try:
+        yield coming
+    finally:
+        await _end(coming)
+
+
+async def _end(coming: "asyncio.Future[Any]") -> None:
+    coming.cancel()
+    await asyncio.gather(coming, return_exceptions=True)

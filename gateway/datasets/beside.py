@@ -46,5 +46,4 @@ async def place_all(
 
 
 def _take_some(newcomers: Newcomers, coming: deque[tuple[str, str]]) -> None:
-    while coming and newcomers.count_shingles < SHINGLES:
-        newcomers.take([coming.popleft()])
+    newcomers.take(coming.popleft() for _ in range(len(coming)) if newcomers.count_shingles < SHINGLES)

@@ -8,7 +8,10 @@ from typing import NamedTuple
 
 LENGTH_WARN, LENGTH_BLOCK = 0.60, 0.70
 POSITION_VOTES, POSITION_P = 50, 0.001
-_MARKDOWN = re.compile(r"(?m)^\s{0,3}(#{1,6} |[-*+] |\d+[.)] |>|```)|\*\*[^*\n]+\*\*|\|[^|\n]+\|")
+_MARKDOWN = [
+    re.compile(one) for one in (r"\n\s{0,3}(?:#{1,6} |[-*+] |\d+[.)] |>|```)", r"\*\*[^*\n]+\*\*", r"\|[^|\n]+\|")
+]
+"""The marks of a line after a line break, and those within one; each is searched for by its first character."""
 
 
 class Texts(NamedTuple):
@@ -40,10 +43,16 @@ def style_report(pairs: Sequence[Texts]) -> dict[str, float | int]:
     if not pairs:
         return {"pairs": 0}
     chosen, rejected = (
-        sum(_MARKDOWN.search(side) is not None for side in sides) / len(pairs)
+        sum(map(_is_marked, sides)) / len(pairs)
         for sides in ([one.chosen for one in pairs], [one.rejected for one in pairs])
     )
     return {"pairs": len(pairs), "chosen_marked": round(chosen, 4), "rejected_marked": round(rejected, 4)}
+
+
+def _is_marked(text: str) -> bool:
+    """Whether it has marks of Markdown."""
+    lines = "\n" + text
+    return any(mark.search(lines) for mark in _MARKDOWN)
 
 
 def position_report(shown: Mapping[str, tuple[int, int]]) -> dict[str, dict[str, float | int | bool]]:

@@ -5,6 +5,7 @@ Texts are read a thousand pairs at a time and let go again: a data set of a mill
 
 import asyncio
 import gc
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -16,9 +17,9 @@ from typing import Any, NamedTuple
 
 from gateway.contracts.pair import FeedbackPair
 from gateway.datasets.aggregate import Agreed
-from gateway.datasets.ahead import one_ahead
+from gateway.datasets.ahead import beside, one_ahead
 from gateway.datasets.bias import Texts, length_weights
-from gateway.datasets.bodies import Body, body_of, read_body, said, texts_of
+from gateway.datasets.bodies import Body, body_of, read_body, said, split_bodies, texts_of
 from gateway.datasets.contamination import Benchmarks, read_items
 from gateway.datasets.plan import Circumstances, Lying, Plan, Planner, weight_of
 from gateway.datasets.settle import settle
@@ -38,6 +39,9 @@ from gateway.storage.tables import Alias
 CONTAMINATED = "contamination"
 GC_THRESHOLDS = 50_000, 20, 20
 """At least: a million votes are in no circles, and looking for some took a seventh of the time."""
+SWITCH_SECONDS = 0.001
+"""At most, so soon is Python's lock handed over: while a piece is handed out, the next is read in a few steps, and each
+has to wait for the lock."""
 TEXTS_KEPT = 20_000
 """Figures over texts are taken from the newest so many pairs."""
 
@@ -108,6 +112,7 @@ async def collect(
     """
     benchmarks = benchmarks_of(settings)
     gc.set_threshold(*map(max, gc.get_threshold(), GC_THRESHOLDS))
+    sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_SECONDS))
     await settle(database, alias, settings)
     collected, known = await _planned(database, alias, settings, time.time() if now is None else now)
     plan = collected.plan
@@ -120,12 +125,12 @@ async def collect(
             await asyncio.to_thread(handing.out, *piece)
     async with database.read() as session:
         struck = await bodies_of(session, [vote.id for vote in plan.guarded[-TEXTS_KEPT:]])
-    collected.guarded += [texts_of(read_body(text)) for text in struck.values()]
+    collected.guarded += [texts_of(body) for text in struck for body in map(read_body, split_bodies(text).values())]
     return collected
 
 
-Piece = tuple[list[Agreed], dict[str, str], dict[str, list[str]]]
-"""Some pairs, their texts, and the further votes behind those merged into them."""
+Piece = tuple[list[Agreed], list[bytes], dict[str, list[str]]]
+"""Some pairs, their texts as JSON, and the further votes behind those merged into them."""
 
 
 async def _read(database: Database, waiting: deque[Agreed]) -> AsyncGenerator[Piece, None]:
@@ -159,8 +164,9 @@ class _Handing:
     redact: Redact | None
     sink: Sink
 
-    def out(self, piece: Sequence[Agreed], found: Mapping[str, str], further: Mapping[str, Sequence[str]]) -> None:
+    def out(self, piece: Sequence[Agreed], texts: Sequence[bytes], further: Mapping[str, Sequence[str]]) -> None:
         """A `Piece`. A pair that was erased meanwhile is left out."""
+        found = {name: body for text in texts for name, body in split_bodies(text).items()}
         for agreed in piece:
             if agreed.vote.id not in found:
                 continue
@@ -170,17 +176,17 @@ class _Handing:
             body["weight"] = weight_of(agreed.vote, self.known) * self.factors.get(agreed.vote.id, 1.0)
             kept = as_trained(body, self.benchmarks, self.redact, self.collected)
             if kept is not None:
-                texts = texts_of(kept)
-                chosen = chosen_of(kept, texts, self.known.lying[agreed.vote.prompt_hash], agreed.raters)
+                sides = texts_of(kept)
+                chosen = chosen_of(kept, sides, self.known.lying[agreed.vote.prompt_hash], agreed.raters)
                 self.collected.chosen.append(chosen)
-                self.collected.newest.append(texts)
+                self.collected.newest.append(sides)
                 self.sink(kept, chosen)
 
 
 async def _planned(
     database: Database, alias: str, settings: DatasetSettings, now: float
 ) -> tuple[Collected, Circumstances]:
-    async with database.read() as session:
+    async with beside(_shown(database, alias)) as shown, database.read() as session:
         project = (await session.get_one(Alias, alias)).project_id
         counted = await count_pairs(session, alias)
         lying = {
@@ -190,7 +196,6 @@ async def _planned(
         }
         gold = {rater: score.share for rater, score in (await gold_scores(session, project)).items()}
         behind = await releases_behind(session, alias)
-        shown = await shown_first(session, alias)
         known = Circumstances(settings, lying, gold, behind, now)
         planner = Planner(known)
         everything: list[PairVote] = []
@@ -202,9 +207,16 @@ async def _planned(
                 await asyncio.to_thread(planner.take, votes)
         if everything:
             planner.take(planner.guard(everything))
+        left_first = await shown
     plan = await asyncio.to_thread(planner.finish)
     plan.pairs.sort(key=lambda pair: (pair.vote.judged_at, pair.vote.id))
-    return Collected(alias, now, counted, plan, shown), known
+    return Collected(alias, now, counted, plan, left_first), known
+
+
+async def _shown(database: Database, alias: str) -> dict[str, tuple[int, int]]:
+    """Read beside the votes: the database goes through all of them for it."""
+    async with database.read() as session:
+        return await shown_first(session, alias)
 
 
 async def _length_factors(database: Database, plan: Plan) -> dict[str, float]:
@@ -213,7 +225,7 @@ async def _length_factors(database: Database, plan: Plan) -> dict[str, float]:
         ids = [pair.vote.id for pair in plan.pairs[begin : begin + ROWS_AT_A_TIME]]
         async with database.read() as session:
             found = await bodies_of(session, ids)
-        texts.update((pair_id, texts_of(read_body(text))) for pair_id, text in found.items())
+        texts |= {one: texts_of(read_body(body)) for text in found for one, body in split_bodies(text).items()}
     return length_weights(texts)
 
 

@@ -6,6 +6,7 @@ pyarrow takes 50 MB.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -44,20 +45,23 @@ SCHEMA = pa.schema(
 
 
 class PairFile:
-    """A Parquet file that grows."""
+    """A Parquet file that grows. What was added is compressed in a thread, which needs no lock of Python's for it."""
 
     def __init__(self, path: Path, *, answers: bool = False) -> None:
         """`answers`: only the chosen side of each pair is written, as an answer to learn from."""
         self._answers = answers
         self._writer = ParquetWriter(path, SCHEMA, compression="zstd")
         self._rows: list[tuple[Any, ...]] = []
+        self._thread = ThreadPoolExecutor(1, "parquet")
+        self._written: Future[None] | None = None
 
     def __enter__(self) -> "PairFile":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._flush()
-        self._writer.close()
+        with self._writer, self._thread:
+            self._flush()
+            self._wait()
 
     def add(self, body: Body, chosen: Chosen) -> None:
         """Add a row."""
@@ -68,8 +72,14 @@ class PairFile:
     def _flush(self) -> None:
         columns = zip(*self._rows, strict=True) if self._rows else ((),) * len(SCHEMA)
         arrays = [_array(list(column), field.type) for column, field in zip(columns, SCHEMA, strict=True)]
-        self._writer.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA))
         self._rows.clear()
+        self._wait()
+        self._written = self._thread.submit(self._writer.write_table, pa.Table.from_arrays(arrays, schema=SCHEMA))
+
+    def _wait(self) -> None:
+        """For the table before: no more than one lies in memory."""
+        if self._written is not None:
+            self._written.result()
 
 
 def _array(column: list[Any], kind: pa.DataType) -> pa.Array:
@@ -114,7 +124,7 @@ def _row(written: Body, body: Body, chosen: Chosen) -> tuple[Any, ...]:
         chosen.cluster,
         [one for one in body["feedback_ids"] if one.startswith(ids.FEEDBACK)],
         round(chosen.judged_at * 1e6),
-        msgspec.json.encode(written).decode(),
+        msgspec.json.encode(written),
     )
 
 

@@ -148,12 +148,12 @@ def _agreed(votes: Iterable[PairVote], known: Circumstances, dropped: Counter[st
         lies = known.lying.get(prompt)
         if lies is None:
             continue
+        if lies.bridges:
+            dropped[BRIDGES] += sum(1 for _ in of_prompt)
+            continue
         items: dict[tuple[int, int], list[PairVote]] = {}
         for vote in of_prompt:
-            if lies.bridges:
-                dropped[BRIDGES] += 1
-            else:
-                items.setdefault(vote.item, []).append(vote)
+            items.setdefault(vote.item, []).append(vote)
         for own in items.values():
             found = agree(own, known.gold)
             for reason, count in (found.struck if isinstance(found, Agreed) else found).items():

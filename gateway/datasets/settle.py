@@ -17,8 +17,8 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.ids import ulid
-from gateway.contracts.message import content_text
 from gateway.datasets.ahead import one_ahead
+from gateway.datasets.bodies import Turn
 from gateway.datasets.shingles import prompt_text
 from gateway.datasets.sides import Newcomers, Placed
 from gateway.datasets.split import SplitSide, holdout_share, split_side
@@ -27,8 +27,8 @@ from gateway.settings import DatasetSettings
 from gateway.storage.database import Database
 from gateway.storage.datasets import (
     bodies_of,
-    bodies_of_prompts,
     has_unsettled,
+    pairs_of_prompts,
     settle_prompts,
     unsettled_prompts,
 )
@@ -44,19 +44,10 @@ LEASE_SECONDS = 120.0
 PATIENCE_SECONDS = 300.0
 
 
-class _Said(msgspec.Struct):
-    role: str
-    content: str | list[dict[str, Any]] | None = None
-
-    @property
-    def text(self) -> str:
-        return content_text(self.content)
-
-
 class _Prompt(msgspec.Struct):
     """What is read of a pair: its prompt."""
 
-    prompt: list[_Said]
+    prompt: list[Turn]
 
 
 class _Held(NamedTuple):
@@ -65,7 +56,7 @@ class _Held(NamedTuple):
     epoch: int
 
 
-_prompt_of = msgspec.json.Decoder(_Prompt).decode
+_read_prompts = msgspec.json.Decoder(dict[str, _Prompt]).decode
 
 
 async def settle(database: Database, alias: str, settings: DatasetSettings) -> int:
@@ -112,9 +103,9 @@ async def _begin(database: Database, alias: str, settings: DatasetSettings, leas
         key = await split_key(session)
     newcomers = await beside_settled(database, alias)
     async with database.read() as session:
-        held_out = [(await count_sides(session, alias)).get("holdout", 0)]
-        wanted = deque(await unsettled_prompts(session, alias))
         first = await next_number(session, alias)
+        held_out = [(await count_sides(session, alias)).get("holdout", 0) if first else 0]
+        wanted = deque(await unsettled_prompts(session, alias))
     return _Work(database, alias, lease, wanted, newcomers, first, partial(draw, key, alias, settings, held_out))
 
 
@@ -140,8 +131,12 @@ async def _read_some(work: _Work) -> AsyncGenerator[Iterator[tuple[str, str]], N
         yield _texts_of(wanted, bodies)
 
 
-def _texts_of(wanted: Iterable[tuple[str, str]], bodies: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    return ((prompt_hash, _text_of(bodies[pair_id])) for prompt_hash, pair_id in wanted if pair_id in bodies)
+def _texts_of(wanted: Iterable[tuple[str, str]], bodies: Iterable[bytes]) -> Iterator[tuple[str, str]]:
+    """The hashes and texts of prompts by the pairs that hold them; read when they are asked for, in their thread."""
+    prompts = {pair_id: prompt for text in bodies for pair_id, prompt in _read_prompts(text).items()}
+    for prompt_hash, pair_id in wanted:
+        if pair_id in prompts:
+            yield prompt_hash, prompt_text(prompts[pair_id].prompt)
 
 
 async def learn_all(
@@ -151,24 +146,32 @@ async def learn_all(
     told = known or {}
     while wanted := await asyncio.to_thread(newcomers.resembled):
         async with database.read() as session:
-            bodies = await bodies_of_prompts(session, alias, sorted(wanted - told.keys()))
-        texts = {prompt_hash: _text_of(body) for prompt_hash, body in bodies.items()}
+            pairs = await pairs_of_prompts(session, alias, sorted(wanted - told.keys()))
+            bodies = await bodies_of(session, list(pairs.values()))
+        texts = await asyncio.to_thread(dict, _texts_of(pairs.items(), bodies))
         texts |= {prompt_hash: told[prompt_hash] for prompt_hash in wanted & told.keys()}
         await asyncio.to_thread(newcomers.learn, texts)
 
 
 async def _place_all(work: _Work, settled: int) -> int:
     """Write where they lie; returns how many they were."""
-    placed = work.newcomers.place(work.draw)
     count = 0
-    while some := await asyncio.to_thread(lambda: list(islice(placed, ROWS))):
-        first = work.first_number + settled + count
-        rows = [_row(work.alias, first + number, one) for number, one in enumerate(some)]
-        async with work.database.write() as session:
-            await work.keep_lease(session)
-            await settle_prompts(session, rows)
-        count += len(some)
+    async with aclosing(one_ahead(_placed(work))) as pieces:
+        async for some in pieces:
+            first = work.first_number + settled + count
+            rows = [_row(work.alias, first + number, one) for number, one in enumerate(some)]
+            async with work.database.write() as session:
+                await work.keep_lease(session)
+                await settle_prompts(session, rows)
+            count += len(some)
     return count
+
+
+async def _placed(work: _Work) -> AsyncGenerator[list[Placed], None]:
+    """All that were taken, as many at a time as are written together."""
+    placed = work.newcomers.place(work.draw)
+    while some := await asyncio.to_thread(lambda: list(islice(placed, ROWS))):
+        yield some
 
 
 def draw(key: bytes, alias: str, settings: DatasetSettings, held_out: list[int], prompt_hash: str) -> SplitSide:
@@ -187,10 +190,6 @@ def draw(key: bytes, alias: str, settings: DatasetSettings, held_out: list[int],
 async def split_key(session: AsyncSession) -> bytes:
     """The key without which nobody can tell on which side a prompt will lie."""
     return hmac.digest((await ensure_root_secret(session)).encode(), b"holdout", hashlib.sha256)
-
-
-def _text_of(body: str) -> str:
-    return prompt_text(_prompt_of(body).prompt)
 
 
 def _side(text: str) -> SplitSide:

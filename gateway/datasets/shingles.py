@@ -15,8 +15,8 @@ NEAR = 0.8
 """From this overlap on two prompts are near-duplicates (Jaccard: shared shingles by all shingles)."""
 _CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _TOKEN = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")
-_BLANK = {code: " " for code in range(128) if re.match(r"\W", chr(code))}
-"""What is no part of a word, of ASCII."""
+_ASCII = bytes(ord(" " if re.match(r"\W", chr(code)) else chr(code).lower()) for code in range(128)).ljust(256)
+"""Lower case for upper, and a space for what is no part of a word."""
 
 
 class Said(Protocol):
@@ -37,8 +37,8 @@ def prompt_text(messages: Sequence[Said]) -> str:
 
 def tokens(text: str) -> list[str]:
     """Words in lower case; Chinese, Japanese and Korean by the character. Punctuation and spaces count for nothing."""
-    if text.isascii():  # the same in half the time
-        return text.lower().translate(_BLANK).split()
+    if text.isascii():  # the same in less than half the time
+        return text.encode().translate(_ASCII).decode().split()
     return _TOKEN.findall(unicodedata.normalize("NFKC", text).lower())
 
 
@@ -47,7 +47,7 @@ def shingles(text: str) -> set[str]:
     found = tokens(text)
     if len(found) <= WORDS:
         return {" ".join(found)}
-    return {" ".join(found[at : at + WORDS]) for at in range(len(found) - WORDS + 1)}
+    return set(map(" ".join, zip(*(found[first:] for first in range(WORDS)), strict=False)))
 
 
 def overlap(one: Set[Hashable], other: Set[Hashable]) -> float:

@@ -5,7 +5,10 @@ A signature has 128 values in 32 bands of 4. Two texts whose overlap is 0.8 shar
 """
 
 from array import array
-from collections.abc import Collection, Iterator, Set
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterator, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import Any
 
 import numpy
@@ -18,6 +21,7 @@ ESTIMATE_FROM = 0.55
 """Candidates whose signatures agree less than this are not looked at: 7 standard errors below 0.8."""
 LOOK_AHEAD = 32
 """Of each band, so many candidates are looked at together."""
+THREADS = 2
 _MIX = numpy.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5], numpy.uint64)
 
 
@@ -41,13 +45,14 @@ class Candidates:
         self._groups = numpy.zeros(len(self._matrix), numpy.uint8)
         settled = len(groups)
         self._groups[:settled] = numpy.frombuffer(groups, numpy.uint8)
-        self._runs: list[Any] = []
+        self._runs: list[Sequence[int]] = []
         self._held: list[int] = []
         """Which groups each run has members of, as bits."""
         self._runs_of: dict[int, list[int]] = {}
-        for number in range(BANDS):
-            for run in _runs_with_news(self._band(number), settled):
-                self._add(run, int(numpy.searchsorted(run, settled)))
+        with ThreadPoolExecutor(THREADS) as pool:  # sorting needs no lock of Python's
+            for runs in pool.map(lambda number: _runs_with_news(self._band(number), settled), range(BANDS)):
+                for run in runs:
+                    self._add(run, settled)
 
     @property
     def asked(self) -> Collection[int]:
@@ -63,23 +68,24 @@ class Candidates:
     def before(self, index: int, group: int, begin: int, end: int) -> Iterator[int]:
         """Those of the group from `begin` to `end` that may be near-duplicates of `index`, oldest first."""
         runs = [self._runs[run] for run in self._runs_of.get(index, ()) if self._held[run] >> group & 1]
-        rest = [run[slice(*numpy.searchsorted(run, (begin, end)))] for run in runs]
+        rest = [run[bisect_left(run, begin) : bisect_left(run, end)] for run in runs]
         while rest := [run for run in rest if len(run)]:
             bound = min(run[:LOOK_AHEAD][-1] for run in rest)
-            cuts = [int(numpy.searchsorted(run, bound, "right")) for run in rest]
-            found = numpy.unique(numpy.concatenate([run[:cut] for run, cut in zip(rest, cuts, strict=True)]))
+            cuts = [bisect_right(run, bound) for run in rest]
+            members = {*chain.from_iterable(run[:cut] for run, cut in zip(rest, cuts, strict=True))}
+            found = numpy.array(sorted(members), numpy.intp)
             found = found[self._groups[found] == group]
             agreement = (self._matrix[found] == self._matrix[index]).mean(axis=1)
             yield from found[agreement >= ESTIMATE_FROM].tolist()
             rest = [run[cut:] for run, cut in zip(rest, cuts, strict=True)]
 
-    def _add(self, run: Any, settled: int) -> None:
-        held = 0
-        for group in set(self._groups[run[:settled]].tolist()):
+    def _add(self, run: Sequence[int], settled: int) -> None:
+        held, number, known = 0, len(self._runs), bisect_left(run, settled) if settled else 0
+        for group in set(self._groups[run[:known]].tolist()) if known else ():
             held |= 1 << group
-        for index in run[settled:].tolist():
-            self._runs_of.setdefault(index, []).append(len(self._runs))
-        self._runs.append(run)
+        for index in run[known:]:
+            self._runs_of.setdefault(index, []).append(number)
+        self._runs.append(run if len(run) <= LOOK_AHEAD else memoryview(array("q", run)))  # parts of it are no copies
         self._held.append(held)
 
     def _band(self, number: int) -> Any:
@@ -90,16 +96,15 @@ class Candidates:
             return (rows * _MIX).sum(axis=1, dtype=numpy.uint64)
 
 
-def _runs_with_news(band: Any, settled: int) -> Iterator[Any]:
+def _runs_with_news(band: Any, settled: int) -> list[list[int]]:
     """Those that share a value, at least one of them new: their numbers, ascending."""
-    values = numpy.unique(band[settled:])
-    if not len(values):
-        return
-    places = numpy.searchsorted(values, band[:settled]).clip(max=len(values) - 1)
-    known = numpy.flatnonzero(values[places] == band[:settled])
-    numbers = numpy.concatenate((known, numpy.arange(settled, len(band))))
-    order = numbers[numpy.argsort(band[numbers], kind="stable")]
+    numbers = numpy.arange(settled, len(band))
+    if settled:
+        known = numpy.flatnonzero(numpy.isin(band[:settled], band[settled:]))
+        numbers = numpy.concatenate((known, numbers))
+    order = numbers[numpy.argsort(band[numbers])]
     ends = numpy.append(numpy.flatnonzero(numpy.diff(band[order])) + 1, len(order))
     begins = numpy.concatenate(([0], ends[:-1]))
     shared = ends - begins > 1
-    yield from (order[begin:end] for begin, end in zip(begins[shared].tolist(), ends[shared].tolist(), strict=True))
+    shares = zip(begins[shared].tolist(), ends[shared].tolist(), strict=True)
+    return [sorted(order[begin:end].tolist()) for begin, end in shares]

@@ -1,15 +1,17 @@
 """Frozen data sets as rows, and what they are made from: narrow rows first, texts only of what is left."""
 
 from collections.abc import AsyncIterator, Sequence
+from functools import lru_cache
 from typing import Any, TypeVarTuple
 
-from sqlalchemy import Select, Text, cast, func, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Select, func, select
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DataError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.elements import ColumnElement
 
 from gateway.contracts import notice
-from gateway.storage.among import among
+from gateway.storage.bare import Spoken, fetch
 from gateway.storage.feedback_tables import Dataset, Feedback, PairRow, PromptSide
 from gateway.storage.notifications import note
 from gateway.storage.tables import Alias
@@ -34,6 +36,14 @@ NARROW = (
     _PAIR.created_at,
     _PAIR.chosen_release,
     _PAIR.rejected_release,
+)
+
+_SETTLED = ("alias", "prompt_hash", "side", "number", "cluster", "bridges", "signature")
+_BODIES = Spoken(
+    sqlite="SELECT CAST(group_concat(json_quote(id) || ':' || body) AS BLOB) "
+    "FROM feedback_pair WHERE id IN (SELECT value FROM json_each(?))",
+    postgresql="SELECT convert_to(string_agg(to_json(id)::text || ':' || body::text, ','), 'UTF8') "
+    "FROM feedback_pair WHERE id = ANY($1::text[])",
 )
 
 
@@ -81,33 +91,53 @@ def _unsettled(wanted: Select[*Columns], alias: str) -> Select[*Columns]:
     return wanted.join(Alias, own_project()).where(PairRow.alias == alias, PairRow.state == "eligible", ~known)
 
 
-async def bodies_of_prompts(session: AsyncSession, alias: str, hashes: Sequence[str]) -> dict[str, str]:
-    """Some pair about each of these prompts as JSON, by prompt; those that no pair is about any more are left out."""
+async def pairs_of_prompts(session: AsyncSession, alias: str, hashes: Sequence[str]) -> dict[str, str]:
+    """The id of some pair about each of these prompts; those that no pair is about any more are left out."""
     some: dict[str, str] = {}
     for begin in range(0, len(hashes), ROWS_AT_A_TIME):
         about = PairRow.prompt_hash.in_(hashes[begin : begin + ROWS_AT_A_TIME])
         statement = select(PairRow.prompt_hash, func.min(PairRow.id)).where(PairRow.alias == alias, about)
         some.update((row[0], row[1]) for row in await session.execute(statement.group_by(PairRow.prompt_hash)))
-    bodies = await bodies_of(session, list(some.values()))
-    return {prompt_hash: bodies[pair_id] for prompt_hash, pair_id in some.items()}
+    return some
 
 
-async def bodies_of(session: AsyncSession, ids: Sequence[str]) -> dict[str, str]:
-    """The pairs as JSON (a `FeedbackPair`), by id."""
-    found: dict[str, str] = {}
+async def bodies_of(session: AsyncSession, ids: Sequence[str]) -> list[bytes]:
+    """The pairs (a `FeedbackPair` each) by id, in JSON objects of many.
+
+    One row of a thousand pairs, not a thousand rows: whatever else is at work, each row waits for Python's lock.
+    """
+    found: list[bytes] = []
     for begin in range(0, len(ids), ROWS_AT_A_TIME):
-        piece = ids[begin : begin + ROWS_AT_A_TIME]
-        rows = await session.execute(select(_PAIR.id, cast(_PAIR.body, Text)).where(among(session, _PAIR.id, piece)))
-        found.update(map(tuple, rows))
+        found += await _bodies(session, ids[begin : begin + ROWS_AT_A_TIME])
     return found
+
+
+async def _bodies(session: AsyncSession, ids: Sequence[str]) -> list[bytes]:
+    try:
+        return [b"{%b}" % (members or b"") for (members,) in await fetch(session, _BODIES, ids)]
+    except DataError:  # longer than a value may be on SQLite
+        if len(ids) == 1:
+            raise
+    half = len(ids) // 2
+    return await _bodies(session, ids[:half]) + await _bodies(session, ids[half:])
 
 
 async def settle_prompts(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
     """Write the sides of prompts for good; one that somebody settled meanwhile stays."""
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    connection = await session.connection()
     for begin in range(0, len(rows), ROWS_AT_A_TIME):
-        statement = insert(plain_table(PromptSide)).on_conflict_do_nothing()
-        await session.execute(statement, list(rows[begin : begin + ROWS_AT_A_TIME]))
+        some = rows[begin : begin + ROWS_AT_A_TIME]
+        if connection.dialect.name == "postgresql":
+            await session.execute(postgresql.insert(plain_table(PromptSide)).on_conflict_do_nothing(), list(some))
+        else:  # one statement, as with `bodies_of`
+            values = tuple(row[name] for row in some for name in _SETTLED)
+            await connection.exec_driver_sql(_settling(len(some)), values)
+
+
+@lru_cache(maxsize=1)
+def _settling(rows: int) -> str:
+    places = ", ".join(["(" + ", ".join("?" * len(_SETTLED)) + ")"] * rows)
+    return f"INSERT INTO prompt_side ({', '.join(_SETTLED)}) VALUES {places} ON CONFLICT DO NOTHING"
 
 
 async def record_dataset(

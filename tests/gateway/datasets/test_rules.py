@@ -174,6 +174,17 @@ class TestBias:
         assert bias.binomial_p(left, votes) == pytest.approx(binomtest(left, votes, 0.5).pvalue)
 
 
+@pytest.mark.parametrize(
+    ("text", "marked"),
+    [
+        ("- a", True), ("a\n\n  3) b", True), ("a\n   ## b", True), ("a\n    # b", False), ("a - b", False),
+        ("a\n>b", True), ("1.b", False), ("a **b** c", True), ("a ** b", False), ("|a|", True), ("|a\n|", False),
+    ],
+)  # fmt: skip
+def test_marks_of_markdown_stand_at_the_beginning_of_a_line_or_around_words(text: str, marked: bool) -> None:
+    assert bias.style_report([bias.Texts(text, "", False)])["chosen_marked"] == float(marked)
+
+
 class TestAlarms:
     def test_log_odds_are_those_of_the_formula(self) -> None:
         one, other = {"buy": 30, "the": 70}, {"buy": 5, "the": 95}

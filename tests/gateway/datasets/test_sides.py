@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.datasets.shingles import are_near, shingles
 from gateway.datasets.sides import Newcomers, Placed
-from gateway.datasets.signatures import SIGNATURE_BYTES, signature
+from gateway.datasets.signatures import SIGNATURE_BYTES, Candidates, signature
 from gateway.datasets.split import SplitSide, split_side
 
 WORDS = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s", "t"]
@@ -130,3 +130,13 @@ def test_a_signature_is_the_same_in_every_process() -> None:
     made = signature({"why is the sky blue", "is the sky blue today"})
     assert len(made) == SIGNATURE_BYTES
     assert made[:16].hex() == "62d0e0f9e0a577df567757edca12a7d2"
+
+
+def test_of_many_that_resemble_each_other_the_earlier_ones_of_a_group_are_found_oldest_first() -> None:
+    signed = signature({"a"}) * 100  # more than are looked at together
+    candidates = Candidates(signed, bytes([0, 1] * 30))
+    assert list(candidates.asked) == list(range(60, 100))
+    candidates.settle(60, 1)
+    assert list(candidates.before(99, 1, 0, 60)) == list(range(1, 60, 2))
+    assert list(candidates.before(99, 1, 59, 99)) == [59, 60]
+    assert list(candidates.before(99, 2, 0, 99)) == []

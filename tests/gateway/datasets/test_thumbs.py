@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pyarrow.parquet import read_table
 
 from gateway.datasets.build import build, preview, show
@@ -15,6 +16,7 @@ from gateway.datasets.signatures import signature
 from gateway.datasets.votes_in import votes_in
 from gateway.privacy.dataset_files import rewrite_without
 from gateway.settings import DatasetSettings
+from gateway.storage import ratings
 from gateway.storage.datasets import settle_prompts
 from gateway.storage.feedback_tables import Feedback
 from gateway.storage.tables import ApiKey
@@ -53,6 +55,19 @@ async def test_a_thumb_without_a_partner_is_frozen_with_its_answer_and_counted_i
     ]
     assert set(votes_in(folder).sides.items()) == {(vote, "thumbs") for vote in votes}
     assert (await show(desk.database, tmp_path, card["id"]))["damaged"] is None
+
+
+async def test_thumbs_are_read_in_pages_as_if_all_at_once(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    votes = [await rate(desk, number, up=number % 2 == 0) for number in range(5)]
+    for said, up in (("good", True), ("bad", False)):
+        completion = await desk.complete(text(said), prompt=text("paired"))
+        await desk.vote({"type": "rating", "target": {"completion_id": completion}, "name": "thumbs", "value": up})
+    monkeypatch.setattr(ratings, "RATINGS_AT_A_TIME", 2)
+    card = await build(desk.database, tmp_path, "assistant", NONE_HELD_OUT)
+    assert card["thumbs"] == {"ratings": 5, "answers": 5, "up": 3, "down": 2, "dropped": {}}
+    assert [row["id"] for row in rows_of(tmp_path / "datasets" / card["id"])] == votes
 
 
 async def test_a_thumb_in_a_pair_on_a_broken_answer_or_of_another_project_is_none_of_them(

@@ -210,15 +210,15 @@ async def test_ratings_that_stand_alone_are_kept_with_their_answer(desk: Any) ->
     async with desk.database.write() as session:
         await desk.capture.retract(session, DELEGATE, retracted.reply["id"])
     async with desk.database.read() as session:
-        found = await unpaired_ratings(session, "assistant", "proj_1")
-        assert await unpaired_ratings(session, "other", "proj_1") == []
-        assert await unpaired_ratings(session, "assistant", "proj_2") == []
-    assert [(one.prompt[0].text, one.completion.message.text, one.up) for one in found] == [
+        found = [one async for some in unpaired_ratings(session, "assistant", "proj_1") for one in some]
+        assert [some async for some in unpaired_ratings(session, "other", "proj_1")] == []
+        assert [some async for some in unpaired_ratings(session, "assistant", "proj_2")] == []
+    assert [(one.prompt[0]["content"], one.message["content"], one.up) for one in found] == [
         ("Another?", "One.", True),
         ("Third?", "Also.", False),
     ]
-    assert [one.rater.kind for one in found] == ["end_user", "annotator"]
-    assert found[0].completion.release_id == "rel_1"
+    assert [one.rater_kind for one in found] == ["end_user", "annotator"]
+    assert found[0].release_id == "rel_1"
 
 
 async def test_an_undeclared_metric_stores_nothing(desk: Any) -> None:

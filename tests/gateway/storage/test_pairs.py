@@ -1,15 +1,27 @@
 """Pairs and the side of their prompts, as rows."""
 
 import asyncio
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.exc import DataError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.contracts.ids import PAIR, mint
 from gateway.contracts.message import Message
 from gateway.contracts.pair import FeedbackPair, Rater, Side
-from gateway.storage import pairs
+from gateway.storage import datasets, pairs
+from gateway.storage.bare import Spoken, fetch
 from gateway.storage.database import Database
 from gateway.storage.datasets import settle_prompts
 from gateway.storage.feedback import insert_feedback
+from gateway.storage.feedback_tables import PairRow
 
 
 def pair(prompt: str, feedback_id: str = "fb_1") -> FeedbackPair:
@@ -102,3 +114,36 @@ async def test_excluded_pairs_are_kept_with_their_reason(database: Database) -> 
         "fb_2": [("excluded", "retracted")],
         "fb_3": [],
     }
+
+
+async def test_pairs_too_long_for_one_value_are_read_in_parts(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["one", 'zwei "und" drei', "四"]
+    await store(database, "fb_1", *texts)
+    asked = list[int]()
+
+    async def fetch_little(session: AsyncSession, spoken: Spoken, ids: Sequence[str]) -> Iterable[Sequence[Any]]:
+        asked.append(len(ids))
+        if len(ids) > 1:
+            raise DataError("", None, sqlite3.DataError("string or blob too big"))
+        return await fetch(session, spoken, ids)
+
+    async with database.read() as session:
+        ids = list(await session.scalars(select(PairRow.id).order_by(PairRow.id)))
+        whole = await datasets.bodies_of(session, [*ids, "pair_gone"])
+        monkeypatch.setattr(datasets, "fetch", fetch_little)
+        parts = await datasets.bodies_of(session, ids)
+        gone = await datasets.bodies_of(session, ["pair_gone"])
+    assert (asked, gone, len(whole), len(parts)) == ([3, 1, 2, 1, 1, 1], [b"{}"], 1, 3)
+    read = json.loads(whole[0])
+    assert {one: body["prompt"][0]["content"] for one, body in read.items()} == dict(zip(ids, texts, strict=True))
+    assert {one: body for part in parts for one, body in json.loads(part).items()} == read
+
+
+async def test_sqlite_says_of_a_value_that_is_too_long_what_is_waited_for(tmp_path: Path) -> None:
+    database = Database(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}")
+    with pytest.raises(DataError, match="too big"):
+        async with database.read() as session:
+            await fetch(session, Spoken("SELECT zeroblob(2000000000), ?", ""), [])
+    await database.close()
