@@ -167,7 +167,7 @@ class Pool:
             point, bound = (point_of(affinity), self._bound) if affinity else (next(self._turns), EVEN)
             return self._lease(choose(targets, self.in_flight, point, bound))
         if targets:
-            return self._lease(targets[0])
+            return Lease(targets[0], self.in_flight, self.in_flight_at)
         self._refuse_in_vain(route, release, pinned)
         return None
 

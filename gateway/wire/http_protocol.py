@@ -75,7 +75,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if data[0] in LINE_ENDS and self._is_resting() and not data.strip(LINE_ENDS):
             return  # between two requests, and no reason to keep the connection open for longer
         self._resting_since = None
-        self._unset_keepalive_if_required()
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
         self._unparsed_bytes += len(data)
         try:
             self.parser.feed_data(data)

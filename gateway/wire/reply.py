@@ -5,9 +5,8 @@ types that have OpenAI's fields and no others, and what leaves is written from s
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import UNSET
@@ -44,14 +43,16 @@ REPLY_TEXT = (
     b'"finish_reason":%b}],"usage":%b}'
 )
 """What `ReplyBody` makes of a text."""
+PROBE = b"another text"
+LESSONS = 3
+"""From so many chunks of a stream it is learnt where the text stands."""
 T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
 _decode_chunk = msgspec.json.Decoder(RawChunk).decode
 _decode_reply = msgspec.json.Decoder(RawReply).decode
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(NamedTuple):
     """Who answers: what stands at the head of the answer and of each of its chunks."""
 
     completion_id: str
@@ -175,7 +176,7 @@ class WholeAnswer(Answer):
 class StreamedAnswer(Answer):
     """An answer that comes in chunks."""
 
-    __slots__ = ("_head", "_patient", "_tail", "_text_head", "_text_tail")
+    __slots__ = ("_head", "_like", "_patient", "_tail", "_text_head", "_text_tail")
 
     def __init__(
         self,
@@ -196,12 +197,17 @@ class StreamedAnswer(Answer):
         self._tail = b',"usage":null}\n\n' if usage else b"}\n\n"
         self._text_head = self._head + b'"choices":[{"index":0,"delta":{"content":'
         self._text_tail = b'},"logprobs":null,"finish_reason":null}]' + self._tail
+        self._like = TextAlike()
 
     def take(self, raw: bytes) -> bytes | None:
         """Take in an engine's chunk; return the client's as an event, None if there is nothing to tell.
 
         Raises `UpstreamError` if the chunk is nonsense or says that the engine broke off.
         """
+        like = self._like
+        if (known := like.text_in(raw)) is not None:
+            like.said.append(known)
+            return b'%b"%b"%b' % (self._text_head, raw[like.start : like.end], self._text_tail)
         chunk = _read(_decode_chunk, raw)
         choices = chunk.choices or ()
         if len(choices) == 1 and (text := _text_alone(choices[0])) is not None:
@@ -209,7 +215,10 @@ class StreamedAnswer(Answer):
             growing = self._growing(0)
             if growing.begun or (choices[0].delta.role is None and growing.due is None):
                 growing.content.append(text)
-                return self._text_head + _encode(text) + self._text_tail
+                encoded = _encode(text)
+                if like.may_learn:
+                    like.learn(raw, encoded, growing.content)
+                return self._text_head + encoded + self._text_tail
         if chunk.error is not None:
             raise BrokenOff(chunk.error)
         if chunk.usage is not None:
@@ -244,6 +253,51 @@ class StreamedAnswer(Answer):
         if nothing:
             return None
         return ChunkChoice(raw.index, delta, raw.logprobs, finish_reason)
+
+
+class TextAlike:
+    """What one stream's chunks of text have in common: around the text, an engine writes the same bytes each time."""
+
+    __slots__ = ("_after", "_before", "_lessons", "end", "said", "start")
+
+    def __init__(self) -> None:
+        self._before = self._after = b""
+        self._lessons = LESSONS
+        self.start, self.end = 0, 0
+        """Where in such a chunk its text stands, as JSON without the quotes."""
+        self.said: list[str] = []
+        """Where the texts are collected."""
+
+    @property
+    def may_learn(self) -> bool:
+        """Whether another chunk may be learnt from; a stream whose chunks differ is not studied for ever."""
+        return self._lessons > 0
+
+    def text_in(self, raw: bytes) -> str | None:
+        """The text of a chunk that differs in it alone; None: read the chunk."""
+        if not self.end or not (raw.startswith(self._before) and raw.endswith(self._after)):
+            return None
+        try:
+            text = raw[self.start : self.end].decode()
+        except UnicodeDecodeError:
+            return None
+        # Without quotes, backslashes and control characters a text is its own JSON.
+        return text if text.isprintable() and text and '"' not in text and "\\" not in text else None
+
+    def learn(self, raw: bytes, encoded: bytes, said: list[str]) -> None:
+        """Look where a chunk has its text; another text in its place must be read as that text."""
+        self._lessons -= 1
+        before, found, after = raw.partition(b'"content":' + encoded)
+        if not found or len(encoded) > len(raw) // 2:
+            return
+        before, after = before + b'"content":"', b'"' + after
+        try:
+            [choice] = _decode_chunk(before + PROBE + after).choices or ()
+        except (ValueError, RecursionError):
+            return
+        if _text_alone(choice) == PROBE.decode():
+            self._before, self._after, self.said = before, after, said
+            self.start, self.end = len(before), -len(after)
 
 
 def _text_alone(choice: RawChunkChoice) -> str | None:
