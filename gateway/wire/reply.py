@@ -87,7 +87,7 @@ class BrokenOff(UpstreamError):
 class Answer:
     """Everything one completion has said so far, over all its choices."""
 
-    __slots__ = ("_choices", "_expected", "_shows_reasoning", "_stored", "finished", "usage")
+    __slots__ = ("_choices", "_expected", "_shows_reasoning", "_stored", "_usage_json", "finished", "usage")
 
     def __init__(self, expected: int, shows_reasoning: bool) -> None:
         self.usage = ShownUsage()
@@ -97,7 +97,8 @@ class Answer:
         self._shows_reasoning = shows_reasoning
         self._choices: dict[int, Growing] = {}
         self._stored: bytes | None = None
-        """The choices as they are stored, if that is known already."""
+        """The choices as they are stored, if that is known already; likewise the token counts."""
+        self._usage_json: bytes | None = None
 
     def choices_json(self) -> bytes:
         """The choices as they are stored, in order."""
@@ -105,7 +106,7 @@ class Answer:
 
     def usage_json(self) -> bytes:
         """The token counts as they are stored."""
-        return _encode(self.usage)
+        return self._usage_json or _encode(self.usage)
 
     def tokens_heard(self) -> int:
         """A guess at the tokens said so far, for answers whose engine did not come to count them."""
@@ -155,9 +156,9 @@ class WholeAnswer(Answer):
         if len(choices) == 1 and (text := _message_alone(choices[0])) is not None:
             # Nearly every answer is this: one choice with a text and nothing else. Its text is encoded once.
             reason = self._take(0, choices[0].message, choices[0].finish_reason).finish_reason
-            said, ended = _encode(text), _encode(reason)
+            said, ended, self._usage_json = _encode(text), _encode(reason), _encode(self.usage)
             self._stored = STORED_TEXT % (said, ended)
-            return self._head + REPLY_TEXT % (said, ended, _encode(self.usage))
+            return self._head + REPLY_TEXT % (said, ended, self._usage_json)
         body = ReplyBody([self._shown(choice) for choice in choices], self.usage)
         return self._head + b"," + _encode(body)[1:]
 
