@@ -20,14 +20,12 @@ from gateway.relay.naming import TOKEN_HEADER, take_names, vote_token_line
 from gateway.relay.outlet import as_ours
 from gateway.services import Services
 from gateway.wire.chat import ChatRequest, parse_chat_request
-from gateway.wire.http_protocol import BodyTooSlow, BoundedHttpProtocol
-from gateway.wire.known_head import KnownHead, known_head
+from gateway.wire.http_protocol import BodyTooSlow, BoundedHttpProtocol, grown
+from gateway.wire.known_head import HeadMemory
 from gateway.wire.media_type import require_json
 from gateway.wire.request_id import HEADER, request_id
 
 JSON = b"application/json"
-LESSONS = 3
-"""So often is a head of a connection kept to be told again; a client whose heads always differ costs no more."""
 
 
 class ChatLane(BoundedHttpProtocol):
@@ -39,17 +37,11 @@ class ChatLane(BoundedHttpProtocol):
     """
 
     application: FastAPI
-    _hot = False
+    _hot = _received = _answered = False
     """A chat is being received or answered."""
-    _received = _answered = False
-    _known: KnownHead | None = None
-    """The head of the last chat, `_head`, if the next one may be told by its bytes."""
-    _lessons = LESSONS
-    _just_come = b""
-    """A block that begins with a request."""
+    _body: bytes | bytearray = b""
     _exchange: ChatExchange | None = None
     _task: asyncio.Task[None] | None = None
-    _stall: asyncio.TimerHandle | None = None
 
     # ---- receiving
 
@@ -58,20 +50,18 @@ class ChatLane(BoundedHttpProtocol):
         if self._hot and self._received:
             self._deaf = True
             return
-        rested, known = self._resting_since is not None, self._known
-        if rested and known is not None and (body := known.body_behind(data)) is not None:
-            if len(body) <= self._services.settings.server.body_limit_bytes:
-                self._take_known(body)
-                return
-        self._just_come = data if rested and self._lessons else b""
+        if self._resting_since is None or len(data) > self._services.settings.server.body_limit_bytes:
+            self._heads.pass_over()
+        elif (known := self._heads.body_behind(data)) is not None:
+            self._take_known(known)
+            return
         super().data_received(data)
         if self._hot and not self._received and self._receipt is None and not self.transport.is_closing():
             self._bound_receipt(self._body_too_slow)
 
     def _take_known(self, body: bytes) -> None:
         """A whole chat whose head is that of an earlier one: as if it had been parsed."""
-        self._resting_since = None
-        self._length, self._body = len(body), body
+        self._resting_since, self._length, self._body = None, len(body), body
         self._hot, self._received, self._answered = True, True, False
         self._outlet = ClientOutlet(self.transport, self._fixed_head(), self._answer_written)
         try:
@@ -84,6 +74,8 @@ class ChatLane(BoundedHttpProtocol):
         """A client connected."""
         super().connection_made(transport)
         self._services: Services = self.application.state.services
+        self._heads = HeadMemory()
+        self.stall_seconds = self._services.settings.server.stall_seconds
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -91,7 +83,7 @@ class ChatLane(BoundedHttpProtocol):
             self._deaf = True
         else:
             self._resting_since = None  # it may come in one block with one that is answered already
-            self._known = None
+            self._heads.forget()
             if self.timeout_keep_alive_task is not None:
                 self._unset_keepalive_if_required()
             super().on_message_begin()
@@ -111,7 +103,7 @@ class ChatLane(BoundedHttpProtocol):
             return
         self._head_ended()
         self._hot, self._received, self._answered = True, False, False
-        self._body: bytes | bytearray = b""
+        self._body = b""
         self._outlet = ClientOutlet(self.transport, self._fixed_head(), self._answer_written)
         try:
             self._meet()
@@ -127,11 +119,7 @@ class ChatLane(BoundedHttpProtocol):
         if not self._hot:
             super().on_body(body)
             return
-        if not self._body:
-            self._body = body
-        else:  # in one piece of memory: a list of a million small ones would take many times their size
-            self._body = self._body if isinstance(self._body, bytearray) else bytearray(self._body)
-            self._body += body
+        self._body = grown(self._body, body) if self._body else body
         if len(self._body) > self._body_limit:
             self._body = b""
             self._turn_away(too_large(self._body_limit))
@@ -146,9 +134,8 @@ class ChatLane(BoundedHttpProtocol):
         self._stop_receipt()
         self._received, self._unparsed_bytes = True, 0
         self._outlet.keep_alive = self._outlet.keep_alive and bool(self.parser.should_keep_alive())
-        if self._just_come and self._outlet.keep_alive and not self.expect_100_continue:
-            self._lessons -= 1
-            self._known = known_head(self._just_come)
+        if self._outlet.keep_alive and not self.expect_100_continue:
+            self._heads.learn()
         if self._answered:
             self._next()
             return
@@ -184,8 +171,7 @@ class ChatLane(BoundedHttpProtocol):
         if self._hot and not self._received and not self.transport.is_closing():
             self._outlet.keep_alive = False
             if not self._answered:
-                text = f"The body did not arrive within {self.receipt_seconds:g} s (`server.receipt_seconds`)."
-                self._turn_away(BodyTooSlow(text + " Send it faster."))
+                self._turn_away(BodyTooSlow(self.receipt_seconds))
             self.transport.close()
 
     # ---- answering
@@ -278,7 +264,6 @@ class ChatLane(BoundedHttpProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
-        self._stop_stall()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.leave()
@@ -298,30 +283,12 @@ class ChatLane(BoundedHttpProtocol):
         super().pause_writing()
         if self._exchange is not None:
             self._exchange.pause()
-        self._stall = self._stall or self._watch()
 
     def resume_writing(self) -> None:
         """The client caught up."""
-        self._stop_stall()
         super().resume_writing()
-        self.flow.resume_reading()
         if self._exchange is not None:
             self._exchange.resume()
-
-    def _watch(self) -> asyncio.TimerHandle:
-        seconds = self._services.settings.server.stall_seconds
-        return self.loop.call_later(seconds, self._stalled, self.transport.get_write_buffer_size())
-
-    def _stalled(self, before: int) -> None:
-        if self.transport.get_write_buffer_size() < before:  # slow, but it takes something
-            self._stall = self._watch()
-        else:
-            self.transport.abort()
-
-    def _stop_stall(self) -> None:
-        stall, self._stall = self._stall, None
-        if stall is not None:
-            stall.cancel()
 
 
 def chat_lane(application: FastAPI, header_limit_bytes: int, receipt_seconds: float) -> type[ChatLane]:

@@ -19,13 +19,13 @@ from gateway.wire.reply_types import (
     Delta,
     Message,
     RawChoice,
-    RawChunk,
     RawChunkChoice,
     RawReply,
     ReplyBody,
     Said,
     ShownUsage,
 )
+from gateway.wire.text_alike import TextAlike, decode_chunk, text_alone
 
 FINISH_REASONS = {
     "stop": "stop",
@@ -43,12 +43,8 @@ REPLY_TEXT = (
     b'"finish_reason":%b}],"usage":%b}'
 )
 """What `ReplyBody` makes of a text."""
-PROBE = b"another text"
-LESSONS = 3
-"""From so many chunks of a stream it is learnt where the text stands."""
 T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
-_decode_chunk = msgspec.json.Decoder(RawChunk).decode
 _decode_reply = msgspec.json.Decoder(RawReply).decode
 
 
@@ -209,9 +205,9 @@ class StreamedAnswer(Answer):
         if (known := like.text_in(raw)) is not None:
             like.said.append(known)
             return b'%b"%b"%b' % (self._text_head, raw[like.start : like.end], self._text_tail)
-        chunk = _read(_decode_chunk, raw)
+        chunk = _read(decode_chunk, raw)
         choices = chunk.choices or ()
-        if len(choices) == 1 and (text := _text_alone(choices[0])) is not None:
+        if len(choices) == 1 and (text := text_alone(choices[0])) is not None:
             # Nearly every chunk of nearly every stream is this: a piece of text and nothing else.
             growing = self._growing(0)
             if growing.begun or (choices[0].delta.role is None and growing.due is None):
@@ -254,66 +250,6 @@ class StreamedAnswer(Answer):
         if nothing:
             return None
         return ChunkChoice(raw.index, delta, raw.logprobs, finish_reason)
-
-
-class TextAlike:
-    """What one stream's chunks of text have in common: around the text, an engine writes the same bytes each time."""
-
-    __slots__ = ("_after", "_before", "_lessons", "end", "said", "start")
-
-    def __init__(self) -> None:
-        self._before = self._after = b""
-        self._lessons = LESSONS
-        self.start, self.end = 0, 0
-        """Where in such a chunk its text stands, as JSON without the quotes."""
-        self.said: list[str] = []
-        """Where the texts are collected."""
-
-    @property
-    def may_learn(self) -> bool:
-        """Whether another chunk may be learnt from; a stream whose chunks differ is not studied for ever."""
-        return self._lessons > 0
-
-    def text_in(self, raw: bytes) -> str | None:
-        """The text of a chunk that differs in it alone; None: read the chunk."""
-        if not self.end or not (raw.startswith(self._before) and raw.endswith(self._after)):
-            return None
-        try:
-            text = raw[self.start : self.end].decode()
-        except UnicodeDecodeError:
-            return None
-        # Without quotes, backslashes and control characters a text is its own JSON.
-        return text if text.isprintable() and text and '"' not in text and "\\" not in text else None
-
-    def learn(self, raw: bytes, encoded: bytes, said: list[str]) -> None:
-        """Look where a chunk has its text; another text in its place must be read as that text."""
-        self._lessons -= 1
-        before, found, after = raw.partition(b'"content":' + encoded)
-        if not found or len(encoded) > len(raw) // 2:
-            return
-        before, after = before + b'"content":"', b'"' + after
-        try:
-            [choice] = _decode_chunk(before + PROBE + after).choices or ()
-        except (ValueError, RecursionError):
-            return
-        if _text_alone(choice) == PROBE.decode():
-            self._before, self._after, self.said = before, after, said
-            self.start, self.end = len(before), -len(after)
-
-
-def _text_alone(choice: RawChunkChoice) -> str | None:
-    """The text of a chunk of the first choice that holds nothing else."""
-    delta = choice.delta
-    if (
-        choice.index
-        or choice.finish_reason is not None
-        or choice.logprobs is not None
-        or delta.tool_calls is not None
-        or delta.reasoning is not None
-        or delta.reasoning_content is not None
-    ):
-        return None
-    return delta.content or None
 
 
 def _message_alone(choice: RawChoice) -> str | None:
