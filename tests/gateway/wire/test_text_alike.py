@@ -45,7 +45,7 @@ def test_what_is_no_plain_text_is_decoded(raw: bytes) -> None:
     answer, alone = stream(), stream()
     for text in (b"a", b"b"):
         answer.take(before + text + after)
-    results = []
+    results: list[object] = []
     for each in (answer, alone):
         try:
             results.append(each.take(before + raw + after))
