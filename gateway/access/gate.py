@@ -67,6 +67,7 @@ class Gate:
         """The key as it is now: its name and its limits may have changed."""
         self.caller, self.limits = caller, limits
         self._lines = HeaderLines(limits, FULL_WINDOW)
+        self._idle_streams, self._idle_tokens = spare_of(limits.streams), spare_of(limits.tokens_per_minute)
 
     def take(self, tokens: int, now: float) -> bool:
         """Let a request in from what this worker holds; False: ask the database. Raises `RateLimited`."""
@@ -112,14 +113,16 @@ class Gate:
         soon = False
         if self.limits.streams is not None:
             self._spare_streams += 1
-            slice_ = spare_of(self.limits.streams) // self._workers
+            slice_ = self._idle_streams // self._workers
             soon = self._spare_streams > slice_ + slice_ // 2  # not at each stream that ends beside a whole slice
         if self.limits.tokens_per_minute is not None and used != reserved:
             # What was not used is given back where it was taken; what was used beyond it counts from now.
             self._correct(bucket_of(now) if used > reserved else bucket, 0, used - reserved)
-            self._giving_back += max(0, reserved - used)
-            self._owing += max(0, used - reserved)
-            soon = soon or self._giving_back > spare_of(self.limits.tokens_per_minute)
+            if used < reserved:
+                self._giving_back += reserved - used
+            else:
+                self._owing += used - reserved
+            soon = soon or self._giving_back > self._idle_tokens
         return soon
 
     def never_ran(self, tokens: int) -> None:
@@ -218,7 +221,9 @@ class Gate:
         return f"{name} may use {limit} {refusal.kind} a minute, and they are used up. {again}"
 
     def _correct(self, bucket: int, requests: int, tokens: int) -> None:
-        counts = self._corrections.setdefault(bucket, [0, 0])
+        counts = self._corrections.get(bucket)
+        if counts is None:
+            counts = self._corrections[bucket] = [0, 0]
         counts[REQUESTS] += requests
         counts[TOKENS] += tokens
 

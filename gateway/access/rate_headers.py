@@ -44,10 +44,10 @@ class HeaderLines:
 
     def lines(self, requests: int, tokens: int) -> bytes:
         """With what is left of each; less than nothing is told as nothing."""
-        left = [requests] if self._requests else []
-        if self._tokens:
-            left.append(tokens)
-        return self._form % tuple([each if each > 0 else 0 for each in left])
+        requests, tokens = requests if requests > 0 else 0, tokens if tokens > 0 else 0
+        if self._requests:
+            return self._form % ((requests, tokens) if self._tokens else requests)
+        return self._form % tokens if self._tokens else b""
 
 
 def headers_of(lines: bytes) -> Headers:

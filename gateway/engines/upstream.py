@@ -6,15 +6,16 @@ stands between an engine's bytes and whoever waits for them.
 
 import asyncio
 import ssl
-from typing import Protocol
 from urllib.parse import urlsplit
 
 import httptools
 
 from gateway.engines.failures import UpstreamBrokeOff, UpstreamDisconnected, UpstreamUnreachable
 from gateway.engines.keepalive import notice_when_gone
+from gateway.engines.receiver import Receiver
 from gateway.errors import AlignwayError, UpstreamError
 from gateway.settings import UpstreamSettings
+from gateway.wire.known_head import ReplyMemory
 
 IDLE_SECONDS = 4.0
 """Engines close a connection that was idle for 5 s (uvicorn's default); one that old is not used again."""
@@ -25,22 +26,6 @@ SWEEP_SECONDS = 0.5
 MAX_BESIDE_BODY_BYTES = 64 << 10
 """Heads, trailers and the like that an engine may send without a byte of a reply's body."""
 OK = 200
-
-
-class Receiver(Protocol):
-    """Who gets a reply. After `reply_ended` or `reply_failed` nothing more comes."""
-
-    def reply_began(self, status: int) -> None:
-        """The head of the reply is there."""
-
-    def reply_data(self, data: bytes) -> None:
-        """Some of its body."""
-
-    def reply_ended(self) -> None:
-        """All of its body has come."""
-
-    def reply_failed(self, error: AlignwayError) -> None:
-        """It will not come, or not to its end."""
 
 
 class Connection(asyncio.Protocol):
@@ -111,7 +96,11 @@ class Connection(asyncio.Protocol):
             self._transport.abort()  # bytes that nobody asked for
             return
         if self._receiver is not None:
+            if not self._begun and (body := self._origin.replies.body_behind(data)) is not None:
+                self._take_whole(self._receiver, body)
+                return
             self.since = self._origin.loop.time()
+        begins = not self._begun
         self._beside_body_bytes += len(data)
         try:
             parser.feed_data(data)
@@ -121,9 +110,19 @@ class Connection(asyncio.Protocol):
                 return
             self._reusable = False  # the reply is there; it is what came behind it that nobody asked for
         if self._complete:
+            if begins and self._reusable:
+                self._origin.replies.learn(data, self.since)
             self._end()
         elif self._beside_body_bytes > MAX_BESIDE_BODY_BYTES:
             self._break_off("The engine sent endless headers; see the engine's log.")
+
+    def _take_whole(self, receiver: Receiver, body: bytes) -> None:
+        """A whole reply whose head is that of an earlier one: as if it had been parsed."""
+        self._begun = self._headed = self._fed = True
+        receiver.reply_began(OK)
+        receiver.reply_data(body)
+        self._complete = self._reusable = True
+        self._end()
 
     def on_message_begin(self) -> None:
         """The reply begins."""
@@ -194,6 +193,7 @@ class Origin:
         self._prefix = parts.path.rstrip("/").encode()
         self._netloc = parts.netloc.rpartition("@")[2].encode()
         self._heads: dict[bytes, bytes] = {}
+        self.replies = ReplyMemory()
         self._idle: list[Connection] = []
         self.busy: set[Connection] = set()
 

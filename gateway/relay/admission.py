@@ -16,13 +16,13 @@ TOKENS_PER_IMAGE = 1000
 """What an image of a megapixel comes to with the usual models, give or take a half."""
 
 
-def caller_at_once(services: Services, head: Mapping[bytes, bytes]) -> Caller | None:
+def caller_at_once(services: Services, head: Mapping[bytes, bytes], authorization: str | None) -> Caller | None:
     """The caller, if its key was looked up a moment ago; None: the database must be asked. Raises `NotPermitted`."""
     authenticator = services.authenticator
     if authenticator.open_to_all:
         refuse_foreign(_text(head.get(b"host")), _text(head.get(b"origin")))
-    caller = authenticator.remembered(_text(head.get(b"authorization")))
-    if caller is not None:
+    caller = authenticator.remembered(authorization)
+    if caller is not None and SCOPE not in caller.scopes:
         check_scope(caller, SCOPE)
     return caller
 

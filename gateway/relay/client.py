@@ -42,7 +42,8 @@ class ClientOutlet:
         if not self._streaming:
             self._streaming = True
             chunk = self._opening(200, STREAM_HEAD) + chunk
-        self._write(chunk)
+        if not self._transport.is_closing():
+            self._transport.write(chunk)
 
     def end(self, data: bytes) -> None:
         """The last events of a stream."""

@@ -37,6 +37,10 @@ log = structlog.get_logger(__name__)
 class ChatExchange(Receiving):
     """One request, its attempts and its answer."""
 
+    _task: asyncio.Task[None] | None = None
+    _resumed: asyncio.Event | None = None
+    _paused = _told = False
+
     def __init__(
         self,
         services: Services,
@@ -51,11 +55,8 @@ class ChatExchange(Receiving):
         self.completion_id = completion_id or ids.mint(ids.COMPLETION)
         self._services, self._caller, self._request, self._outlet = services, caller, request, outlet
         self._tally = Tally(services, caller, request, admission, traceparent)
-        self._answer = self._lease = self._connection = None
-        self._task: asyncio.Task[None] | None = None
+        self._streams = request.stream
         self._attempts: dict[type[AlignwayError], int] = {}
-        self._resumed: asyncio.Event | None = None
-        self._paused = self._over = self._told = False
 
     # ---- what the client's side calls
 
@@ -98,7 +99,7 @@ class ChatExchange(Receiving):
     @property
     def _patience(self) -> float:
         settings = self._services.settings.upstream
-        return settings.read_timeout_seconds if self._request.stream else settings.reply_timeout_seconds
+        return settings.read_timeout_seconds if self._streams else settings.reply_timeout_seconds
 
     def _dispatch(self) -> None:
         pool, model = self._services.pool, self._request.model
@@ -218,11 +219,12 @@ class ChatExchange(Receiving):
             self._services.metrics.unrecorded.inc()
 
     def _recorded(self, recorded: bool) -> None:
-        self._accounted(recorded)
+        if not recorded:
+            self._accounted(recorded)
         if self._told:
             return
         self._told = True
-        data = b"".join(self._held)
+        data = self._held[0] if len(self._held) == 1 else b"".join(self._held)
         if isinstance(self._answer, StreamedAnswer):
             usage = self._answer.usage_event() if self._request.wants_usage else b""
             self._outlet.end(data + usage + DONE)

@@ -16,11 +16,12 @@ from gateway.relay.admission import authenticated, caller_at_once, estimated_tok
 from gateway.relay.asking import CHAT_PATH
 from gateway.relay.client import ClientOutlet
 from gateway.relay.exchange import ChatExchange
-from gateway.relay.naming import take_names, vote_token_line
+from gateway.relay.naming import TOKEN_HEADER, take_names, vote_token_line
 from gateway.relay.outlet import as_ours
 from gateway.services import Services
 from gateway.wire.chat import ChatRequest, parse_chat_request
-from gateway.wire.http_protocol import BodyTooSlow, BoundedHttpProtocol
+from gateway.wire.http_protocol import BodyTooSlow, BoundedHttpProtocol, grown
+from gateway.wire.known_head import HeadMemory
 from gateway.wire.media_type import require_json
 from gateway.wire.request_id import HEADER, request_id
 
@@ -36,12 +37,11 @@ class ChatLane(BoundedHttpProtocol):
     """
 
     application: FastAPI
-    _hot = False
+    _hot = _received = _answered = False
     """A chat is being received or answered."""
-    _received = _answered = False
+    _body: bytes | bytearray = b""
     _exchange: ChatExchange | None = None
     _task: asyncio.Task[None] | None = None
-    _stall: asyncio.TimerHandle | None = None
 
     # ---- receiving
 
@@ -50,9 +50,32 @@ class ChatLane(BoundedHttpProtocol):
         if self._hot and self._received:
             self._deaf = True
             return
+        if self._resting_since is None or len(data) > self._services.settings.server.body_limit_bytes:
+            self._heads.pass_over()
+        elif (known := self._heads.body_behind(data)) is not None:
+            self._take_known(known)
+            return
         super().data_received(data)
         if self._hot and not self._received and self._receipt is None and not self.transport.is_closing():
             self._bound_receipt(self._body_too_slow)
+
+    def _take_known(self, body: bytes) -> None:
+        """A whole chat whose head is that of an earlier one: as if it had been parsed."""
+        self._resting_since, self._length, self._body = None, len(body), body
+        self._hot, self._received, self._answered = True, True, False
+        self._outlet = ClientOutlet(self.transport, self._fixed_head(), self._answer_written)
+        try:
+            self._meet()
+            self._begin()
+        except Exception as error:
+            self._turn_away(as_ours(error))
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client connected."""
+        super().connection_made(transport)
+        self._services: Services = self.application.state.services
+        self._heads = HeadMemory()
+        self.stall_seconds = self._services.settings.server.stall_seconds
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -60,7 +83,9 @@ class ChatLane(BoundedHttpProtocol):
             self._deaf = True
         else:
             self._resting_since = None  # it may come in one block with one that is answered already
-            self._unset_keepalive_if_required()
+            self._heads.forget()
+            if self.timeout_keep_alive_task is not None:
+                self._unset_keepalive_if_required()
             super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -72,12 +97,13 @@ class ChatLane(BoundedHttpProtocol):
         if hot:
             self._head = dict(self.headers)
             self._length = int(self._head.get(b"content-length", b"-1"))
+            self._authorization = self._header(b"authorization")
         if not hot or self.parser.get_http_version() != "1.1" or self._is_large_from_a_stranger():
             super().on_headers_complete()
             return
         self._head_ended()
         self._hot, self._received, self._answered = True, False, False
-        self._body: bytes | bytearray = b""
+        self._body = b""
         self._outlet = ClientOutlet(self.transport, self._fixed_head(), self._answer_written)
         try:
             self._meet()
@@ -93,11 +119,7 @@ class ChatLane(BoundedHttpProtocol):
         if not self._hot:
             super().on_body(body)
             return
-        if not self._body:
-            self._body = body
-        else:  # in one piece of memory: a list of a million small ones would take many times their size
-            self._body = self._body if isinstance(self._body, bytearray) else bytearray(self._body)
-            self._body += body
+        self._body = grown(self._body, body) if self._body else body
         if len(self._body) > self._body_limit:
             self._body = b""
             self._turn_away(too_large(self._body_limit))
@@ -112,6 +134,8 @@ class ChatLane(BoundedHttpProtocol):
         self._stop_receipt()
         self._received, self._unparsed_bytes = True, 0
         self._outlet.keep_alive = self._outlet.keep_alive and bool(self.parser.should_keep_alive())
+        if self._outlet.keep_alive and not self.expect_100_continue:
+            self._heads.learn()
         if self._answered:
             self._next()
             return
@@ -122,10 +146,10 @@ class ChatLane(BoundedHttpProtocol):
 
     def _is_large_from_a_stranger(self) -> bool:
         """Whether the application must ask who sends this before it is received: only some keys may send so much."""
-        services: Services = self.application.state.services
+        services = self._services
         if 0 <= self._length <= services.settings.server.body_limit_bytes:
             return False
-        return services.authenticator.remembered(self._header(b"authorization")) is None
+        return services.authenticator.remembered(self._authorization) is None
 
     def _fixed_head(self) -> bytes:
         date = self.server_state.default_headers[0][1] if self.server_state.default_headers else b""
@@ -133,10 +157,8 @@ class ChatLane(BoundedHttpProtocol):
 
     def _meet(self) -> None:
         """What the head alone says: who is it, and how much may come?"""
-        services: Services = self.application.state.services
-        server, head = services.settings.server, self._head
-        self._services = services
-        self._caller = caller_at_once(services, head)
+        server = self._services.settings.server
+        self._caller = caller_at_once(self._services, self._head, self._authorization)
         may_be_large = self._caller is not None and self._caller.images
         self._body_limit = server.image_body_limit_bytes if may_be_large else server.body_limit_bytes
         if self._length > self._body_limit:
@@ -149,15 +171,14 @@ class ChatLane(BoundedHttpProtocol):
         if self._hot and not self._received and not self.transport.is_closing():
             self._outlet.keep_alive = False
             if not self._answered:
-                text = f"The body did not arrive within {self.receipt_seconds:g} s (`server.receipt_seconds`)."
-                self._turn_away(BodyTooSlow(text + " Send it faster."))
+                self._turn_away(BodyTooSlow(self.receipt_seconds))
             self.transport.close()
 
     # ---- answering
 
     def note_refusal(self, error: AlignwayError) -> None:
         """Count a request that came to nothing before it was an exchange."""
-        self.application.state.services.metrics.refused(error.status, error.code)
+        self._services.metrics.refused(error.status, error.code)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what could not be parsed; behind a chat it counts as another request, which is not read."""
@@ -191,7 +212,7 @@ class ChatLane(BoundedHttpProtocol):
     async def _begin_slowly(self) -> None:
         """As `_begin`, where the database must be asked."""
         try:
-            caller = self._caller or await authenticated(self._services, self._header(b"authorization"))
+            caller = self._caller or await authenticated(self._services, self._authorization)
             request = self._parse(caller)
             admission = await self._services.limiter.admit(caller, estimated_tokens(request))
             self._task = None
@@ -213,7 +234,8 @@ class ChatLane(BoundedHttpProtocol):
             services, caller, request, admission, self._outlet, traceparent=self._header(b"traceparent")
         )
         self._outlet.limits = admission.header_lines
-        self._outlet.limits += vote_token_line(services, caller, request, exchange.completion_id, head)
+        if TOKEN_HEADER in head:
+            self._outlet.limits += vote_token_line(services, caller, request, exchange.completion_id, head)
         if self.flow.write_paused:  # the client has not taken the answer before this one
             exchange.pause()
         exchange.start()
@@ -242,7 +264,6 @@ class ChatLane(BoundedHttpProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
-        self._stop_stall()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.leave()
@@ -262,30 +283,12 @@ class ChatLane(BoundedHttpProtocol):
         super().pause_writing()
         if self._exchange is not None:
             self._exchange.pause()
-        self._stall = self._stall or self._watch()
 
     def resume_writing(self) -> None:
         """The client caught up."""
-        self._stop_stall()
         super().resume_writing()
-        self.flow.resume_reading()
         if self._exchange is not None:
             self._exchange.resume()
-
-    def _watch(self) -> asyncio.TimerHandle:
-        seconds = self.application.state.services.settings.server.stall_seconds
-        return self.loop.call_later(seconds, self._stalled, self.transport.get_write_buffer_size())
-
-    def _stalled(self, before: int) -> None:
-        if self.transport.get_write_buffer_size() < before:  # slow, but it takes something
-            self._stall = self._watch()
-        else:
-            self.transport.abort()
-
-    def _stop_stall(self) -> None:
-        stall, self._stall = self._stall, None
-        if stall is not None:
-            stall.cancel()
 
 
 def chat_lane(application: FastAPI, header_limit_bytes: int, receipt_seconds: float) -> type[ChatLane]:

@@ -24,10 +24,12 @@ class Receiving(ABC):
     _request: ChatRequest
     _outlet: Outlet
     _tally: Tally
-    _answer: StreamedAnswer | WholeAnswer | None
-    _lease: Lease | None
-    _connection: Connection | None
-    _over: bool
+    _streams: bool
+    _answer: StreamedAnswer | WholeAnswer | None = None
+    _lease: Lease | None = None
+    _connection: Connection | None = None
+    _over = False
+    _status = _size = 0
     _held: list[bytes]
     """What is said already, and waits for the record."""
 
@@ -35,7 +37,8 @@ class Receiving(ABC):
         """A request goes to an engine."""
         self._status = self._size = 0
         self._parts: list[bytes] = []
-        self._events = EventSplitter()
+        if self._streams:
+            self._events = EventSplitter()
 
     def reply_began(self, status: int) -> None:
         """The head of the engine's reply is there."""
@@ -46,7 +49,7 @@ class Receiving(ABC):
         if self._over:
             return
         try:
-            if self._status == OK and self._request.stream:
+            if self._streams and self._status == OK:
                 self.take_payloads(self._events.payloads(data))
                 return
             self._size += len(data)
@@ -64,7 +67,8 @@ class Receiving(ABC):
         """All of the engine's reply has come."""
         if self._over or self._lease is None:
             return
-        self._connection, body = None, b"".join(self._parts)
+        self._connection, parts = None, self._parts
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
         try:
             if self._status != OK:
                 dialect = dialect_of(self._lease.target.kind)

@@ -70,10 +70,6 @@ class Tally:
         if self.first_chunk_seconds is None:
             self.first_chunk_seconds = time.time() - self.began
 
-    def _streamed_after(self) -> float | None:
-        """When a stream brought its first chunk; a whole answer has none."""
-        return self.first_chunk_seconds if self._request.stream else None
-
     def ended(
         self,
         status: str,
@@ -88,15 +84,17 @@ class Tally:
         end_user = request.end_user
         user_hash = services.secrets.keyed_hash("end_user", end_user) if end_user else None
         seconds = time.time() - self.began
-        self._admission.settle(*self._cost(status, answer), user_hash)
+        asked, said = usage.prompt_tokens, usage.completion_tokens
+        streamed_after = self.first_chunk_seconds if request.stream else None  # a whole answer has no first chunk
+        cost = self._cost_of_leaving(answer) if status == "aborted" else (asked, said)
+        self._admission.settle(*cost, user_hash)
         if self._meter is not None:
-            counts = usage.prompt_tokens, usage.completion_tokens
-            self._meter.ended(status, *counts, self._streamed_after(), seconds)
+            self._meter.ended(status, asked, said, streamed_after, seconds)
         if error is not None:
             services.metrics.refused(error.status, error.code)
             error.counted = True
         if self._span is not None:
-            self._end_span(self._span, status, completion_id, answer, error)
+            self._end_span(self._span, status, completion_id, answer, error, streamed_after)
         if services.request_log.wants(status, error):
             self._log(status, completion_id, usage, seconds, error)
         target = self._target
@@ -107,11 +105,11 @@ class Tally:
         row = self._row(target, status, completion_id, answer, user_hash, seconds)
         services.completions.write(row, done)
 
-    def _cost(self, status: str, answer: Answer | None) -> tuple[int, int]:
+    def _cost_of_leaving(self, answer: Answer | None) -> tuple[int, int]:
         """Prompt and completion tokens. Whoever leaves before the engine has counted them pays for what was said."""
         if answer is None:
             return 0, 0
-        if status == "aborted" and not answer.usage.total_tokens:
+        if not answer.usage.total_tokens:
             return prompt_tokens(self._request), answer.tokens_heard()
         return answer.usage.prompt_tokens, answer.usage.completion_tokens
 
@@ -156,7 +154,13 @@ class Tally:
         )
 
     def _end_span(
-        self, span: Span, status: str, completion_id: str, answer: Answer | None, error: AlignwayError | None
+        self,
+        span: Span,
+        status: str,
+        completion_id: str,
+        answer: Answer | None,
+        error: AlignwayError | None,
+        streamed_after: float | None,
     ) -> None:
         target = self._target
         span.end(
@@ -166,7 +170,7 @@ class Tally:
             finish_reasons=() if answer is None else answer.finish_reasons(),
             prompt_tokens=None if answer is None else answer.usage.prompt_tokens,
             completion_tokens=None if answer is None else answer.usage.completion_tokens,
-            first_chunk_seconds=self._streamed_after(),
+            first_chunk_seconds=streamed_after,
             error=error,
             engine_url=None if target is None else target.url,
         )

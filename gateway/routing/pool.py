@@ -125,6 +125,10 @@ class Pool:
         Only what speaks against the engine counts against it; a request that it refused shows that it works, and the
         same `prompt` that fails again says nothing new.
         """
+        if error is None:
+            if self._breaker:
+                self._worked(target)
+            return
         if isinstance(error, NotSent):
             return
         if isinstance(error, ReleaseNotHeld | UpstreamOverloaded):
@@ -136,9 +140,11 @@ class Pool:
             if self._breaker.failed(target.replica_id, rest=unheard, broke_off=broke_off, prompt=asked):
                 log.warning("circuit_opened", replica=target.replica_id, reason=error.message)
                 self._wake()
-        elif not self._breaker or not (error is None or isinstance(error, UpstreamRefused)):
-            return
-        elif self._breaker.worked(target.replica_id):
+        elif isinstance(error, UpstreamRefused):
+            self._worked(target)
+
+    def _worked(self, target: Target) -> None:
+        if self._breaker.worked(target.replica_id):
             log.info("circuit_closed", replica=target.replica_id)
             self._wake()
 
@@ -167,7 +173,7 @@ class Pool:
             point, bound = (point_of(affinity), self._bound) if affinity else (next(self._turns), EVEN)
             return self._lease(choose(targets, self.in_flight, point, bound))
         if targets:
-            return self._lease(targets[0])
+            return Lease(targets[0], self.in_flight, self.in_flight_at)
         self._refuse_in_vain(route, release, pinned)
         return None
 

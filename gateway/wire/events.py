@@ -17,6 +17,9 @@ class EventSplitter:
 
     def payloads(self, data: bytes) -> list[bytes]:
         """The `data:` of each line that `data` completes. Raises `UpstreamError` if no such line comes to an end."""
+        if not self._rest and data.find(b"\n") == len(data) - 2 and data[-1:] == b"\n" and data[:5] == b"data:":
+            self._size = 0
+            return [data[5:].strip()]  # one event and nothing else: nearly always so
         if self._rest:
             self._rest.append(data)
             if b"\n" not in data:  # kept in pieces: to join them each time would take for ever with small ones

@@ -41,12 +41,16 @@ class BodyTooSlow(InvalidRequest):
 
     status, code = 408, "request_timeout"
 
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The body did not arrive within {seconds:g} s (`server.receipt_seconds`). Send it faster.")
+
 
 class BoundedHttpProtocol(HttpToolsProtocol):
     """One client connection. Its limits are set by `chat_lane`."""
 
     header_limit_bytes = 16 << 10
     receipt_seconds = 15.0
+    stall_seconds = 30.0
     _deaf = False
     """What the parser finds is not for us."""
     _plain_head = b""
@@ -54,6 +58,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     _resting_since: float | None = None
     """Since when nothing is asked, after an answer that was none of the application's."""
     _rest: asyncio.TimerHandle | None = None
+    _stall: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client connected: its first request must begin, and its head end, in time."""
@@ -66,6 +71,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         self._stop_receipt()
+        self._stop_stall()
         if self._rest is not None:
             self._rest.cancel()
         super().connection_lost(exc)
@@ -75,7 +81,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if data[0] in LINE_ENDS and self._is_resting() and not data.strip(LINE_ENDS):
             return  # between two requests, and no reason to keep the connection open for longer
         self._resting_since = None
-        self._unset_keepalive_if_required()
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
         self._unparsed_bytes += len(data)
         try:
             self.parser.feed_data(data)
@@ -141,6 +148,17 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._plain_head = b"%b %b HTTP/1.1\r\n%b\r\n" % (self.parser.get_method(), self.url, lines)
         self._deaf = True
         return True
+
+    def pause_writing(self) -> None:
+        """The client is slow: that is borne for a while."""
+        super().pause_writing()
+        self._stall = self._stall or self._watch()
+
+    def resume_writing(self) -> None:
+        """The client caught up."""
+        self._stop_stall()
+        super().resume_writing()
+        self.flow.resume_reading()
 
     def begin_rest(self) -> None:
         """Nothing is asked: close the connection after a while. One timer serves many rests, as most are short."""
@@ -219,6 +237,20 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._receipt.cancel()
             self._receipt = None
 
+    def _watch(self) -> asyncio.TimerHandle:
+        return self.loop.call_later(self.stall_seconds, self._stalled, self.transport.get_write_buffer_size())
+
+    def _stalled(self, before: int) -> None:
+        if self.transport.get_write_buffer_size() < before:  # slow, but it takes something
+            self._stall = self._watch()
+        else:
+            self.transport.abort()
+
+    def _stop_stall(self) -> None:
+        stall, self._stall = self._stall, None
+        if stall is not None:
+            stall.cancel()
+
     def _refuse(self, error: InvalidRequest) -> None:
         self._stop_receipt()
         if self.transport.is_closing():
@@ -241,6 +273,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def note_refusal(self, error: AlignwayError) -> None:
         """For those who count what is refused here."""
+
+
+def grown(body: bytes | bytearray, piece: bytes) -> bytearray:
+    """A body and a piece more, in one piece of memory: a list of a million small ones would take many times theirs."""
+    longer = body if isinstance(body, bytearray) else bytearray(body)
+    longer += piece
+    return longer
 
 
 def _refusal(error: InvalidRequest) -> bytes:

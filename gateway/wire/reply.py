@@ -5,9 +5,8 @@ types that have OpenAI's fields and no others, and what leaves is written from s
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import UNSET
@@ -20,13 +19,13 @@ from gateway.wire.reply_types import (
     Delta,
     Message,
     RawChoice,
-    RawChunk,
     RawChunkChoice,
     RawReply,
     ReplyBody,
     Said,
     ShownUsage,
 )
+from gateway.wire.text_alike import TextAlike, decode_chunk, text_alone
 
 FINISH_REASONS = {
     "stop": "stop",
@@ -46,12 +45,10 @@ REPLY_TEXT = (
 """What `ReplyBody` makes of a text."""
 T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
-_decode_chunk = msgspec.json.Decoder(RawChunk).decode
 _decode_reply = msgspec.json.Decoder(RawReply).decode
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(NamedTuple):
     """Who answers: what stands at the head of the answer and of each of its chunks."""
 
     completion_id: str
@@ -86,7 +83,7 @@ class BrokenOff(UpstreamError):
 class Answer:
     """Everything one completion has said so far, over all its choices."""
 
-    __slots__ = ("_choices", "_expected", "_shows_reasoning", "_stored", "finished", "usage")
+    __slots__ = ("_choices", "_expected", "_shows_reasoning", "_stored", "_usage_json", "finished", "usage")
 
     def __init__(self, expected: int, shows_reasoning: bool) -> None:
         self.usage = ShownUsage()
@@ -96,7 +93,8 @@ class Answer:
         self._shows_reasoning = shows_reasoning
         self._choices: dict[int, Growing] = {}
         self._stored: bytes | None = None
-        """The choices as they are stored, if that is known already."""
+        """The choices as they are stored, if that is known already; likewise the token counts."""
+        self._usage_json: bytes | None = None
 
     def choices_json(self) -> bytes:
         """The choices as they are stored, in order."""
@@ -104,7 +102,7 @@ class Answer:
 
     def usage_json(self) -> bytes:
         """The token counts as they are stored."""
-        return _encode(self.usage)
+        return self._usage_json or _encode(self.usage)
 
     def tokens_heard(self) -> int:
         """A guess at the tokens said so far, for answers whose engine did not come to count them."""
@@ -154,9 +152,9 @@ class WholeAnswer(Answer):
         if len(choices) == 1 and (text := _message_alone(choices[0])) is not None:
             # Nearly every answer is this: one choice with a text and nothing else. Its text is encoded once.
             reason = self._take(0, choices[0].message, choices[0].finish_reason).finish_reason
-            said, ended = _encode(text), _encode(reason)
+            said, ended, self._usage_json = _encode(text), _encode(reason), _encode(self.usage)
             self._stored = STORED_TEXT % (said, ended)
-            return self._head + REPLY_TEXT % (said, ended, _encode(self.usage))
+            return self._head + REPLY_TEXT % (said, ended, self._usage_json)
         body = ReplyBody([self._shown(choice) for choice in choices], self.usage)
         return self._head + b"," + _encode(body)[1:]
 
@@ -175,7 +173,7 @@ class WholeAnswer(Answer):
 class StreamedAnswer(Answer):
     """An answer that comes in chunks."""
 
-    __slots__ = ("_head", "_patient", "_tail", "_text_head", "_text_tail")
+    __slots__ = ("_head", "_like", "_patient", "_tail", "_text_head", "_text_tail")
 
     def __init__(
         self,
@@ -196,20 +194,28 @@ class StreamedAnswer(Answer):
         self._tail = b',"usage":null}\n\n' if usage else b"}\n\n"
         self._text_head = self._head + b'"choices":[{"index":0,"delta":{"content":'
         self._text_tail = b'},"logprobs":null,"finish_reason":null}]' + self._tail
+        self._like = TextAlike()
 
     def take(self, raw: bytes) -> bytes | None:
         """Take in an engine's chunk; return the client's as an event, None if there is nothing to tell.
 
         Raises `UpstreamError` if the chunk is nonsense or says that the engine broke off.
         """
-        chunk = _read(_decode_chunk, raw)
+        like = self._like
+        if (known := like.text_in(raw)) is not None:
+            like.said.append(known)
+            return b'%b"%b"%b' % (self._text_head, raw[like.start : like.end], self._text_tail)
+        chunk = _read(decode_chunk, raw)
         choices = chunk.choices or ()
-        if len(choices) == 1 and (text := _text_alone(choices[0])) is not None:
+        if len(choices) == 1 and (text := text_alone(choices[0])) is not None:
             # Nearly every chunk of nearly every stream is this: a piece of text and nothing else.
             growing = self._growing(0)
             if growing.begun or (choices[0].delta.role is None and growing.due is None):
                 growing.content.append(text)
-                return self._text_head + _encode(text) + self._text_tail
+                encoded = _encode(text)
+                if like.may_learn:
+                    like.learn(raw, encoded, growing.content)
+                return self._text_head + encoded + self._text_tail
         if chunk.error is not None:
             raise BrokenOff(chunk.error)
         if chunk.usage is not None:
@@ -244,21 +250,6 @@ class StreamedAnswer(Answer):
         if nothing:
             return None
         return ChunkChoice(raw.index, delta, raw.logprobs, finish_reason)
-
-
-def _text_alone(choice: RawChunkChoice) -> str | None:
-    """The text of a chunk of the first choice that holds nothing else."""
-    delta = choice.delta
-    if (
-        choice.index
-        or choice.finish_reason is not None
-        or choice.logprobs is not None
-        or delta.tool_calls is not None
-        or delta.reasoning is not None
-        or delta.reasoning_content is not None
-    ):
-        return None
-    return delta.content or None
 
 
 def _message_alone(choice: RawChoice) -> str | None:

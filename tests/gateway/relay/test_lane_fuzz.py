@@ -413,3 +413,24 @@ async def test_one_connection_serves_two_hundred_requests_of_every_kind(worker: 
         request == get() for request, _ in order
     )
     assert status_of(await worker.send(get("/healthz", "connection: close"))) == 200
+
+
+async def test_each_request_of_a_connection_is_read_for_itself_whatever_came_before(worker: Gateway) -> None:
+    texts = ["a", "b" * 20, "c" * 3000, "d", "e"]
+    async with worker.line() as (reader, writer):
+        for text in texts:
+            writer.write(chat(text))
+            assert json.loads((await next_answer(reader)).body)["choices"][0]["message"] == HELLO | {"refusal": None}
+        writer.write(chat("f").replace(b"Bearer ", b"Bearer x"))
+        assert (await next_answer(reader)).status == 401
+        writer.write(chat("g"))
+        assert (await next_answer(reader)).status == 200
+        for _ in range(2):
+            writer.write(post(b"{}").replace(b"/chat/completions", b"/feedback"))
+            assert (await next_answer(reader)).status in (400, 422)
+        writer.write(chat("h"))
+        assert (await next_answer(reader)).status == 200
+        writer.write(chat("i", stream=True))
+        assert (await next_answer(reader)).events[-1] == b"[DONE]"
+    asked = [body["messages"][0]["content"] for body in worker.engine.bodies]
+    assert asked == [*texts, "g", "h", "i"]
