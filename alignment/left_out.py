@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 
 LEFT_OUT = ("sklearn", "scipy", "pandas", "datasets")
-"""transformers asks for them for assisted generation, for models of pictures and tables, and for its own data loading."""
+"""transformers asks for them: for assisted generation, models of pictures and tables, and its own data loading."""
 
 
 @contextlib.contextmanager
