@@ -146,10 +146,9 @@ class ChatLane(BoundedHttpProtocol):
 
     def _is_large_from_a_stranger(self) -> bool:
         """Whether the application must ask who sends this before it is received: only some keys may send so much."""
-        services = self._services
-        if 0 <= self._length <= services.settings.server.body_limit_bytes:
+        if 0 <= self._length <= self._services.settings.server.body_limit_bytes:
             return False
-        return services.authenticator.remembered(self._authorization) is None
+        return self._services.authenticator.remembered(self._authorization) is None
 
     def _fixed_head(self) -> bytes:
         date = self.server_state.default_headers[0][1] if self.server_state.default_headers else b""
