@@ -76,7 +76,7 @@ def test_two_workers_train_with_kto_what_one_trains(tiny_model: Path, pairs_file
 def test_a_lost_worker_is_started_again_and_the_run_ends_as_if_nothing_had_been(
     tiny_model: Path, pairs_file: Path, tmp_path: Path
 ) -> None:
-    whole = alone(job(tiny_model, pairs_file, tmp_path / "whole", epochs=20, max_steps=40))
+    whole = run_local(job(tiny_model, pairs_file, tmp_path / "whole", epochs=20, max_steps=40), workers=2, threads=1)
     found: list[int] = []
     thread = threading.Thread(target=_kill_a_worker, args=(tmp_path / "broken", found))
     thread.start()
