@@ -6,12 +6,14 @@ what is asked thousands of times a second; everything else goes the usual way. E
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-import aiosqlite
 import msgspec
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+if TYPE_CHECKING:  # whoever trains without a database does without its driver
+    import aiosqlite
 
 
 class Spoken(NamedTuple):
@@ -44,8 +46,8 @@ async def insert_on_sqlite(session: AsyncSession, inserts: Iterable[tuple[str, S
         raise _translated(error) from error
 
 
-async def _sqlite(connection: AsyncConnection) -> aiosqlite.Connection:
-    return cast(aiosqlite.Connection, (await connection.get_raw_connection()).driver_connection)
+async def _sqlite(connection: AsyncConnection) -> "aiosqlite.Connection":
+    return cast("aiosqlite.Connection", (await connection.get_raw_connection()).driver_connection)
 
 
 def _translated(error: sqlite3.Error) -> BaseException:

@@ -24,7 +24,7 @@ def test_train_and_evaluate_work_where_neither_engine_nor_server_nor_database_is
     without, out, pairs = tmp_path / "absent", tmp_path / "out", tmp_path / "pairs.jsonl"
     without.mkdir()
     for name in ABSENT:
-        (without / f"{name}.py").write_text(f"raise ModuleNotFoundError('No module named {name!r}', name={name!r})\n")
+        (without / f"{name}.py").write_text(f'raise ModuleNotFoundError("{name} is not installed", name="{name}")\n')
     rows = [{"prompt": p.prompt[0].text, "chosen": p.chosen.text, "rejected": p.rejected.text} for p in colour_pairs]
     pairs.write_text("\n".join(json.dumps(row) for row in rows))
 
