@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.gateway import load as loads
 from benchmarks.gateway.load import Answer, Load
 from benchmarks.gateway.place import Started
-from benchmarks.gateway.plan import PROBE_STREAMS, Plan, bearable_rate, bearable_streams
+from benchmarks.gateway.plan import PROBE_STREAMS, PROBES, Plan, bearable_rate, bearable_streams
 from benchmarks.gateway.processes import CpuTime, cpu_time, rss_mb, tree, with_command
 from benchmarks.record import quantiles
 
@@ -170,10 +170,11 @@ async def _measure_latency(row: Row, load: Load, meter: Meter, plan: Plan) -> No
 
 
 async def _measure_streams(row: Row, load: Load, meter: Meter, plan: Plan) -> None:
-    # What a chunk costs is found out under a few streams, once this path is warm.
-    for _ in range(2):
-        probe = await meter.window(loads.streams(load, min(PROBE_STREAMS, plan.streams), 1, 0.2))
-    row.streams = bearable_streams(plan, probe.us_per(probe.all, _chunks(probe)))
+    row.streams = min(PROBE_STREAMS, plan.streams)
+    for number in range(PROBES):
+        probe = await meter.window(loads.streams(load, row.streams, 1, 0.2))
+        if number:  # the first one warms this path
+            row.streams = bearable_streams(plan, probe.us_per(probe.all, _chunks(probe)))
     for _ in range(plan.windows):
         window = await meter.window(loads.streams(load, row.streams, plan.streams_each, plan.stream_seconds))
         row.cpu_us_per_chunk.append(window.us_per(window.all, _chunks(window)))

@@ -35,7 +35,9 @@ DEFAULT = Plan()
 QUICK = Plan(rounds=1, warm_seconds=0.7, windows=1, closed_seconds=2.0, open_seconds=2.0, chunks=50, streams_each=1)
 
 PROBE_STREAMS = 10
-"""Streams at once while it is found out what a chunk costs."""
+"""Streams at once while it is first found out what a chunk costs."""
+PROBES = 4
+"""So often: under few streams a chunk also pays for what a gateway does at rest, and looks too dear to bear."""
 BEARABLE_SHARE = 0.6
 """A gateway's core is loaded to this share at most where its latency is measured: a queue is not a latency."""
 
