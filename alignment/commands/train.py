@@ -193,7 +193,7 @@ def _trained(model: str, dataset: str, out: Path, options: TrainingOptions, plac
 
         if place["workers"] > 1 or place["runner"] == "ray":  # their processes are not ours to stop softly
             return run(model, dataset, out, options, bar=True, **place)
-        with left_out():
+        with left_out():  # not in the library: there the process is somebody else's
             import_module("alignment.jobs.training")
         with stopping_softly("Stopping behind this step, with a checkpoint") as should_stop, _way_back(out):
             return run(model, dataset, out, options, should_stop=should_stop, bar=True, **place)

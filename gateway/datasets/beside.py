@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from gateway.datasets.plan import Lying
@@ -38,12 +38,13 @@ async def place_all(
     """Where each of them lies; `draw_`: the side of one that resembles none."""
     coming, lying = deque(new.items()), dict[str, Lying]()
     while coming:
-        await asyncio.to_thread(_take_some, newcomers, coming)
+        await asyncio.to_thread(newcomers.take, _until_full(newcomers, coming))
         await learn_all(database, alias, newcomers, new)
         for placed in await asyncio.to_thread(lambda: list(newcomers.place(draw_))):
             lying[placed.prompt_hash] = Lying(placed.side, placed.cluster, placed.bridges)
     return lying
 
 
-def _take_some(newcomers: Newcomers, coming: deque[tuple[str, str]]) -> None:
-    newcomers.take(coming.popleft() for _ in range(len(coming)) if newcomers.count_shingles < SHINGLES)
+def _until_full(newcomers: Newcomers, coming: deque[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    while coming and newcomers.count_shingles < SHINGLES:
+        yield coming.popleft()

@@ -42,8 +42,7 @@ class ClientOutlet:
         if not self._streaming:
             self._streaming = True
             chunk = self._opening(200, STREAM_HEAD) + chunk
-        if not self._transport.is_closing():
-            self._transport.write(chunk)
+        self._write(chunk)
 
     def end(self, data: bytes) -> None:
         """The last events of a stream."""
